@@ -1,0 +1,1 @@
+//! One module per table: rows in, domain types out; every transition is one conditional UPDATE.

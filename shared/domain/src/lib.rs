@@ -1,0 +1,1 @@
+//! Ids, statuses, legal transitions, aggregation and chunking rules. No IO.

@@ -1,0 +1,1 @@
+//! File contents below FILES_ROOT: streamed in, hashed on the way, streamed out.

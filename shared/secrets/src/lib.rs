@@ -1,0 +1,1 @@
+//! Sealing of provider credentials.
