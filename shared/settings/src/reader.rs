@@ -137,13 +137,11 @@ impl<'a> Reader<'a> {
     /// Parses with `FromStr` of a type whose errors read well; `expected` says what would be right.
     pub(crate) fn parsed<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Option<T> {
         let value = self.required(name)?;
-        match value.parse() {
-            Ok(parsed) => Some(parsed),
-            Err(_) => {
-                self.mistake(name, format!("`{value}` is not {expected}"));
-                None
-            }
+        let parsed = value.parse().ok();
+        if parsed.is_none() {
+            self.mistake(name, format!("`{value}` is not {expected}"));
         }
+        parsed
     }
 }
 
