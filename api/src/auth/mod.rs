@@ -32,11 +32,11 @@ pub async fn require(State((app, role)): State<(App, Role)>, mut request: Reques
 }
 
 async fn admit(app: &App, role: Role, headers: &HeaderMap) -> Result<Caller, Problem> {
-    if app.settings().auth == ApiAuth::Off {
+    if app.settings.auth == ApiAuth::Off {
         return Ok(Caller::anybody());
     }
     let token = bearer(headers)?;
-    let caller = app.keys().find(app.db(), token).await?.ok_or_else(|| unauthorized("the API key is not known or was revoked"))?;
+    let caller = app.keys.find(&app.db, token).await?.ok_or_else(|| unauthorized("the API key is not known or was revoked"))?;
     if role == Role::Admin && caller.role() != Role::Admin {
         return Err(Problem::new(Kind::Forbidden, "this needs an admin key"));
     }
