@@ -16,7 +16,7 @@ pub(crate) fn run(runner_args: &[String]) -> Result<ExitCode> {
     let source = mariadb::Source::find()?;
     let run = Run::start()?;
     // Binaries and tests in one build: apart, their dependencies would be built twice where features differ.
-    let binaries = cargo::build(&run, &["--workspace", "--bins", "--tests"], &[])?;
+    let binaries = cargo::build(&run, &["--workspace", "--lib", "--bins", "--tests"], &[])?;
     let database = source.open(&run, DATABASE, &run.fast_folder(MEMORY_BYTES).join("mariadb"))?;
 
     let for_tests = |mut command: Command| {

@@ -30,6 +30,8 @@ const BUILD: [&str; 8] = [
     "rag-demo",
 ];
 const BINARIES: [&str; 4] = ["rag-api", "rag-worker", "rag-emulator", "rag-demo"];
+/// What is searched for in the repository's own documents.
+const QUERY: &str = "a worker died: how is its lease taken back";
 /// The domain that the demo's index lives in.
 const DOMAIN: &str = "demo";
 
@@ -72,8 +74,10 @@ pub(crate) fn run(options: &DemoOptions) -> Result<ExitCode> {
     );
 
     let mut client = system.client(&run, &binaries);
-    if let Some(query) = &options.query {
-        client.arg("--query").arg(query);
+    // About the default folder we know what is worth asking.
+    let default_query = options.folder.is_none().then_some(QUERY);
+    if let Some(query) = options.query.as_deref().or(default_query) {
+        client.args(["--query", query]);
     }
     let status = client
         .arg(&folder)
