@@ -75,9 +75,9 @@ fn install(prefix: &[&str]) -> Result<()> {
 /// Without root: apt downloads, dpkg unpacks, and nothing of the system is touched.
 fn unpack(target: &Path) -> Result<()> {
     println!(
-        "MariaDB is not installed, and neither root nor password-less sudo is at hand: unpacking its packages into"
+        "MariaDB is not installed, and there are no root rights: unpacking it into {}",
+        target.display()
     );
-    println!("  {}", target.display());
     let work = with_suffix(target, ".new");
     remove(&work)?;
     for folder in ["debs", "lists/partial", "cache/archives/partial", "root"] {
