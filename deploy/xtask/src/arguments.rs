@@ -12,7 +12,7 @@ cargo xtask demo [--keep] [--provider emulator|openai] [--query TEXT] [FOLDER]
                          Ctrl-C stops it
       --provider openai  use the account of OPENAI_API_KEY (OPENAI_BASE_URL changes the address) instead of the
                          emulator that comes with the repository; files and a vector store are created there
-      --query TEXT       what to search for at the end (default: about this repository, or words from a document)
+      --query TEXT       what to search for at the end (default: words from one of the documents)
 
 cargo xtask test [ARGS...]
     Runs all tests: `cargo nextest run --workspace` if cargo-nextest is installed, else `cargo test --workspace`,

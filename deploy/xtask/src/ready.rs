@@ -1,10 +1,12 @@
 //! Waiting until a program that was just started answers, and what to tell if it does not: the end of its log.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) name: &'static str,
-    pub(crate) child: Child,
+    pub(crate) child: Rc<RefCell<Child>>,
     pub(crate) log: PathBuf,
 }
 
@@ -40,7 +42,7 @@ impl Program {
 
     /// A failure if the program is not running any more.
     pub(crate) fn ended(&mut self) -> Option<Failure> {
-        match self.child.try_wait() {
+        match self.child.borrow_mut().try_wait() {
             Ok(None) => None,
             Ok(Some(status)) => Some(Failure::new(format!(
                 "{} ended ({status}){}",

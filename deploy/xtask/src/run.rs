@@ -1,16 +1,19 @@
 //! One run of a command: its folders for short-lived things, and the guarantee that the run's processes and folders end
 //! with it (see `keeper`). What a run starts is not decided here.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::failure::{Failure, Result, Trying};
 use crate::keeper;
+use crate::ready::Program;
 
 /// Folders of runs are named so, directly below one of `bases()`.
 const PREFIX: &str = "rag-xtask-";
@@ -31,6 +34,7 @@ pub(crate) struct Run {
     short: PathBuf,
     disk: PathBuf,
     keeper: Child,
+    children: RefCell<Vec<Rc<RefCell<Child>>>>,
     _locks: [File; 2],
 }
 
@@ -69,6 +73,7 @@ impl Run {
             short,
             disk,
             keeper,
+            children: RefCell::default(),
             _locks: [short_lock, disk_lock],
         })
     }
@@ -109,6 +114,18 @@ impl Run {
             .process_group(0);
         Ok(command)
     }
+
+    /// Starts a program that stays.
+    pub(crate) fn spawn(&self, name: &'static str, mut command: Command, log: &Path) -> Result<Program> {
+        let child = command.spawn().trying(|| format!("start {name}"))?;
+        let child = Rc::new(RefCell::new(child));
+        self.children.borrow_mut().push(Rc::clone(&child));
+        Ok(Program {
+            name,
+            child,
+            log: log.to_path_buf(),
+        })
+    }
 }
 
 impl Drop for Run {
@@ -116,6 +133,10 @@ impl Drop for Run {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
+        // They are dead; looking at them removes them from the process table, which not every machine's init does.
+        for child in self.children.borrow().iter() {
+            let _ = child.borrow_mut().try_wait();
+        }
     }
 }
 

@@ -30,8 +30,6 @@ const BUILD: [&str; 8] = [
     "rag-demo",
 ];
 const BINARIES: [&str; 4] = ["rag-api", "rag-worker", "rag-emulator", "rag-demo"];
-/// What is searched for in the repository's own documents.
-const QUERY: &str = "a worker died: how is its lease taken back";
 /// The domain that the demo's index lives in.
 const DOMAIN: &str = "demo";
 
@@ -74,9 +72,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<ExitCode> {
     );
 
     let mut client = system.client(&run, &binaries);
-    // About the default folder we know what is worth asking.
-    let default_query = options.folder.is_none().then_some(QUERY);
-    if let Some(query) = options.query.as_deref().or(default_query) {
+    if let Some(query) = &options.query {
         client.args(["--query", query]);
     }
     let status = client

@@ -49,10 +49,10 @@ impl System {
             ("openai", account, None)
         } else {
             let address = free_address(8090)?;
-            let mut command =
-                run.background(binaries.join("rag-emulator"), &home.logs.join("emulator.log"))?;
+            let log = home.logs.join("emulator.log");
+            let mut command = run.background(binaries.join("rag-emulator"), &log)?;
             command.args(["--listen", &address.to_string()]);
-            let mut program = spawn("rag-emulator", command, home, "emulator.log")?;
+            let mut program = run.spawn("rag-emulator", command, &log)?;
             program.wait_until(START_WITHIN, || accepts(address))?;
             programs.push(program);
             let account = Account {
@@ -98,13 +98,13 @@ impl System {
             DOMAIN,
         ])?;
 
-        let mut command =
-            with_settings(run.background(binaries.join("rag-api"), &home.logs.join("api.log"))?);
+        let log = home.logs.join("api.log");
+        let mut command = with_settings(run.background(binaries.join("rag-api"), &log)?);
         command.arg("serve");
-        programs.push(spawn("rag-api", command, home, "api.log")?);
-        let command =
-            with_settings(run.background(binaries.join("rag-worker"), &home.logs.join("worker.log"))?);
-        programs.push(spawn("rag-worker", command, home, "worker.log")?);
+        programs.push(run.spawn("rag-api", command, &log)?);
+        let log = home.logs.join("worker.log");
+        let command = with_settings(run.background(binaries.join("rag-worker"), &log)?);
+        programs.push(run.spawn("rag-worker", command, &log)?);
         for program in &mut programs {
             match program.name {
                 "rag-api" => program.wait_until(START_WITHIN, || answers_ok(api, "/health/ready"))?,
@@ -183,15 +183,6 @@ impl System {
         );
         text
     }
-}
-
-fn spawn(name: &'static str, mut command: Command, home: &Home, log: &str) -> Result<Program> {
-    let child = command.spawn().trying(|| format!("start {name}"))?;
-    Ok(Program {
-        name,
-        child,
-        log: home.logs.join(log),
-    })
 }
 
 /// The last line that a command prints; its complaints if it fails.

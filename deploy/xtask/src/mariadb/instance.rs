@@ -56,14 +56,7 @@ pub(crate) fn start(run: &Run, programs: &Programs, name: &str, data: &Path) -> 
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-buffer-pool-size=256M",
         ]);
-    let child = command
-        .spawn()
-        .trying(|| format!("start {}", programs.server().display()))?;
-    let mut server = Program {
-        name: "mariadbd",
-        child,
-        log,
-    };
+    let mut server = run.spawn("mariadbd", command, &log)?;
     server.wait_until(START_WITHIN, || greets(&socket))?;
     Ok(server)
 }
