@@ -1,1 +1,86 @@
-//! A crash-safe job queue on MariaDB: storage for apalis 1.0 with leases, fencing and transactional enqueue.
+//! A job queue on MariaDB 10.6+ (one primary), and a storage for apalis 1.0 on top of it.
+//!
+//! - **Enqueue in your own transaction.** A job exists if and only if the rows written beside it do.
+//! - **Leases and fencing.** A claim lasts as long as its process extends it. A claim that is lost is lost for good:
+//!   [`Claim::fence`] keeps a worker that was stopped and wakes up from writing anything.
+//! - **Cheap at any size.** A claim walks one index in its own order and touches only the rows it takes, whatever waits
+//!   behind them and whatever is finished.
+//! - **Attempts count failures.** Snoozes, shutdowns and lost leases do not spend them. Backoff lives in the row.
+//! - **Unique while active**, **one at a time per key**, priorities that starve nobody, delays, cancelling, pausing,
+//!   draining, retention, statistics.
+//!
+//! # States
+//!
+//! ```text
+//!               enqueue                    enqueue                     enqueue
+//!               (delay)                       │                     (key is taken)
+//!                  │                          ▼                          │
+//!                  ▼          promote    ┌─────────┐      unblock        ▼
+//!            ┌───────────┐ ────────────▶ │  ready  │ ◀────────────── ┌─────────┐
+//!            │ scheduled │               └─────────┘                 │ blocked │
+//!            └───────────┘    block        │     ▲                   └─────────┘
+//!                  ▲  └──────────────────┐ │     │                        ▲
+//!                  │                     │ │     │ release                │
+//!                  │ reschedule    claim │ │     │ (shutdown, lost lease) │
+//!                  │ (retry, snooze)     │ ▼     │                        │
+//!                  │                     │ ┌─────────┐                    │
+//!                  └─────────────────────┼─│ running │                    │
+//!                                        │ └─────────┘                    │
+//!                                        └────────┼───────────────────────┘
+//!                          complete │ fail │ stop │
+//!                                   ▼      ▼      ▼
+//!                               ┌──────┬────────┬───────────┐   cancel: from scheduled, ready, blocked
+//!                               │ done │ failed │ cancelled │   revive: failed, cancelled ─▶ ready (blocked)
+//!                               └──────┴────────┴───────────┘
+//! ```
+//!
+//! | state | who moves a job in | who takes it out |
+//! |---|---|---|
+//! | scheduled | enqueue with a delay; the end of a claim that wants another try or look | upkeep, when it is due; an operator (now, or cancel) |
+//! | ready | enqueue; upkeep; the end of its key's holder; its worker shutting down; upkeep, when its lease is lost | a worker that claims it; cancel |
+//! | blocked | enqueue, or upkeep, when its concurrency key is taken | the end of the key's holder; cancel |
+//! | running | a claim | the end of the handler; upkeep, when its lease is lost |
+//! | done, failed, cancelled | the end of the handler; cancel; upkeep, after too many lost leases | upkeep deletes it after its [`Retention`]; an operator may retry failed and cancelled ones |
+//!
+//! # Order
+//!
+//! First in, first out within a priority; one point of priority is worth one minute of waiting, so low priorities are
+//! overtaken but never starved. A delayed job queues from the time it is due. A job that has run before (retried,
+//! snoozed, handed back) keeps its place: what was begun is finished first.
+//!
+//! # Claims, and what they may write
+//!
+//! Every claim has a [`ClaimToken`]. A handler that writes rows on its job's behalf opens a transaction, calls
+//! [`Claim::fence`] first, and writes: the fence locks the job's row, fails unless this claim still owns the job, and
+//! renews its lease. The lock keeps the job from being taken back until the transaction is over. A claim whose lease
+//! has ended is dead even if nobody has taken the job yet, so "is not live" is final ([`Queue::is_live`]).
+//! [`Claim::complete`] ends the job in the same transaction as the handler's last rows.
+//!
+//! # Enqueueing beside a job that ends
+//!
+//! Enqueue last in your transaction; complete last in the handler's. With a unique key there is then no gap: if the
+//! active job is being completed in a transaction, the enqueue waits for its end, and finds either a job that still
+//! runs or none. What a job has read already, it may not read again: if both transactions lock the same row of yours
+//! first, the handler sees your rows before it completes, or you see the job gone and enqueue a new one.
+//!
+//! Use READ COMMITTED ([`Queue::begin`] does): a REPEATABLE READ transaction on a server with
+//! `innodb_snapshot_isolation` can be refused (error 1020) once it has read.
+//!
+//! # What is deliberately not here
+//!
+//! No cron, no workflows, no dead letter queue (failed jobs stay, and can be retried), no results bus, no schema
+//! management: the tables come with the application's migrations.
+
+mod config;
+mod error;
+mod id;
+mod job;
+mod outcome;
+mod state;
+
+pub use config::{QueueConfig, Retention, Wait};
+pub use error::QueueError;
+pub use id::{ClaimToken, JobId, WorkerId};
+pub use job::{EndedClaim, Ending, Enqueued, Job, JobKind, NewJob};
+pub use outcome::{IntoOutcome, Outcome};
+pub use state::{Move, State, UnknownState};

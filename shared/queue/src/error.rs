@@ -1,0 +1,65 @@
+//! What can go wrong, and which of it is worth another try.
+
+use crate::id::{ClaimToken, JobId};
+use crate::state::State;
+
+/// Deadlock, lock wait timeout, "record has changed since last read".
+const CONFLICT_ERRORS: [u16; 3] = [1213, 1205, 1020];
+/// Too many connections, server shutdown in progress, query interrupted, connection killed.
+const OUTAGE_ERRORS: [u16; 4] = [1040, 1053, 1317, 1927];
+
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    #[error("the database refused")]
+    Database(#[from] sqlx::Error),
+    /// `kind` is 1 to 64 characters of `A-Z a-z 0-9 _ . : -`.
+    #[error("`{0}` is no job kind: 1 to 64 letters, digits, or one of `_.:-`")]
+    InvalidKind(String),
+    /// Keys and tenants have a greatest length, in characters.
+    #[error("the job's {what} is longer than {limit} characters")]
+    TooLong { what: &'static str, limit: usize },
+    #[error("the payload is no JSON")]
+    Payload(#[source] serde_json::Error),
+    #[error("there is no job {0}")]
+    NotFound(JobId),
+    /// The job's state does not allow what was asked for.
+    #[error("job {id} is {state}")]
+    IllegalMove { id: JobId, state: State },
+    /// An active job has the same unique key.
+    #[error("job {0} has the same unique key and is active")]
+    Duplicate(JobId),
+    /// The claim is not the job's current one, or its lease has ended: nothing may be written on the job's behalf.
+    #[error("claim {0} on the job is lost")]
+    ClaimLost(ClaimToken),
+    /// A row that this crate did not write.
+    #[error("job {id} has an unreadable {column}")]
+    Corrupt { id: JobId, column: &'static str },
+}
+
+impl QueueError {
+    pub const fn is_claim_lost(&self) -> bool {
+        matches!(self, Self::ClaimLost(_))
+    }
+
+    /// Worth running the whole transaction again: a deadlock, a lock wait that took too long, a lost connection. After
+    /// a lost connection it is unknown whether a commit took effect; every call of this crate may be repeated then.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Database(error) if is_transient(error))
+    }
+}
+
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error
+            .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+            .is_some_and(|error| {
+                CONFLICT_ERRORS.contains(&error.number()) || OUTAGE_ERRORS.contains(&error.number())
+            }),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
