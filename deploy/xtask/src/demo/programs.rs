@@ -77,6 +77,11 @@ impl System {
                 .env("API_LISTEN", api.to_string())
                 .env("API_AUTH", "keys")
                 .env("WORKER_LISTEN", worker.to_string())
+                // The emulator indexes in milliseconds; somebody is watching.
+                .env(
+                    "BUILD_POLL_MIN_MS",
+                    if emulator.is_some() { "200" } else { "1000" },
+                )
                 .env("LOG_FORMAT", "text");
             command
         };

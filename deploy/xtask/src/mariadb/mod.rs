@@ -35,14 +35,11 @@ pub(crate) struct Database {
 impl Source {
     pub(crate) fn find() -> Result<Self> {
         match std::env::var(VARIABLE) {
-            Ok(uri) if !uri.trim().is_empty() => {
-                if !uri.starts_with("mysql://") && !uri.starts_with("mariadb://") {
-                    return Err(Failure::new(format!(
-                        "{VARIABLE} must look like mysql://user:password@host:3306/name"
-                    )));
-                }
-                Ok(Self::Given(uri))
-            }
+            Ok(uri) if !uri.trim().is_empty() => for_drivers(uri.trim()).map(Self::Given).ok_or_else(|| {
+                Failure::new(format!(
+                    "{VARIABLE} must look like mysql://user:password@host:3306/name"
+                ))
+            }),
             _ => Ok(Self::Private(Programs::find_or_install()?)),
         }
     }
@@ -78,5 +75,30 @@ impl Source {
                 })
             }
         }
+    }
+}
+
+/// The URI with the plain scheme that database drivers know: our programs also take `mariadb://` and SQLAlchemy's
+/// `mysql+pymysql://`, but the tests hand the URI to a driver.
+fn for_drivers(uri: &str) -> Option<String> {
+    let (scheme, rest) = uri.split_once("://")?;
+    let dialect = scheme.split('+').next()?;
+    ["mysql", "mariadb"]
+        .contains(&dialect)
+        .then(|| format!("mysql://{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_get_the_scheme_that_drivers_know() {
+        let plain = Some("mysql://me@db:3306/rag".to_owned());
+        for scheme in ["mysql", "mariadb", "mysql+pymysql", "mariadb+mariadbconnector"] {
+            assert_eq!(for_drivers(&format!("{scheme}://me@db:3306/rag")), plain);
+        }
+        assert_eq!(for_drivers("postgres://me@db/rag"), None);
+        assert_eq!(for_drivers("db:3306"), None);
     }
 }
