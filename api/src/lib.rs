@@ -5,14 +5,16 @@
 //! functions of rag-db directly.
 
 mod auth;
-pub mod cli;
+
 mod edge;
 mod extract;
 mod openapi;
 mod paging;
 mod problem;
 mod routes;
+mod schemas;
 mod state;
+mod upload;
 mod validate;
 
 pub use auth::{KeyCache, Role, fingerprint, new_key};

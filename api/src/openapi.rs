@@ -85,7 +85,8 @@ pub(crate) fn assemble(groups: Groups) -> OpenApi {
                 .scheme(HttpAuthScheme::Bearer)
                 .description(Some("An API key from `rag-api keys create`"))
                 .build(),
-        ),
+        )
+        .into(),
     );
     document
 }
@@ -110,7 +111,7 @@ fn add_domain_header(operation: &mut Operation) {
         ))
         .example(Some("tenant-1".into()))
         .build();
-    operation.parameters.get_or_insert_default().push(parameter);
+    operation.parameters.get_or_insert_default().push(parameter.into());
 }
 
 fn add_key_errors(operation: &mut Operation) {
@@ -131,14 +132,14 @@ fn finish_responses(operation: &mut Operation) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
         let header = HeaderBuilder::new()
-            .schema(ObjectBuilder::new().schema_type(Type::String).build())
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
             .description(Some("The request's id, as given or made"))
             .build();
         response.headers.insert("X-Request-Id".to_owned(), header.into());
         if status.starts_with(['4', '5']) {
             let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
             response.content.clear();
-            response.content.insert("application/problem+json".to_owned(), content);
+            response.content.insert("application/problem+json".to_owned(), content.into());
         }
     }
 }
