@@ -150,7 +150,7 @@ impl Server {
                 } => {
                     let mut answer = head(status, body.len());
                     for (name, value) in headers {
-                        answer += &format!("{name}: {value}\r\n");
+                        answer.extend([name, ": ", &value, "\r\n"]);
                     }
                     answer.push_str("\r\n");
                     let mut answer = answer.into_bytes();
