@@ -19,16 +19,9 @@ use programs::System;
 /// Below this the demo's database lives on disk.
 const MEMORY_BYTES: u64 = 1 << 30;
 const DATABASE: &str = "rag_demo";
-const BUILD: [&str; 8] = [
-    "-p",
-    "rag-api",
-    "-p",
-    "rag-worker",
-    "-p",
-    "rag-emulator",
-    "-p",
-    "rag-demo",
-];
+/// Not only the programs needed: with `--workspace` the dependencies get the same features as in the build of the
+/// tests, and are not built again for the other command.
+const BUILD: [&str; 2] = ["--workspace", "--bins"];
 const BINARIES: [&str; 4] = ["rag-api", "rag-worker", "rag-emulator", "rag-demo"];
 /// The domain that the demo's index lives in.
 const DOMAIN: &str = "demo";
@@ -53,7 +46,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<ExitCode> {
     let source = mariadb::Source::find()?;
     let mut home = Home::open()?;
     let run = Run::start()?;
-    let binaries = cargo::build(&run, &[["--bins"].as_slice(), &BUILD].concat(), &BINARIES)?;
+    let binaries = cargo::build(&run, &BUILD, &BINARIES)?;
 
     if source.is_private() {
         home.files = run.disk_folder().join("files");
