@@ -37,3 +37,31 @@ pub(crate) struct ExpiresAfterSchema {
     #[schema(minimum = 1, maximum = 365)]
     days: u32,
 }
+
+/// Where an index stands.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = IndexingStatus)]
+pub(crate) enum IndexingStatusSchema {
+    NotIndexed,
+    InProgress,
+    Done,
+    Failed,
+}
+
+/// Where a job is in its life.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = JobState)]
+pub(crate) enum JobStateSchema {
+    /// Waits for its time: backing off after an error, or until the next look at the provider.
+    Scheduled,
+    /// Waits for a worker.
+    Ready,
+    /// Waits for another job of the same index to end.
+    Blocked,
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+}

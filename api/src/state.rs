@@ -3,8 +3,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use apalis_mariadb::Queue;
 use rag_files::FileStore;
-use rag_settings::ApiSettings;
+use rag_providers::Registry;
+use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlPool, Transaction};
@@ -21,7 +23,9 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     pub db: MySqlPool,
     pub files: FileStore,
-    pub settings: ApiSettings,
+    pub queue: Queue,
+    pub registry: Registry,
+    pub settings: Settings,
     pub metrics: Metrics,
     pub keys: KeyCache,
 }

@@ -32,7 +32,7 @@ pub async fn require(State((app, role)): State<(App, Role)>, mut request: Reques
 }
 
 async fn admit(app: &App, role: Role, headers: &HeaderMap) -> Result<Caller, Problem> {
-    if app.settings.auth == ApiAuth::Off {
+    if app.settings.api.auth == ApiAuth::Off {
         return Ok(Caller::anybody());
     }
     let token = bearer(headers)?;

@@ -4,6 +4,7 @@
 
 mod files;
 mod indexes;
+mod jobs;
 mod operations;
 
 use axum::Router;
@@ -23,7 +24,7 @@ const API: &str = "/api/v1";
 
 /// Reads and writes of a domain.
 fn service() -> OpenApiRouter<App> {
-    OpenApiRouter::new().nest(API, files::routes().merge(indexes::routes()))
+    OpenApiRouter::new().nest(API, files::routes().merge(indexes::routes()).merge(jobs::routes()))
 }
 
 /// Contents of files, which may take their time.
@@ -50,14 +51,14 @@ pub fn document() -> utoipa::openapi::OpenApi {
 pub fn router(app: App) -> Router {
     let role = |role| from_fn_with_state((app.clone(), role), auth::require);
     let deadline = from_fn_with_state(app.clone(), deadline);
-    let body_limit = DefaultBodyLimit::max(app.settings.max_body_bytes);
+    let body_limit = DefaultBodyLimit::max(app.settings.api.max_body_bytes);
 
     let service = Router::from(service())
         .route_layer(deadline.clone())
         .route_layer(body_limit.clone())
         .route_layer(role(Role::Service));
     let transfers = Router::from(transfers())
-        .route_layer(DefaultBodyLimit::max(files::upload_limit(&app.settings)))
+        .route_layer(DefaultBodyLimit::max(files::upload_limit(&app.settings.api)))
         .route_layer(role(Role::Service));
     let admin = Router::from(admin())
         .route_layer(deadline.clone())
@@ -77,7 +78,7 @@ pub fn router(app: App) -> Router {
 }
 
 async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(app.settings.request_timeout, next.run(request)).await {
+    match tokio::time::timeout(app.settings.api.request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::new(Kind::Unavailable, "the request took too long and was given up").into_response(),
     }

@@ -34,7 +34,7 @@ impl Form {
         let noted = Arc::clone(&failure);
         // The limit that the route's layer set applies to the original body.
         let body = axum::RequestExt::with_limited_body(Request::from_parts(parts.clone(), body)).into_body();
-        let data = paced(body, app.settings.upload_idle, pace.clone()).map(move |piece| {
+        let data = paced(body, app.settings.api.upload_idle, pace.clone()).map(move |piece| {
             piece.map_err(|error| {
                 *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 std::io::Error::other("the body failed")

@@ -92,8 +92,8 @@ pub(super) async fn replace_content(
     }
     // Asked before the transfer: nobody should send half a gigabyte to hear that there is no such file.
     let file = files::get(&mut *app.connection().await?, &domain, file_id).await?;
-    let body = paced(request.into_body(), app.settings.upload_idle, Pace::default()).map_err(Problem::from);
-    let limit = app.settings.max_file_bytes;
+    let body = paced(request.into_body(), app.settings.api.upload_idle, Pace::default()).map_err(Problem::from);
+    let limit = app.settings.api.max_file_bytes;
     let mut saved = app.files.save(domain.as_str(), Uuid::from(file_id), &file.file_name, body, limit).await?;
 
     let mut tx = app.begin().await?;

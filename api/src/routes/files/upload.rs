@@ -99,7 +99,7 @@ impl Received {
                 let file_name = part.file_name().unwrap_or_default().to_owned();
                 checks.file_name("file", &file_name);
                 checks.finish()?;
-                let limit = app.settings.max_file_bytes;
+                let limit = app.settings.api.max_file_bytes;
                 let saved =
                     app.files.save(domain.as_str(), Uuid::from(id), &file_name, part.stream(), limit).await?;
                 self.contents = Some((file_name, saved));
