@@ -1,7 +1,7 @@
 //! `rag_files`: documents, whose bytes are kept by `rag-files`.
 
 use chrono::{DateTime, Utc};
-use rag_domain::{ChunkingStrategy, DomainId, FileId};
+use rag_domain::{ChunkingStrategy, DomainId, FileId, IndexId};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
@@ -194,4 +194,18 @@ pub async fn delete(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> 
         .execute(db)
         .await?;
     exactly_one(&result, "file", id)
+}
+
+/// The files of an index in its order. Files of another domain never appear.
+pub async fn list_of_index(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    index: IndexId,
+) -> Result<Vec<File>, DbError> {
+    let columns = COLUMNS.split(", ").map(|column| format!("f.{column}")).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "SELECT {columns} FROM rag_index_files l JOIN rag_files f ON f.id = l.file_id \
+         WHERE l.index_id = ? AND f.domain_id = ? ORDER BY l.include_order, l.file_id"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(Text(index)).bind(domain.as_str()).fetch_all(db).await?)
 }

@@ -100,20 +100,23 @@ pub async fn get(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Re
     find(db, domain, id).await?.ok_or(DbError::NotFound("index"))
 }
 
-/// As [`get`], and locks the row until the transaction ends.
+/// As [`find`], and locks the row until the transaction ends.
 ///
 /// Whoever enqueues a job for an index, changes its composition or ends its build takes this lock first: so a change is
 /// either seen by the build that is about to end, or finds that build ended.
+pub async fn find_for_update(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    id: IndexId,
+) -> Result<Option<Index>, DbError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL FOR UPDATE");
+    Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(Text(id)).bind(domain.as_str()).fetch_optional(db).await?)
+}
+
+/// As [`find_for_update`], and errors if there is none.
 pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Result<Index, DbError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL FOR UPDATE"
-    );
-    let row = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(Text(id))
-        .bind(domain.as_str())
-        .fetch_optional(db)
-        .await?;
-    row.ok_or(DbError::NotFound("index"))
+    find_for_update(db, domain, id).await?.ok_or(DbError::NotFound("index"))
 }
 
 /// Newest first; `before` is the (created_at, id) of the last row of the page before.

@@ -278,3 +278,13 @@ pub async fn any_of_index(db: &mut MySqlConnection, index_id: IndexId) -> Result
             .await?;
     Ok(row.is_some())
 }
+
+/// The providers at which deletions wait.
+pub async fn list_providers_with_deletions(db: &mut MySqlConnection) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar(
+        "SELECT DISTINCT provider_id FROM rag_provider_intents \
+         WHERE operation IN ('delete_file', 'delete_vector_store') ORDER BY provider_id",
+    )
+    .fetch_all(db)
+    .await?)
+}

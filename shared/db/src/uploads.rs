@@ -174,3 +174,12 @@ pub async fn mark_lost(
     .await?;
     Ok(result.rows_affected())
 }
+
+/// Removes a file's rows, whatever their status. The caller has made sure that no provider holds a copy.
+pub async fn delete_of_file(db: &mut MySqlConnection, file: FileId) -> Result<u64, DbError> {
+    let result = sqlx::query("DELETE FROM rag_provider_file_uploads WHERE local_file_id = ?")
+        .bind(Text(file))
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected())
+}

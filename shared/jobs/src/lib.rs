@@ -2,6 +2,7 @@
 //!
 //! Payloads live in job rows across upgrades: fields are added with a default, never renamed or removed.
 
+use apalis_mariadb::JobKind;
 use rag_domain::{DomainId, IndexId};
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +19,11 @@ pub struct IndexBuild {
     pub force_upload: bool,
 }
 
-impl IndexBuild {
-    /// As the queue names it.
-    pub const KIND: &'static str = "index_build";
+impl JobKind for IndexBuild {
+    const KIND: &'static str = "index_build";
+}
 
+impl IndexBuild {
     /// One build per index is active at a time.
     pub fn unique_key(&self) -> String {
         format!("{}:{}", Self::KIND, self.index_id)

@@ -108,7 +108,7 @@ impl Default for Timeouts {
             per_try: Duration::from_secs(30),
             whole_call: Duration::from_secs(90),
             stall: Duration::from_secs(30),
-            upload_answer: Duration::from_secs(120),
+            upload_answer: Duration::from_mins(2),
         }
     }
 }

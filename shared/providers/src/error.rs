@@ -186,7 +186,7 @@ pub enum Disposition {
 
 /// A failed provider call. `message` is bounded, on one line, and free of credentials; `Display` does not repeat the source.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation}: {kind}{}: {message}", StatusText(*status))]
+#[error("{operation}: {kind}{}: {message}", Exchange(*status, request_id.as_deref()))]
 pub struct ProviderError {
     pub kind: ErrorKind,
     pub operation: Operation,
@@ -204,13 +204,16 @@ pub struct ProviderError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-struct StatusText(Option<u16>);
+/// The part of the message that tells one exchange from another; it ends up in `last_error`, where support looks for it.
+struct Exchange<'a>(Option<u16>, Option<&'a str>);
 
-impl fmt::Display for StatusText {
+impl fmt::Display for Exchange<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(status) => write!(f, " (HTTP {status})"),
-            None => Ok(()),
+        match (self.0, self.1) {
+            (Some(status), Some(id)) => write!(f, " (HTTP {status}, request {id})"),
+            (Some(status), None) => write!(f, " (HTTP {status})"),
+            (None, Some(id)) => write!(f, " (request {id})"),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -257,6 +260,13 @@ impl ProviderError {
         self
     }
 
+    /// Names the exchange behind the error, unless it is named already.
+    #[must_use]
+    pub(crate) fn or_request_id(mut self, request_id: Option<Box<str>>) -> Self {
+        self.request_id = self.request_id.or(request_id);
+        self
+    }
+
     /// What to do about it. The only place where kinds become decisions.
     pub fn disposition(&self) -> Disposition {
         match self.kind {
@@ -291,5 +301,65 @@ impl ProviderError {
             };
         }
         self.disposition()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_disposition() {
+        let retry = Disposition::Retry {
+            after: Some(Duration::from_secs(9)),
+        };
+        for (kind, expected) in [
+            (ErrorKind::NotFound, Disposition::Fail),
+            (ErrorKind::InvalidRequest, Disposition::Fail),
+            (ErrorKind::Unauthorized, Disposition::WaitForOperator),
+            (ErrorKind::RateLimited, retry),
+            (ErrorKind::QuotaExceeded, Disposition::WaitForOperator),
+            (ErrorKind::Timeout, retry),
+            (ErrorKind::Unavailable, retry),
+            (ErrorKind::Unsupported, Disposition::Fail),
+            (ErrorKind::TooLarge, Disposition::Fail),
+            (ErrorKind::ContentUnavailable, Disposition::Fail),
+            (ErrorKind::Protocol, retry),
+            (ErrorKind::Disabled, Disposition::WaitForOperator),
+        ] {
+            let mut error = ProviderError::new(kind, Operation::GetFile, "m");
+            error.retry_after = Some(Duration::from_secs(9));
+            assert_eq!(error.disposition(), expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn not_found_is_no_verdict_on_the_young() {
+        let error = ProviderError::new(ErrorKind::NotFound, Operation::GetVectorStore, "m");
+        let now = Utc::now();
+        let at_age = |seconds: i64| {
+            error.disposition_for_new(
+                now - chrono::Duration::seconds(seconds),
+                now,
+                Duration::from_secs(30),
+            )
+        };
+        assert_eq!(at_age(5), Disposition::Retry { after: None });
+        assert_eq!(at_age(31), Disposition::Fail);
+        // A creation in the future is a clock that differs, not an old thing.
+        assert_eq!(at_age(-5), Disposition::Retry { after: None });
+    }
+
+    #[test]
+    fn display_names_the_exchange_and_not_the_source() {
+        let mut error = ProviderError::new(ErrorKind::Unavailable, Operation::AttachFile, "try later")
+            .with_source(std::io::Error::other("inner"));
+        assert_eq!(error.to_string(), "attach_file: unavailable: try later");
+        error.status = Some(503);
+        error.request_id = Some("r1".into());
+        assert_eq!(
+            error.to_string(),
+            "attach_file: unavailable (HTTP 503, request r1): try later"
+        );
     }
 }

@@ -13,8 +13,12 @@
 pub mod connection;
 pub mod contract;
 pub mod error;
+mod http;
+mod openai;
 pub mod paging;
+mod protocol;
 pub mod registry;
+mod sentralix;
 pub mod types;
 
 pub use connection::{

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::connection::{ConnectionConfig, FieldError};
+use crate::connection::{ConnectionConfig, Credentials, FieldError};
 use crate::contract::Provider;
 use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::openai::OpenAi;
+use crate::protocol::base_url;
+use crate::sentralix::Sentralix;
 
 /// One way to authenticate, and the fields it takes from `credentials`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +82,11 @@ impl Registry {
         }
     }
 
+    /// Every adapter of this crate.
+    pub fn builtin() -> Self {
+        Self::empty().with(Arc::new(OpenAi)).with(Arc::new(Sentralix))
+    }
+
     /// Adds an adapter, or replaces the one with the same key.
     #[must_use]
     pub fn with(mut self, adapter: Arc<dyn Adapter>) -> Self {
@@ -105,6 +113,59 @@ impl Registry {
             .map(AsRef::as_ref)
             .ok_or_else(|| OpenError::UnknownProvider(provider_type.to_owned()))
     }
+
+    /// Checks a connection without opening it: all mistakes at once, none of them quoting a secret.
+    ///
+    /// # Errors
+    /// [`OpenError::UnknownProvider`], or [`OpenError::Invalid`].
+    pub fn validate(&self, config: &ConnectionConfig) -> Result<(), OpenError> {
+        let adapter = self.adapter(&config.provider_type)?;
+        let mut errors = Vec::new();
+        if let Err(error) = base_url(config, adapter.default_base_url()) {
+            errors.push(error);
+        }
+        errors.extend(check_auth(adapter.auth_methods(), config));
+        if errors.is_empty() {
+            errors = adapter.check(config);
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(OpenError::Invalid(errors))
+        }
+    }
+
+    /// Checks a connection and builds its client. Sends nothing. A client holds a pool of connections: keep it as long as
+    /// the row it was built from stays the same.
+    ///
+    /// # Errors
+    /// As [`Registry::validate`], and [`OpenError::Client`] if the machine can't build a client (no CA certificates, say).
+    pub fn open(&self, config: ConnectionConfig) -> Result<Arc<dyn Provider>, OpenError> {
+        self.validate(&config)?;
+        self.adapter(&config.provider_type)?
+            .open(config)
+            .map_err(OpenError::Client)
+    }
+}
+
+fn check_auth(methods: &[AuthMethod], config: &ConnectionConfig) -> Vec<FieldError> {
+    let Some(method) = methods.iter().find(|method| method.auth_type == config.auth_type) else {
+        let known: Vec<&str> = methods.iter().map(|method| method.auth_type).collect();
+        return vec![FieldError::new(
+            "auth_type",
+            format!("must be one of: {}", known.join(", ")),
+        )];
+    };
+    let given: Vec<&str> = config.credentials.iter().flat_map(Credentials::fields).collect();
+    let missing = method.required.iter().filter(|field| !given.contains(field));
+    let missing = missing.map(|field| FieldError::new(format!("credentials.{field}"), "is required"));
+    let known = |field: &&str| method.required.contains(field) || method.optional.contains(field);
+    let unknown = given.iter().filter(|field| !known(field)).map(|field| {
+        let fields: Vec<&str> = method.required.iter().chain(method.optional).copied().collect();
+        let message = format!("is unknown; {} takes: {}", method.auth_type, fields.join(", "));
+        FieldError::new(format!("credentials.{field}"), message)
+    });
+    missing.chain(unknown).collect()
 }
 
 impl fmt::Debug for Registry {

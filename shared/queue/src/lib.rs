@@ -71,16 +71,36 @@
 //! No cron, no workflows, no dead letter queue (failed jobs stay, and can be retried), no results bus, no schema
 //! management: the tables come with the application's migrations.
 
+mod backend;
+mod claim;
 mod config;
+mod engine;
+mod enqueue;
 mod error;
 mod id;
 mod job;
+mod keys;
+mod lease;
+mod operate;
 mod outcome;
+mod queue;
+mod read;
+mod settle;
+mod sql;
 mod state;
+mod stats;
+mod take;
+mod upkeep;
 
+pub use backend::{MariaDbStorage, OutcomeLayer, OutcomeService, StorageConfig, WorkerSet, WorkerSetError};
+pub use claim::{CancelReason, Claim};
 pub use config::{QueueConfig, Retention, Wait};
 pub use error::QueueError;
 pub use id::{ClaimToken, JobId, WorkerId};
 pub use job::{EndedClaim, Ending, Enqueued, Job, JobKind, NewJob};
+pub use operate::{Cancelled, Worker};
 pub use outcome::{IntoOutcome, Outcome};
+pub use queue::Queue;
+pub use read::{InvalidCursor, JobFilter, JobPage, Page, PageCursor};
 pub use state::{Move, State, UnknownState};
+pub use stats::{KindStats, Stats};

@@ -31,7 +31,7 @@ fn only_the_database_is_required() {
     assert_eq!(settings.api.auth, ApiAuth::Keys);
     assert_eq!(settings.api.max_file_bytes, 512 * 1024 * 1024);
     assert_eq!(settings.worker.build_poll_max, Duration::from_secs(15));
-    assert_eq!(settings.queue.retention, Duration::from_secs(14 * 86_400));
+    assert_eq!(settings.queue.retention, Duration::from_hours(14 * 24));
     assert_eq!(settings.files.root, std::path::Path::new("./data/files"));
     assert_eq!(settings.providers.default_domain_id, "0");
     assert!(settings.providers.secrets_key.is_none());

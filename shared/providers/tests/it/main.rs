@@ -1,0 +1,12 @@
+//! Providers over real sockets: recorded answers, and everything that can go wrong between a request and its answer.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say so by panicking"
+)]
+
+mod calls;
+mod faults;
+mod registry;
+mod server;
+mod transfers;

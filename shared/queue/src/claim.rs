@@ -1,0 +1,154 @@
+//! The handle that a handler gets on its claim.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::MySqlConnection;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::QueueConfig;
+use crate::error::QueueError;
+use crate::id::{ClaimToken, JobId};
+use crate::lease;
+use crate::outcome::Outcome;
+use crate::settle::{self, End, Settled};
+use crate::take::Taken;
+
+/// Why a handler should stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelReason {
+    /// Somebody cancelled the job.
+    Requested,
+    /// The claim is lost: another worker has the job, or will. Nothing can be written any more.
+    LeaseLost,
+    /// The process shuts down; after its grace the handler is dropped and the job handed back.
+    Shutdown,
+}
+
+/// A handler's claim on its job. Cheap to clone.
+#[derive(Clone)]
+pub struct Claim {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: &'static str,
+    taken: Taken,
+    config: Arc<QueueConfig>,
+    cancellation: CancellationToken,
+    reason: OnceLock<CancelReason>,
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("kind", &self.inner.kind)
+            .field("token", &self.token())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Claim {
+    pub(crate) fn new(kind: &'static str, taken: Taken, config: Arc<QueueConfig>) -> Self {
+        let (cancellation, reason) = (CancellationToken::new(), OnceLock::new());
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                taken,
+                config,
+                cancellation,
+                reason,
+            }),
+        }
+    }
+
+    pub fn job_id(&self) -> JobId {
+        self.token().job_id()
+    }
+
+    pub fn token(&self) -> ClaimToken {
+        self.inner.taken.token
+    }
+
+    pub fn kind(&self) -> &'static str {
+        self.inner.kind
+    }
+
+    pub fn tenant(&self) -> Option<&str> {
+        self.inner.taken.tenant.as_deref()
+    }
+
+    /// As given at the enqueue.
+    pub fn trace_context(&self) -> Option<&str> {
+        self.inner.taken.trace_context.as_deref()
+    }
+
+    /// From 1: one more than the failures so far.
+    pub fn attempt(&self) -> u32 {
+        self.inner.taken.attempts + 1
+    }
+
+    pub fn max_attempts(&self) -> u32 {
+        self.inner.taken.max_attempts
+    }
+
+    /// A retry now would fail the job.
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempt() >= self.max_attempts()
+    }
+
+    /// Fires when the handler should stop; [`reason`](Self::reason) says why. Then answer [`Outcome::Cancelled`].
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.inner.cancellation
+    }
+
+    /// Why [`cancellation`](Self::cancellation) has fired, if it has.
+    pub fn reason(&self) -> Option<CancelReason> {
+        self.inner.reason.get().copied()
+    }
+
+    /// Call it first in a transaction that writes on the job's behalf. Locks the job's row until the transaction is
+    /// over and renews the lease; [`QueueError::ClaimLost`] if the claim does not own the job any more, and then
+    /// nothing may be written.
+    pub async fn fence(&self, conn: &mut MySqlConnection) -> Result<(), QueueError> {
+        if lease::fence(conn, self.token(), self.lease()).await? {
+            return Ok(());
+        }
+        self.cancel(CancelReason::LeaseLost);
+        Err(QueueError::ClaimLost(self.token()))
+    }
+
+    /// Finishes the job as part of the caller's transaction: call it last. Whatever the handler answers after the
+    /// commit, the job is done; if the transaction is rolled back, the handler's answer counts. Fences by itself.
+    pub async fn complete(&self, conn: &mut MySqlConnection, output: &Value) -> Result<(), QueueError> {
+        self.fence(conn).await?;
+        let end = [(self.token(), End::Handler(Outcome::Done(output.clone())))];
+        let (settled, _) = settle::settle_rows(conn, &end, &self.inner.config).await?;
+        if settled == [Settled::Applied] {
+            Ok(())
+        } else {
+            Err(QueueError::ClaimLost(self.token()))
+        }
+    }
+
+    /// The first reason stands.
+    pub(crate) fn cancel(&self, reason: CancelReason) {
+        let _ = self.inner.reason.set(reason);
+        self.inner.cancellation.cancel();
+    }
+
+    pub(crate) fn payload(&self) -> &str {
+        &self.inner.taken.payload
+    }
+
+    pub(crate) fn has_keys(&self) -> bool {
+        self.inner.taken.has_keys
+    }
+
+    fn lease(&self) -> Duration {
+        self.inner.config.lease
+    }
+}

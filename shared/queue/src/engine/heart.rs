@@ -1,0 +1,153 @@
+//! Keeps leases, hears of cancelled jobs, and keeps this worker's row fresh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::MySqlConnection;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::claim::CancelReason;
+use crate::id::ClaimToken;
+use crate::lease::{self, Standing};
+
+use super::Engine;
+use super::link::Link;
+
+/// Users who cancel wait no longer than this.
+const LONGEST_BEAT: Duration = Duration::from_secs(1);
+const REGISTER_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(engine: Arc<Engine>) {
+    let mut link = Link::new(engine.pool.clone(), "keep leases");
+    let lease = engine.config.lease;
+    let mut beat = tokio::time::interval((lease / 3).min(LONGEST_BEAT).max(Duration::from_millis(10)));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut extended_at = Instant::now();
+    let mut registered_at: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {}
+            () = engine.closing.cancelled() => break,
+        }
+        if registered_at.is_none_or(|at| at.elapsed() >= REGISTER_EVERY) {
+            match link.run(async |conn| register(&engine, conn).await).await {
+                Ok(()) => registered_at = Some(Instant::now()),
+                Err(error) => drop(link.failed(&error)),
+            }
+        }
+        give_up_what_ran_out(&engine);
+        let tokens = live_claims(&engine);
+        if tokens.is_empty() {
+            extended_at = Instant::now();
+            continue;
+        }
+        let asked_at = Instant::now();
+        let extend = extended_at.elapsed() >= lease / 3;
+        match link
+            .run(async |conn| round(conn, &tokens, extend.then_some(lease)).await)
+            .await
+        {
+            Ok(standings) => {
+                link.succeeded();
+                if extend {
+                    extended_at = asked_at;
+                }
+                for (token, standing) in standings {
+                    hear(&engine, token, standing, extend.then_some(asked_at + lease));
+                }
+            }
+            Err(error) => drop(link.failed(&error)),
+        }
+    }
+    let _ = link.run(async |conn| deregister(&engine, conn).await).await;
+}
+
+fn live_claims(engine: &Engine) -> Vec<ClaimToken> {
+    engine
+        .held()
+        .iter()
+        .filter(|(_, held)| !held.lost)
+        .map(|(token, _)| *token)
+        .collect()
+}
+
+async fn round(
+    conn: &mut MySqlConnection,
+    tokens: &[ClaimToken],
+    extend: Option<Duration>,
+) -> Result<Vec<(ClaimToken, Standing)>, sqlx::Error> {
+    if let Some(lease) = extend {
+        let mut tx = sqlx::Connection::begin(&mut *conn).await?;
+        lease::extend(&mut tx, tokens, lease).await?;
+        tx.commit().await?;
+    }
+    let standings = lease::look_at(conn, tokens).await?;
+    Ok(standings.into_iter().collect())
+}
+
+fn hear(engine: &Engine, token: ClaimToken, standing: Standing, lease_until: Option<Instant>) {
+    let mut held = engine.held();
+    // Gone: settled meanwhile.
+    let Some(held) = held.get_mut(&token) else { return };
+    match standing {
+        Standing::Live | Standing::CancelRequested => {
+            if let Some(lease_until) = lease_until {
+                held.lease_until = lease_until;
+            }
+            if standing == Standing::CancelRequested {
+                held.claim.cancel(CancelReason::Requested);
+            }
+        }
+        Standing::Ended => {}
+        Standing::Lost => {
+            held.lost = true;
+            held.claim.cancel(CancelReason::LeaseLost);
+        }
+    }
+}
+
+/// The database has not answered for a whole lease, or this process was stopped: others may have the jobs by now.
+fn give_up_what_ran_out(engine: &Engine) {
+    let now = Instant::now();
+    for held in engine.held().values_mut() {
+        if held.lease_until <= now && !held.lost {
+            tracing::warn!(job.id = %held.claim.job_id(), "could not extend a job's lease in time");
+            held.lost = true;
+            held.claim.cancel(CancelReason::LeaseLost);
+        }
+    }
+}
+
+async fn register(engine: &Engine, conn: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    let kinds = serde_json::to_string(&engine.lanes().capacities()).unwrap_or_default();
+    sqlx::query(
+        "INSERT INTO queue_workers (id, host, pid, kinds, started_at, seen_at) \
+         VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)) \
+         ON DUPLICATE KEY UPDATE kinds = VALUES(kinds), seen_at = VALUES(seen_at)",
+    )
+    .bind(engine.worker)
+    .bind(host_name())
+    .bind(std::process::id())
+    .bind(kinds)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn deregister(engine: &Engine, conn: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM queue_workers WHERE id = ?")
+        .bind(engine.worker)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map_or_else(
+            || "unknown".to_owned(),
+            |name| name.trim().chars().take(255).collect(),
+        )
+}

@@ -1,0 +1,181 @@
+//! The kinds that a process serves, how busy each is, and whether it is worth asking for more.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+
+use crate::claim::Claim;
+
+#[derive(Default)]
+pub(super) struct Lanes {
+    open: BTreeMap<&'static str, Lane>,
+    /// No lane opens any more.
+    retired: bool,
+    /// Where the last claim went, for taking turns.
+    last: &'static str,
+}
+
+struct Lane {
+    capacity: usize,
+    /// Claimed jobs whose handlers have not ended.
+    occupied: usize,
+    /// Counts announcements; there may be a job if it is ahead of `exhausted`.
+    announced: u64,
+    exhausted: u64,
+    paused: bool,
+    jobs: mpsc::UnboundedSender<Claim>,
+}
+
+/// A claim to try.
+pub(super) struct Order {
+    pub(super) kind: &'static str,
+    pub(super) limit: usize,
+    announced: u64,
+}
+
+impl Lane {
+    const fn free(&self) -> usize {
+        self.capacity.saturating_sub(self.occupied)
+    }
+
+    const fn may_have_jobs(&self) -> bool {
+        self.announced > self.exhausted
+    }
+}
+
+impl Lanes {
+    pub(super) fn open(
+        &mut self,
+        kind: &'static str,
+        limit: usize,
+        prefetch: usize,
+    ) -> Option<mpsc::UnboundedReceiver<Claim>> {
+        if self.retired {
+            return None;
+        }
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let capacity = limit.max(1) + prefetch;
+        // Handlers of a lane that was there before may still run.
+        let occupied = self.open.get(kind).map_or(0, |lane| lane.occupied);
+        self.open.insert(
+            kind,
+            Lane {
+                capacity,
+                occupied,
+                announced: 1,
+                exhausted: 0,
+                paused: false,
+                jobs,
+            },
+        );
+        Some(receiver)
+    }
+
+    /// Answers whether none is left open.
+    pub(super) fn close(&mut self, kind: &str) -> bool {
+        if let Some(lane) = self.open.get(kind)
+            && lane.jobs.is_closed()
+        {
+            self.open.remove(kind);
+        }
+        self.open.is_empty()
+    }
+
+    /// Lets no lane open any more, if none is open.
+    pub(super) fn retire(&mut self) -> bool {
+        if self.open.is_empty() {
+            self.retired = true;
+        }
+        self.retired
+    }
+
+    pub(super) fn announce(&mut self, kind: &str) {
+        if let Some(lane) = self.open.get_mut(kind) {
+            lane.announced += 1;
+        }
+    }
+
+    pub(super) fn announce_all(&mut self) {
+        for lane in self.open.values_mut() {
+            lane.announced += 1;
+        }
+    }
+
+    /// The next claim to try, the lanes taking turns.
+    pub(super) fn next_order(&mut self, batch: usize) -> Option<Order> {
+        let after = self
+            .open
+            .range(self.last..)
+            .filter(|(kind, _)| **kind != self.last);
+        let up_to = self.open.range(..=self.last);
+        let (kind, lane) = after
+            .chain(up_to)
+            .find(|(_, lane)| lane.may_have_jobs() && !lane.paused && lane.free() > 0)?;
+        let order = Order {
+            kind,
+            limit: lane.free().min(batch.max(1)),
+            announced: lane.announced,
+        };
+        self.last = kind;
+        Some(order)
+    }
+
+    /// What came of an order. Fewer jobs than asked for: there are no more, unless some were announced meanwhile.
+    pub(super) fn record(&mut self, order: &Order, got: usize) {
+        if got < order.limit
+            && let Some(lane) = self.open.get_mut(order.kind)
+        {
+            lane.exhausted = order.announced;
+        }
+    }
+
+    /// Gives a job to its lane; answers whether anybody takes it.
+    pub(super) fn hand_over(&mut self, claim: Claim) -> bool {
+        let Some(lane) = self.open.get_mut(claim.kind()) else {
+            return false;
+        };
+        let taken = lane.jobs.send(claim).is_ok();
+        lane.occupied += usize::from(taken);
+        taken
+    }
+
+    pub(super) fn free(&mut self, kind: &str) {
+        if let Some(lane) = self.open.get_mut(kind) {
+            lane.occupied = lane.occupied.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn set_paused(&mut self, paused: &[String]) {
+        for (kind, lane) in &mut self.open {
+            let was_paused = std::mem::replace(&mut lane.paused, paused.iter().any(|other| other == kind));
+            if was_paused && !lane.paused {
+                lane.announced += 1;
+            }
+        }
+    }
+
+    pub(super) fn kinds(&self) -> Vec<&'static str> {
+        self.open.keys().copied().collect()
+    }
+
+    /// Kinds that could take a job but have none: those to wait for.
+    pub(super) fn hungry(&self) -> Vec<&'static str> {
+        let hungry = self
+            .open
+            .iter()
+            .filter(|(_, lane)| !lane.may_have_jobs() && !lane.paused && lane.free() > 0);
+        hungry.map(|(kind, _)| *kind).collect()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.values().all(|lane| lane.occupied == 0)
+    }
+
+    /// Kind -> how many at a time.
+    pub(super) fn capacities(&self) -> BTreeMap<&'static str, usize> {
+        self.open
+            .iter()
+            .map(|(kind, lane)| (*kind, lane.capacity))
+            .collect()
+    }
+}

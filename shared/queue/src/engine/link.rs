@@ -1,0 +1,69 @@
+//! A connection of an engine task's own, so that handlers which use up the pool cannot keep it from its work.
+
+use std::time::Duration;
+
+use sqlx::{MySqlConnection, MySqlPool};
+
+use crate::sql::pause;
+
+const SETUP: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+pub(super) struct Link {
+    pool: MySqlPool,
+    conn: Option<MySqlConnection>,
+    /// Consecutive failures.
+    failures: u32,
+    task: &'static str,
+}
+
+impl Link {
+    pub(super) const fn new(pool: MySqlPool, task: &'static str) -> Self {
+        Self {
+            pool,
+            conn: None,
+            failures: 0,
+            task,
+        }
+    }
+
+    /// Runs something on the connection, made anew after an error: then nothing is known of its transaction, and the
+    /// server rolls back what was open. Also if the future is dropped half-way.
+    pub(super) async fn run<T>(
+        &mut self,
+        run: impl AsyncFnOnce(&mut MySqlConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.connect().await?,
+        };
+        let result = run(&mut conn).await;
+        if result.is_ok() {
+            self.conn = Some(conn);
+        }
+        result
+    }
+
+    /// Logs an outage once at its beginning, and says how long to wait before the next try.
+    pub(super) fn failed(&mut self, error: &sqlx::Error) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 3 {
+            tracing::warn!(task = self.task, %error, "the queue's database does not answer; trying on");
+        } else {
+            tracing::debug!(task = self.task, %error, failures = self.failures, "a queue statement failed; trying again");
+        }
+        pause(self.failures)
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        if self.failures >= 3 {
+            tracing::info!(task = self.task, "the queue's database answers again");
+        }
+        self.failures = 0;
+    }
+
+    async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
+        let mut conn = self.pool.acquire().await?.detach();
+        sqlx::raw_sql(SETUP).execute(&mut conn).await?;
+        Ok(conn)
+    }
+}

@@ -1,0 +1,235 @@
+//! What a worker process does for all its kinds together: one task looks for work, one claims, one acknowledges, one
+//! keeps leases. Knows nothing of apalis: jobs go out through a channel per kind, ends come back through `finish`.
+
+mod acker;
+mod claimer;
+mod heart;
+mod lanes;
+mod link;
+mod scout;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::MySqlPool;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::claim::{CancelReason, Claim};
+use crate::config::QueueConfig;
+use crate::id::{ClaimToken, WorkerId};
+use crate::settle::End;
+use crate::take::Taken;
+
+use lanes::Lanes;
+
+/// A worker that was restarted reopens its lane at once; only then is the engine really out of work.
+const REOPENING: Duration = Duration::from_millis(500);
+
+/// A lane's claimed jobs.
+pub(crate) type Jobs = mpsc::UnboundedReceiver<Claim>;
+
+pub(crate) struct Engine {
+    pool: MySqlPool,
+    config: Arc<QueueConfig>,
+    worker: WorkerId,
+    lanes: Mutex<Lanes>,
+    held: Mutex<HashMap<ClaimToken, HeldClaim>>,
+    /// There may be something to claim.
+    claimable: Notify,
+    /// Acknowledgements were written.
+    settled: Notify,
+    ends: mpsc::UnboundedSender<EndedHold>,
+    ends_out: Mutex<Option<mpsc::UnboundedReceiver<EndedHold>>>,
+    /// An operator drains this worker.
+    draining: AtomicBool,
+    started: AtomicBool,
+    /// No further claims.
+    stopping: CancellationToken,
+    /// The grace is over: running handlers are dropped, their jobs handed back.
+    out_of_grace: CancellationToken,
+    /// The engine's own tasks end.
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A claim that this process has not settled yet.
+struct HeldClaim {
+    claim: Claim,
+    /// Our leases are counted from before the statement that grants them, so this is never too late.
+    lease_until: Instant,
+    lost: bool,
+}
+
+/// A claim to settle.
+struct EndedHold {
+    token: ClaimToken,
+    has_keys: bool,
+    end: End,
+}
+
+impl Engine {
+    pub(crate) fn new(pool: MySqlPool, config: QueueConfig) -> Arc<Self> {
+        let (ends, ends_out) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            pool,
+            config: Arc::new(config),
+            worker: WorkerId::generate(),
+            lanes: Mutex::new(Lanes::default()),
+            held: Mutex::new(HashMap::new()),
+            claimable: Notify::new(),
+            settled: Notify::new(),
+            ends,
+            ends_out: Mutex::new(Some(ends_out)),
+            draining: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
+            out_of_grace: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Starts serving a kind: up to `limit` jobs at a time, and `prefetch` claimed ahead. `None`: this engine has shut
+    /// down, another is needed.
+    pub(crate) fn open_lane(&self, kind: &'static str, limit: usize, prefetch: usize) -> Option<Jobs> {
+        let jobs = self.lanes().open(kind, limit, prefetch)?;
+        self.claimable.notify_one();
+        Some(jobs)
+    }
+
+    /// Stops serving a kind.
+    pub(crate) fn close_lane(self: &Arc<Self>, kind: &'static str) {
+        let none_left = self.lanes().close(kind);
+        if none_left && self.started.load(Ordering::Acquire) {
+            let engine = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(REOPENING).await;
+                if engine.lanes().retire() {
+                    engine.flush().await;
+                    engine.close().await;
+                }
+            });
+        }
+    }
+
+    /// Starts the engine's tasks, if they do not run yet. Must be called in a tokio runtime.
+    pub(crate) fn start(self: &Arc<Self>) {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let ends = lock(&self.ends_out).take();
+        if let Some(ends) = ends {
+            self.tasks.spawn(acker::run(Arc::clone(self), ends));
+        }
+        self.tasks.spawn(claimer::run(Arc::clone(self)));
+        self.tasks.spawn(heart::run(Arc::clone(self)));
+        self.tasks.spawn(scout::run(Arc::clone(self)));
+    }
+
+    /// There may be a job of the kind.
+    pub(crate) fn announce(&self, kind: &str) {
+        self.lanes().announce(kind);
+        self.claimable.notify_one();
+    }
+
+    fn announce_all(&self) {
+        self.lanes().announce_all();
+        self.claimable.notify_one();
+    }
+
+    /// A handler has ended: frees its slot, and settles the claim in the background. The claim stays held, its lease
+    /// extended, until that is written.
+    pub(crate) fn finish(&self, claim: &Claim, end: End) {
+        self.lanes().free(claim.kind());
+        self.claimable.notify_one();
+        self.settle_later(claim.token(), claim.has_keys(), end);
+    }
+
+    fn settle_later(&self, token: ClaimToken, has_keys: bool, end: End) {
+        // The receiver goes only after the last claim is settled.
+        let _ = self.ends.send(EndedHold { token, has_keys, end });
+    }
+
+    /// Hands a claimed job to its lane, or back if nobody takes it.
+    fn deliver(&self, kind: &'static str, taken: Taken, lease_until: Instant) {
+        let claim = Claim::new(kind, taken, Arc::clone(&self.config));
+        let held = HeldClaim {
+            claim: claim.clone(),
+            lease_until,
+            lost: false,
+        };
+        self.held().insert(claim.token(), held);
+        if self.stopping.is_cancelled() || !self.lanes().hand_over(claim.clone()) {
+            self.settle_later(claim.token(), claim.has_keys(), End::HandBack);
+        }
+    }
+
+    /// Takes no further jobs, and tells running handlers that the process shuts down.
+    pub(crate) fn stop_claiming(&self) {
+        self.stopping.cancel();
+        for held in self.held().values() {
+            held.claim.cancel(CancelReason::Shutdown);
+        }
+    }
+
+    /// Drops handlers that still run; their jobs are handed back.
+    pub(crate) fn end_grace(&self) {
+        self.out_of_grace.cancel();
+    }
+
+    pub(crate) const fn out_of_grace(&self) -> &CancellationToken {
+        &self.out_of_grace
+    }
+
+    /// Waits until no claim is held: all handlers have ended, and all their ends are written.
+    pub(crate) async fn flush(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.held().is_empty() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Waits until none of the kind's claims is held.
+    pub(crate) async fn flush_lane(&self, kind: &'static str) {
+        loop {
+            let settled = self.settled.notified();
+            if !self.held().values().any(|held| held.claim.kind() == kind) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Ends the engine's tasks.
+    pub(crate) async fn close(&self) {
+        self.stopping.cancel();
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn takes_jobs(&self) -> bool {
+        !self.stopping.is_cancelled() && !self.draining.load(Ordering::Relaxed)
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        lock(&self.lanes)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<ClaimToken, HeldClaim>> {
+        lock(&self.held)
+    }
+}
+
+/// Nothing that panics runs under these locks, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,241 @@
+//! Looks for work: one statement for all kinds, which on an idle queue waits on the server's side. Also sees to upkeep.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+use tokio::time::Instant;
+
+use crate::config::Wait;
+use crate::error::QueueError;
+use crate::sql::{micros, now_us};
+use crate::stats;
+use crate::upkeep::{self, Duty};
+
+use super::Engine;
+use super::link::Link;
+
+/// How long one statement may wait: a lane that frees a slot meanwhile is not waited for until the next.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+const BUSY_WAIT: Duration = Duration::from_millis(150);
+/// Between two promotions, whoever does them.
+const PROMOTE_REST: Duration = Duration::from_millis(20);
+const TAKE_BACK_REST: Duration = Duration::from_millis(200);
+const PRUNE_REST: Duration = Duration::from_mins(1);
+const COUNT_REST: Duration = Duration::from_secs(10);
+/// Counting may take one part in so many of a worker's time.
+const COUNT_SHARE: u32 = 50;
+
+/// What a look found.
+#[derive(Default)]
+struct Sighting {
+    ready: Vec<String>,
+    paused: Vec<String>,
+    draining: bool,
+    duties: Vec<Duty>,
+}
+
+pub(super) async fn run(engine: Arc<Engine>) {
+    let mut link = Link::new(engine.pool.clone(), "look for work");
+    let upkeep_runs = Arc::new(AtomicBool::new(false));
+    let mut pause = Duration::ZERO;
+    loop {
+        let statement = look_statement(&engine);
+        let looked = tokio::select! {
+            looked = link.run(async |conn| look(conn, statement).await) => looked,
+            () = engine.closing.cancelled() => return,
+        };
+        let rest = match looked {
+            Ok(sighting) => {
+                link.succeeded();
+                let found = act(&engine, &sighting, &upkeep_runs).await;
+                pause = rest_after(&engine, found, pause);
+                pause
+            }
+            Err(error) => link.failed(&error),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = engine.closing.cancelled() => return,
+        }
+    }
+}
+
+/// How long to wait on this side before the next look.
+fn rest_after(engine: &Engine, found: bool, last: Duration) -> Duration {
+    match engine.config.wait {
+        // The statement waits itself, unless there was nothing to wait for; and what was found must be dealt with.
+        Wait::Server { step } if found => step,
+        Wait::Server { .. } if engine.lanes().hungry().is_empty() || !engine.takes_jobs() => BUSY_WAIT,
+        Wait::Server { .. } => Duration::ZERO,
+        Wait::Client { min, .. } if found => min,
+        Wait::Client { min, max } => last.mul_f32(1.5).clamp(min, max),
+    }
+}
+
+/// Acts on a sighting; answers whether it held anything for this process.
+async fn act(engine: &Arc<Engine>, sighting: &Sighting, upkeep_runs: &Arc<AtomicBool>) -> bool {
+    engine.draining.store(sighting.draining, Ordering::Relaxed);
+    let hungry = {
+        let mut lanes = engine.lanes();
+        lanes.set_paused(&sighting.paused);
+        lanes.hungry()
+    };
+    for kind in &sighting.ready {
+        engine.announce(kind);
+    }
+    let due = sighting.duties.contains(&Duty::Promote);
+    if due && engine.takes_jobs() {
+        match promote(engine).await {
+            Ok(0) => {}
+            Ok(_) => engine.announce_all(),
+            Err(error) => tracing::warn!(%error, "could not promote due jobs"),
+        }
+    }
+    let upkeep: Vec<Duty> = sighting
+        .duties
+        .iter()
+        .copied()
+        .filter(|duty| *duty != Duty::Promote)
+        .collect();
+    if !upkeep.is_empty() && !upkeep_runs.swap(true, Ordering::AcqRel) {
+        let (engine, upkeep_runs) = (Arc::clone(engine), Arc::clone(upkeep_runs));
+        tokio::spawn(async move {
+            tokio::select! {
+                kept = keep_up(&engine, &upkeep) => {
+                    if let Err(error) = kept {
+                        tracing::warn!(%error, "queue upkeep failed; it is tried again");
+                    }
+                }
+                () = engine.closing.cancelled() => {}
+            }
+            upkeep_runs.store(false, Ordering::Release);
+        });
+    }
+    due || sighting.ready.iter().any(|kind| hungry.contains(&kind.as_str()))
+}
+
+async fn promote(engine: &Engine) -> Result<usize, QueueError> {
+    if !Duty::Promote.win(&engine.pool, PROMOTE_REST).await? {
+        return Ok(0);
+    }
+    let kinds = engine.lanes().kinds();
+    upkeep::promote(&engine.pool, &kinds).await
+}
+
+async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
+    let pool = &engine.pool;
+    if duties.contains(&Duty::TakeBack)
+        && Duty::TakeBack.win(pool, TAKE_BACK_REST).await?
+        && upkeep::take_back(pool, &engine.config).await? > 0
+    {
+        engine.announce_all();
+    }
+    if duties.contains(&Duty::Prune) && Duty::Prune.win(pool, PRUNE_REST).await? {
+        let pruned = upkeep::prune(pool, &engine.config).await?;
+        if pruned > 0 {
+            tracing::debug!(pruned, "old jobs deleted");
+        }
+    }
+    if duties.contains(&Duty::Count) && Duty::Count.win(pool, COUNT_REST).await? {
+        let started_at = Instant::now();
+        let mut conn = pool.acquire().await?;
+        stats::count(&mut conn).await?;
+        let rest = started_at.elapsed() * COUNT_SHARE;
+        if rest > COUNT_REST {
+            let postpone = concat!(
+                "UPDATE queue_duties SET due_us = ",
+                now_us!(),
+                " + ? WHERE duty = 'count'"
+            );
+            sqlx::query(postpone)
+                .bind(micros(rest))
+                .execute(&mut *conn)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// One compound statement: waits until there is something for one of the hungry kinds, or the time is over, and then
+/// tells all there is to know. Kinds are safe in SQL text, see `is_kind`.
+fn look_statement(engine: &Engine) -> String {
+    let now = now_us!();
+    let lanes = engine.lanes();
+    let (kinds, hungry, idle) = (lanes.kinds(), lanes.hungry(), lanes.is_idle());
+    drop(lanes);
+    let has_ready = |kind: &str| exists("ready", kind, "");
+    let has_due = |kind: &str| exists("scheduled", kind, &format!(" AND order_us <= {now}"));
+
+    let mut waiting = String::new();
+    if let Wait::Server { step } = engine.config.wait
+        && engine.takes_jobs()
+        && !hungry.is_empty()
+    {
+        let wait = if idle { IDLE_WAIT } else { BUSY_WAIT };
+        let step = step.max(Duration::from_millis(1));
+        let looks = wait.as_micros().div_ceil(step.as_micros());
+        let found: Vec<String> = hungry
+            .iter()
+            .map(|kind| has_ready(kind))
+            .chain(kinds.iter().map(|kind| has_due(kind)))
+            .collect();
+        waiting = format!(
+            "DECLARE looks INT DEFAULT {looks}; \
+             WHILE looks > 0 DO \
+               IF {} THEN SET looks = 0; ELSE SET looks = looks - 1; DO SLEEP({}); END IF; \
+             END WHILE; ",
+            found.join(" OR "),
+            step.as_secs_f64(),
+        );
+    }
+    let mut facts: Vec<String> = Vec::new();
+    for kind in &kinds {
+        facts.push(format!(
+            "SELECT 'ready', '{kind}' FROM DUAL WHERE {}",
+            has_ready(kind)
+        ));
+        facts.push(format!(
+            "SELECT 'due', '{kind}' FROM DUAL WHERE {}",
+            has_due(kind)
+        ));
+    }
+    let worker = engine.worker.as_uuid().simple();
+    format!(
+        "BEGIN NOT ATOMIC {waiting}\
+           SELECT CAST('paused' AS CHAR(16)) AS fact, CAST(kind AS CHAR(64)) AS name FROM queue_paused_kinds \
+           UNION ALL SELECT 'draining', '' FROM queue_workers WHERE id = x'{worker}' AND draining \
+           UNION ALL SELECT 'duty', '{take_back}' FROM DUAL WHERE EXISTS (SELECT 1 FROM queue_jobs \
+             FORCE INDEX (ix_queue_jobs_order) WHERE state = 'running' AND order_us <= {now}) \
+           UNION ALL SELECT 'duty', duty FROM queue_duties WHERE due_us <= {now} AND duty IN ('{prune}', '{count}'){}; \
+         END",
+        facts.concat(),
+        take_back = Duty::TakeBack.as_str(),
+        prune = Duty::Prune.as_str(),
+        count = Duty::Count.as_str(),
+    )
+}
+
+fn exists(state: &str, kind: &str, and: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
+         WHERE state = '{state}' AND kind = '{kind}'{and})"
+    )
+}
+
+async fn look(conn: &mut MySqlConnection, statement: String) -> Result<Sighting, sqlx::Error> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(conn).await?;
+    let mut sighting = Sighting::default();
+    for row in rows {
+        let name: String = row.try_get(1)?;
+        match row.try_get::<String, _>(0)?.as_str() {
+            "ready" => sighting.ready.push(name),
+            "paused" => sighting.paused.push(name),
+            "draining" => sighting.draining = true,
+            "duty" => sighting.duties.extend(Duty::named(&name)),
+            _ => {}
+        }
+    }
+    Ok(sighting)
+}

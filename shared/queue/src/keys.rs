@@ -1,0 +1,155 @@
+//! Unique keys and concurrency keys: taking them, passing them on, giving them back.
+//!
+//! Lock order, everywhere: a running job's row, its concurrency key, its unique key, a blocked job's row. Who must
+//! lock a job's row after a key (cancel, retry) does not wait for it.
+
+use sqlx::MySqlConnection;
+
+use crate::id::JobId;
+use crate::state::Move;
+
+/// Takes the concurrency key for `job`, or keeps it; locks the key until the transaction is over. Answers whether the
+/// job has it now.
+pub(crate) async fn take_concurrency(
+    conn: &mut MySqlConnection,
+    key: &str,
+    job: JobId,
+) -> Result<bool, sqlx::Error> {
+    let holder: JobId = sqlx::query_scalar(
+        "INSERT INTO queue_concurrency_keys (concurrency_key, job_id) VALUES (?, ?) \
+         ON DUPLICATE KEY UPDATE job_id = job_id RETURNING job_id",
+    )
+    .bind(key)
+    .bind(job)
+    .fetch_one(conn)
+    .await?;
+    Ok(holder == job)
+}
+
+/// Locks the concurrency key, if anybody has it.
+pub(crate) async fn lock_concurrency(
+    conn: &mut MySqlConnection,
+    key: &str,
+) -> Result<Option<JobId>, sqlx::Error> {
+    sqlx::query_scalar("SELECT job_id FROM queue_concurrency_keys WHERE concurrency_key = ? FOR UPDATE")
+        .bind(key)
+        .fetch_optional(conn)
+        .await
+}
+
+/// Undoes a [`take_concurrency`] of this transaction.
+pub(crate) async fn drop_concurrency(
+    conn: &mut MySqlConnection,
+    key: &str,
+    job: JobId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM queue_concurrency_keys WHERE concurrency_key = ? AND job_id = ?")
+        .bind(key)
+        .bind(job)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Queues a job up for a key that another has.
+pub(crate) async fn wait_for_concurrency(
+    conn: &mut MySqlConnection,
+    key: &str,
+    job: JobId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO queue_blocked (concurrency_key, rank_us, job_id) \
+         SELECT ?, rank_us, id FROM queue_jobs WHERE id = ?",
+    )
+    .bind(key)
+    .bind(job)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// `job` is over: if it has the key, the next in line gets it and is ready; if it waits for the key, it leaves the
+/// line.
+pub(crate) async fn release_concurrency(
+    conn: &mut MySqlConnection,
+    key: &str,
+    job: JobId,
+) -> Result<(), sqlx::Error> {
+    if lock_concurrency(conn, key).await? != Some(job) {
+        sqlx::query("DELETE FROM queue_blocked WHERE concurrency_key = ? AND job_id = ?")
+            .bind(key)
+            .bind(job)
+            .execute(conn)
+            .await?;
+        return Ok(());
+    }
+    let next: Option<(i64, JobId)> = sqlx::query_as(
+        "SELECT rank_us, job_id FROM queue_blocked WHERE concurrency_key = ? ORDER BY rank_us, job_id LIMIT 1 FOR UPDATE",
+    )
+    .bind(key)
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some((rank_us, next)) = next else {
+        return drop_concurrency(conn, key, job).await;
+    };
+    sqlx::query("DELETE FROM queue_blocked WHERE concurrency_key = ? AND rank_us = ? AND job_id = ?")
+        .bind(key)
+        .bind(rank_us)
+        .bind(next)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("UPDATE queue_concurrency_keys SET job_id = ? WHERE concurrency_key = ?")
+        .bind(next)
+        .bind(key)
+        .execute(&mut *conn)
+        .await?;
+    let unblock = format!(
+        "UPDATE queue_jobs SET state = '{}', order_us = rank_us WHERE id = ? AND {}",
+        Move::Unblock.to(),
+        Move::Unblock.condition()
+    );
+    let unblocked = sqlx::query(sqlx::AssertSqlSafe(unblock))
+        .bind(next)
+        .execute(conn)
+        .await?
+        .rows_affected();
+    if unblocked != 1 {
+        tracing::error!(job.id = %next, "a job in line for a concurrency key is not blocked");
+    }
+    Ok(())
+}
+
+/// Takes the unique key for `job`. Answers who has it now: `job`, or the active job that had it before.
+pub(crate) async fn take_unique(
+    conn: &mut MySqlConnection,
+    kind: &str,
+    key: &str,
+    job: JobId,
+) -> Result<JobId, sqlx::Error> {
+    // An upsert, not an INSERT that may fail: a duplicate's exclusive lock, unlike a failed insert's shared one, cannot
+    // deadlock with another enqueue of the same key.
+    sqlx::query_scalar(
+        "INSERT INTO queue_unique_keys (kind, unique_key, job_id) VALUES (?, ?, ?) \
+         ON DUPLICATE KEY UPDATE job_id = job_id RETURNING job_id",
+    )
+    .bind(kind)
+    .bind(key)
+    .bind(job)
+    .fetch_one(conn)
+    .await
+}
+
+pub(crate) async fn release_unique(
+    conn: &mut MySqlConnection,
+    kind: &str,
+    key: &str,
+    job: JobId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM queue_unique_keys WHERE kind = ? AND unique_key = ? AND job_id = ?")
+        .bind(kind)
+        .bind(key)
+        .bind(job)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Leases: is one live, fence and extend.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::id::{ClaimToken, JobId};
+use crate::settle::{HELD_COLUMNS, Held, id_list};
+use crate::sql::{micros, now_us};
+
+const IS_LIVE: &str = concat!(
+    "SELECT EXISTS (SELECT 1 FROM queue_jobs WHERE id = ? AND claim_no = ? AND state = 'running' AND order_us > ",
+    now_us!(),
+    ")"
+);
+
+/// Renewing is what takes the row's lock, and gives the transaction a whole lease to end in: while it has the lock, the
+/// heartbeat cannot extend the lease, and nobody can take the job back.
+const FENCE: &str = concat!(
+    "UPDATE queue_jobs SET order_us = ",
+    now_us!(),
+    " + ? WHERE id = ? AND claim_no = ? AND state = 'running' AND order_us > ",
+    now_us!()
+);
+
+pub(crate) async fn is_live(conn: &mut MySqlConnection, token: ClaimToken) -> Result<bool, sqlx::Error> {
+    let live: i64 = sqlx::query_scalar(IS_LIVE)
+        .bind(token.job_id())
+        .bind(token.claim_no())
+        .fetch_one(conn)
+        .await?;
+    Ok(live != 0)
+}
+
+/// Locks the job's row if the claim is live. Answers whether it is.
+pub(crate) async fn fence(
+    conn: &mut MySqlConnection,
+    token: ClaimToken,
+    lease: Duration,
+) -> Result<bool, sqlx::Error> {
+    let fenced = sqlx::query(FENCE)
+        .bind(micros(lease))
+        .bind(token.job_id())
+        .bind(token.claim_no())
+        .execute(conn)
+        .await?
+        .rows_affected();
+    Ok(fenced == 1)
+}
+
+/// What a heartbeat learns of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Live,
+    CancelRequested,
+    /// Ended by its handler or its acknowledgement; not lost.
+    Ended,
+    Lost,
+}
+
+/// Looks at claims, without locks.
+pub(crate) async fn look_at(
+    conn: &mut MySqlConnection,
+    tokens: &[ClaimToken],
+) -> Result<HashMap<ClaimToken, Standing>, sqlx::Error> {
+    let ids = id_list(tokens.iter().map(ClaimToken::job_id));
+    let select = format!("SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id IN ({ids})");
+    let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(conn).await?;
+    let mut rows_by_id: HashMap<JobId, Held> = HashMap::new();
+    for row in &rows {
+        let held = Held::from_row(row)?;
+        rows_by_id.insert(held.id, held);
+    }
+    Ok(tokens
+        .iter()
+        .map(|token| (*token, standing(*token, rows_by_id.get(&token.job_id()))))
+        .collect())
+}
+
+fn standing(token: ClaimToken, held: Option<&Held>) -> Standing {
+    match held {
+        Some(held) if held.is_running_under(token) && held.live => {
+            if held.cancel_requested {
+                Standing::CancelRequested
+            } else {
+                Standing::Live
+            }
+        }
+        Some(held)
+            if held.token() == token
+                && held
+                    .state
+                    .parse::<crate::state::State>()
+                    .is_ok_and(crate::state::State::is_finished) =>
+        {
+            Standing::Ended
+        }
+        _ => Standing::Lost,
+    }
+}
+
+/// Extends live leases, in one statement. Rows that a handler's transaction has locked are left out: its fence has
+/// renewed them, and waiting for it would let the others run out.
+pub(crate) async fn extend(
+    conn: &mut MySqlConnection,
+    tokens: &[ClaimToken],
+    lease: Duration,
+) -> Result<(), sqlx::Error> {
+    let ids = id_list(tokens.iter().map(ClaimToken::job_id));
+    let now = now_us!();
+    let select = format!(
+        "SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id IN ({ids}) AND state = 'running' AND order_us > {now} \
+         ORDER BY id FOR UPDATE SKIP LOCKED"
+    );
+    let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(&mut *conn).await?;
+    let rows: Vec<Held> = rows.iter().map(Held::from_row).collect::<Result<_, _>>()?;
+    let ours = rows
+        .iter()
+        .filter(|held| tokens.contains(&held.token()))
+        .map(|held| held.id);
+    let ids = id_list(ours);
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let update = format!(
+        "UPDATE queue_jobs SET order_us = {now} + {} WHERE id IN ({ids})",
+        micros(lease)
+    );
+    sqlx::raw_sql(AssertSqlSafe(update)).execute(conn).await?;
+    Ok(())
+}

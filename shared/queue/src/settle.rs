@@ -1,0 +1,360 @@
+//! The end of a claim: what becomes of the job (a pure decision), and writing it down.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection, Row};
+
+use crate::config::QueueConfig;
+use crate::id::{ClaimToken, JobId, MAX_CLAIMS};
+use crate::job::Ending;
+use crate::keys;
+use crate::outcome::Outcome;
+use crate::sql::{micros, now_us};
+use crate::state::{Move, State};
+
+/// How a claim ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum End {
+    Handler(Outcome),
+    /// The worker shuts down.
+    HandBack,
+    /// Nobody extended the lease.
+    LeaseLost,
+}
+
+/// A job's row, as far as its claim's end depends on it; locked.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) id: JobId,
+    pub(crate) kind: String,
+    pub(crate) state: String,
+    pub(crate) claim_no: u32,
+    /// The lease has not ended.
+    pub(crate) live: bool,
+    pub(crate) attempts: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) lease_losses: u32,
+    pub(crate) snoozes: u32,
+    pub(crate) cancel_requested: bool,
+    pub(crate) unique_key: Option<String>,
+    pub(crate) concurrency_key: Option<String>,
+}
+
+pub(crate) const HELD_COLUMNS: &str = concat!(
+    "id, kind, CAST(state AS CHAR) AS state, claim_no, CAST(order_us > ",
+    now_us!(),
+    " AS SIGNED) AS live, attempts, max_attempts, lease_losses, snoozes, \
+     CAST(cancel_requested AS SIGNED) AS cancel_requested, unique_key, concurrency_key"
+);
+
+impl FromRow<'_, sqlx::mysql::MySqlRow> for Held {
+    fn from_row(row: &sqlx::mysql::MySqlRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            kind: row.try_get("kind")?,
+            state: row.try_get("state")?,
+            claim_no: row.try_get("claim_no")?,
+            live: row.try_get::<i64, _>("live")? != 0,
+            attempts: row.try_get("attempts")?,
+            max_attempts: row.try_get("max_attempts")?,
+            lease_losses: row.try_get("lease_losses")?,
+            snoozes: row.try_get("snoozes")?,
+            cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
+            unique_key: row.try_get("unique_key")?,
+            concurrency_key: row.try_get("concurrency_key")?,
+        })
+    }
+}
+
+impl Held {
+    pub(crate) fn token(&self) -> ClaimToken {
+        ClaimToken::new(self.id, self.claim_no)
+    }
+
+    pub(crate) fn is_running_under(&self, token: ClaimToken) -> bool {
+        self.state == Move::Claim.to().as_str() && self.token() == token
+    }
+}
+
+/// What becomes of a job whose claim has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settlement {
+    pub(crate) step: Move,
+    /// For [`Move::Reschedule`].
+    pub(crate) delay: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) lease_losses: u32,
+    pub(crate) snoozes: u32,
+    pub(crate) error: Option<String>,
+    pub(crate) snooze_reason: Option<String>,
+    pub(crate) output: Option<String>,
+    /// The line in the history; success and snoozes have none.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// Decides. Knows nothing of time or rows beyond its arguments; only the backoff is random.
+pub(crate) fn settle(held: &Held, end: &End, config: &QueueConfig) -> Settlement {
+    let mut settled = Settlement {
+        step: Move::Stop,
+        delay: Duration::ZERO,
+        attempts: held.attempts,
+        lease_losses: held.lease_losses,
+        snoozes: held.snoozes,
+        error: None,
+        snooze_reason: None,
+        output: None,
+        ending: Some(Ending::Cancelled),
+    };
+    match end {
+        End::Handler(Outcome::Done(output)) => {
+            settled.step = Move::Complete;
+            settled.output = stored_output(output, config.max_output_bytes);
+            settled.ending = None;
+            return settled;
+        }
+        End::Handler(Outcome::Retry { error, .. } | Outcome::Fail { error }) => {
+            settled.error = Some(cut(error, config.max_error_bytes));
+        }
+        _ => {}
+    }
+    // Whatever else the handler says, somebody wanted the job to end.
+    if held.cancel_requested {
+        return settled;
+    }
+    match end {
+        End::Handler(Outcome::Done(_) | Outcome::Cancelled) => {}
+        End::Handler(Outcome::Retry { after, .. }) => {
+            settled.attempts += 1;
+            if settled.attempts >= held.max_attempts {
+                (settled.step, settled.ending) = (Move::Fail, Some(Ending::Failed));
+            } else {
+                (settled.step, settled.ending) = (Move::Reschedule, Some(Ending::Retried));
+                settled.delay = backoff(settled.attempts, *after, config);
+            }
+        }
+        End::Handler(Outcome::Fail { .. }) => {
+            settled.attempts += 1;
+            (settled.step, settled.ending) = (Move::Fail, Some(Ending::Failed));
+        }
+        End::Handler(Outcome::Snooze { after, reason }) => {
+            settled.snoozes = settled.snoozes.saturating_add(1);
+            settled.snooze_reason = reason.as_ref().map(|reason| cut(reason, config.max_error_bytes));
+            (settled.step, settled.ending) = (Move::Reschedule, None);
+            settled.delay = *after;
+        }
+        End::HandBack => (settled.step, settled.ending) = (Move::Release, Some(Ending::HandedBack)),
+        End::LeaseLost => {
+            settled.lease_losses += 1;
+            (settled.step, settled.ending) = (Move::Release, Some(Ending::LeaseLost));
+            if settled.lease_losses >= u32::from(config.max_lease_losses) {
+                settled.step = Move::Fail;
+                settled.error = Some(format!(
+                    "the lease was lost {} times: the worker dies, or stalls",
+                    settled.lease_losses
+                ));
+            }
+        }
+    }
+    if held.claim_no >= MAX_CLAIMS && !settled.step.to().is_finished() {
+        settled.step = Move::Fail;
+        settled
+            .error
+            .get_or_insert_with(|| format!("claimed {MAX_CLAIMS} times, and no end"));
+    }
+    settled
+}
+
+/// Exponential with full jitter; a wish of the handler's is the minimum, slightly spread so that many with the same
+/// wish do not come back together.
+fn backoff(failures: u32, after: Option<Duration>, config: &QueueConfig) -> Duration {
+    let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+    let ceiling = config.backoff_base.saturating_mul(factor).min(config.backoff_cap);
+    let jittered = ceiling.mul_f64(rand::rng().random_range(0.0..=1.0));
+    match after {
+        Some(after) => jittered.max(after.mul_f64(rand::rng().random_range(1.0..=1.1))),
+        None => jittered,
+    }
+}
+
+fn stored_output(output: &Value, max_bytes: usize) -> Option<String> {
+    if output.is_null() {
+        return None;
+    }
+    let text = output.to_string();
+    if text.len() <= max_bytes {
+        return Some(text);
+    }
+    let head = cut_at(&text, max_bytes / 2);
+    Some(json!({ "truncated": true, "bytes": text.len(), "head": head }).to_string())
+}
+
+fn cut(text: &str, max_bytes: usize) -> String {
+    if text.len() <= max_bytes {
+        return text.to_owned();
+    }
+    format!("{}… ({} bytes)", cut_at(text, max_bytes), text.len())
+}
+
+fn cut_at(text: &str, max_bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(max_bytes)]
+}
+
+/// What became of an attempt to end a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Applied,
+    /// The claim had ended before: by [`Claim::complete`](crate::Claim::complete), or by an earlier try of this very
+    /// write whose answer was lost. Or it is lost. Nothing was written.
+    Bounced,
+}
+
+/// Ends claims: locks the rows, decides, writes. Part of the caller's transaction, which must hold no other job's row.
+/// Jobs with keys must come one per transaction. Answers in the order of `ends`, and whether a key was passed on.
+pub(crate) async fn settle_rows(
+    conn: &mut MySqlConnection,
+    ends: &[(ClaimToken, End)],
+    config: &QueueConfig,
+) -> Result<(Vec<Settled>, bool), sqlx::Error> {
+    let ids = id_list(ends.iter().map(|(token, _)| token.job_id()));
+    let select = format!("SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id IN ({ids}) ORDER BY id FOR UPDATE");
+    let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(&mut *conn).await?;
+    let rows: Vec<Held> = rows.iter().map(Held::from_row).collect::<Result<_, _>>()?;
+    let mut settlements = Vec::with_capacity(ends.len());
+    let mut answers = Vec::with_capacity(ends.len());
+    for (token, end) in ends {
+        let held = rows.iter().find(|held| held.is_running_under(*token));
+        answers.push(if held.is_some() {
+            Settled::Applied
+        } else {
+            Settled::Bounced
+        });
+        settlements.extend(held.map(|held| (held, settle(held, end, config))));
+    }
+    let passed_on = write(conn, &settlements, config).await?;
+    Ok((answers, passed_on))
+}
+
+/// Writes settlements of locked rows, and gives back or passes on the keys of jobs that are over.
+pub(crate) async fn write(
+    conn: &mut MySqlConnection,
+    settlements: &[(&Held, Settlement)],
+    config: &QueueConfig,
+) -> Result<bool, sqlx::Error> {
+    if settlements.is_empty() {
+        return Ok(false);
+    }
+    sqlx::raw_sql(AssertSqlSafe(update_statement(settlements, config)))
+        .execute(&mut *conn)
+        .await?;
+    let mut passed_on = false;
+    for (held, settled) in settlements {
+        if !settled.step.to().is_finished() {
+            continue;
+        }
+        if let Some(key) = &held.concurrency_key {
+            keys::release_concurrency(conn, key, held.id).await?;
+            passed_on = true;
+        }
+        if let Some(key) = &held.unique_key {
+            keys::release_unique(conn, &held.kind, key, held.id).await?;
+        }
+    }
+    Ok(passed_on)
+}
+
+/// One row of the table that the UPDATE joins.
+#[derive(Serialize)]
+struct Change<'a> {
+    id: String,
+    claim_no: u32,
+    state: &'static str,
+    /// `finish`: now; `queue`: its rank; `wait`: now and `delay_us`.
+    place: &'static str,
+    delay_us: i64,
+    attempts: u32,
+    lease_losses: u32,
+    snoozes: u32,
+    error: Option<&'a str>,
+    snooze_reason: Option<&'a str>,
+    output: Option<&'a str>,
+    ending: Option<Ending>,
+}
+
+/// One UPDATE for any mix of settlements: their values come as a JSON table, so its text is built once for all.
+fn update_statement(settlements: &[(&Held, Settlement)], config: &QueueConfig) -> String {
+    let changes: Vec<Change<'_>> = settlements
+        .iter()
+        .map(|(held, settled)| Change {
+            id: held.id.as_uuid().simple().to_string(),
+            claim_no: held.claim_no,
+            state: settled.step.to().as_str(),
+            place: match settled.step.to() {
+                State::Scheduled => "wait",
+                State::Done | State::Failed | State::Cancelled => "finish",
+                State::Ready | State::Blocked | State::Running => "queue",
+            },
+            delay_us: micros(settled.delay),
+            attempts: settled.attempts,
+            lease_losses: settled.lease_losses,
+            snoozes: settled.snoozes,
+            error: settled.error.as_deref(),
+            snooze_reason: settled.snooze_reason.as_deref(),
+            output: settled.output.as_deref(),
+            ending: settled.ending,
+        })
+        .collect();
+    // A hexadecimal literal needs no escaping, whatever the session's SQL mode.
+    let changes = hex_text(&serde_json::to_string(&changes).unwrap_or_default());
+    // Every settlement starts from the same states.
+    let from = Move::Complete.condition();
+    let ids = id_list(settlements.iter().map(|(held, _)| held.id));
+    format!(
+        "UPDATE JSON_TABLE(CONVERT({changes} USING utf8mb4), '$[*]' COLUMNS (\
+           id CHAR(32) PATH '$.id', claim_no INT UNSIGNED PATH '$.claim_no', state VARCHAR(16) PATH '$.state', \
+           place VARCHAR(8) PATH '$.place', delay_us BIGINT PATH '$.delay_us', attempts INT UNSIGNED PATH '$.attempts', \
+           lease_losses INT UNSIGNED PATH '$.lease_losses', snoozes INT UNSIGNED PATH '$.snoozes', \
+           error MEDIUMTEXT PATH '$.error', snooze_reason TEXT PATH '$.snooze_reason', \
+           output LONGTEXT PATH '$.output', ending VARCHAR(16) PATH '$.ending')) AS v \
+         STRAIGHT_JOIN queue_jobs AS j FORCE INDEX (PRIMARY) ON j.id = UNHEX(v.id) \
+         SET j.state = v.state, \
+           j.order_us = CASE v.place WHEN 'finish' THEN {now} WHEN 'queue' THEN j.rank_us ELSE {now} + v.delay_us END, \
+           j.attempts = v.attempts, j.lease_losses = v.lease_losses, j.snoozes = v.snoozes, \
+           j.last_error = COALESCE(v.error, j.last_error), \
+           j.snooze_reason = COALESCE(v.snooze_reason, j.snooze_reason), j.output = v.output, \
+           j.finished_at = IF(v.place = 'finish', UTC_TIMESTAMP(6), NULL), \
+           j.history = IF(v.ending IS NULL, j.history, JSON_ARRAY_APPEND(\
+             CASE WHEN j.history IS NULL THEN '[]' WHEN JSON_LENGTH(j.history) < {max_history} THEN j.history \
+               ELSE JSON_REMOVE(j.history, '$[0]') END, '$', \
+             JSON_OBJECT('ended', v.ending, 'error', v.error, 'worker', LOWER(HEX(j.worker_id)), \
+               'started_at', DATE_FORMAT(j.claimed_at, '%Y-%m-%dT%H:%i:%s.%fZ'), \
+               'ended_at', DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')))) \
+         WHERE j.id IN ({ids}) AND j.claim_no = v.claim_no AND j.{from}",
+        now = now_us!(),
+        max_history = config.max_history.max(1),
+    )
+}
+
+/// `x'…', x'…'`: ids for an IN list of any length, in order.
+pub(crate) fn id_list(ids: impl Iterator<Item = JobId>) -> String {
+    let mut ids: Vec<JobId> = ids.collect();
+    ids.sort_unstable();
+    let ids: Vec<String> = ids
+        .iter()
+        .map(|id| format!("x'{}'", id.as_uuid().simple()))
+        .collect();
+    ids.join(", ")
+}
+
+fn hex_text(text: &str) -> String {
+    use std::fmt::Write;
+    let mut hex = String::with_capacity(text.len() * 2 + 3);
+    hex.push_str("x'");
+    for byte in text.bytes() {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex.push('\'');
+    hex
+}

@@ -1,0 +1,77 @@
+//! What every statement shares: the database's clock, the isolation level, and trying again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rand::RngExt;
+use sqlx::{MySql, MySqlPool, Transaction};
+
+use crate::error::QueueError;
+
+/// Microseconds since 1970 UTC by the database's clock, whatever the session's time zone.
+macro_rules! now_us {
+    () => {
+        "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+    };
+}
+pub(crate) use now_us;
+
+/// REPEATABLE READ would lock the gaps that a claim walks over, and every claimer would wait for every other.
+const BEGIN: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+
+const TRIES: u32 = 12;
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A READ COMMITTED transaction, in one round trip.
+pub(crate) async fn begin(pool: &MySqlPool) -> Result<Transaction<'static, MySql>, sqlx::Error> {
+    pool.begin_with(BEGIN).await
+}
+
+/// Runs a transaction of our own again while what ends it is transient, for some seconds at most; `?` for what is not.
+/// It must be safe to repeat when a commit's outcome is unknown. (A macro: a function over async closures would lose
+/// the proof that its future is `Send`.)
+macro_rules! retrying {
+    ($run:expr) => {{
+        let mut retries = $crate::sql::Retries::default();
+        loop {
+            match $run.await {
+                Ok(answer) => break answer,
+                Err(error) => retries.after(error).await?,
+            }
+        }
+    }};
+}
+pub(crate) use retrying;
+
+#[derive(Default)]
+pub(crate) struct Retries {
+    tries: u32,
+}
+
+impl Retries {
+    /// Waits if it is worth another try.
+    pub(crate) async fn after(&mut self, error: QueueError) -> Result<(), QueueError> {
+        self.tries += 1;
+        if !error.is_transient() || self.tries >= TRIES {
+            return Err(error);
+        }
+        tracing::debug!(%error, tries = self.tries, "trying a queue transaction again");
+        tokio::time::sleep(pause(self.tries)).await;
+        Ok(())
+    }
+}
+
+/// Grows from milliseconds (a deadlock is gone at once) to a second (a server restarts), with jitter.
+pub(crate) fn pause(tries: u32) -> Duration {
+    let ceiling = FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
+    ceiling.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+pub(crate) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
+}
+
+pub(crate) fn time_of(micros: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(micros)
+}
