@@ -5,6 +5,10 @@ use rag_emulator::{Action, LedgerQuery, Loss, RetryAfter, Rule, RuleError, When}
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// Whether an answer looks as ordered.
 type Look = fn(&HeaderMap, &Value) -> bool;
@@ -158,26 +162,46 @@ async fn answers_break_in_the_middle() {
     assert!(started.elapsed() >= Duration::from_millis(80));
 }
 
-#[tokio::test]
-async fn a_connection_can_close_without_having_said_so() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let client = start().await;
-    client.fault(once("models.list"), Action::CloseAfterAnswer);
+/// Asks for the models on a bare socket and reads until the server ends the connection.
+async fn read_to_end(client: &Client) -> std::io::Result<String> {
     let address = client.emulator.origin().replace("http://", "");
-    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut socket = TcpStream::connect(address).await?;
     socket
         .write_all(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer k\r\n\r\n")
-        .await
-        .unwrap();
+        .await?;
     let mut answer = String::new();
-    // Ends only because the server closes.
-    tokio::time::timeout(Duration::from_secs(5), socket.read_to_string(&mut answer))
+    let read = socket.read_to_string(&mut answer);
+    tokio::time::timeout(Duration::from_secs(5), read)
         .await
-        .unwrap()
-        .unwrap();
+        .expect("the server should end it")?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn a_connection_can_close_without_having_said_so() {
+    let client = start().await;
+    client.fault(once("models.list"), Action::CloseAfterAnswer);
+    let answer = read_to_end(&client).await.unwrap();
     assert!(
         answer.starts_with("HTTP/1.1 200") && !answer.to_lowercase().contains("connection: close"),
         "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_reset_is_no_orderly_close() {
+    let client = start().await;
+    client.fault(once("models.list"), Action::LoseAnswer { how: Loss::Close });
+    assert_eq!(read_to_end(&client).await.unwrap(), "");
+    client.fault(once("models.list"), Action::LoseAnswer { how: Loss::Reset });
+    assert_eq!(
+        read_to_end(&client).await.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+    client.fault(once("models.list"), Action::ResetMidBody);
+    assert_eq!(
+        read_to_end(&client).await.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
     );
 }
 

@@ -60,6 +60,12 @@ async fn before_walks_back_and_after_survives_deletion() {
     );
     assert_eq!(ids(&client.get(&between).await), stores[1..3]);
 
+    let crossed = format!(
+        "/vector_stores?order=asc&after={}&before={}",
+        stores[3], stores[0]
+    );
+    assert!(ids(&client.get(&crossed).await).is_empty());
+
     client.delete(&format!("/vector_stores/{}", stores[1])).await;
     let page = client
         .get(&format!("/vector_stores?order=asc&after={}", stores[1]))
