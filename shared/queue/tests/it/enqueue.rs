@@ -33,7 +33,7 @@ async fn a_job_is_read_back_as_it_was_enqueued(pool: MySqlPool) {
         .unique_key("index:7")
         .concurrency_key("index-7")
         .priority(-3)
-        .delay(Duration::from_secs(3600))
+        .delay(Duration::from_hours(1))
         .max_attempts(4)
         .trace_context("00-abc-def-01");
     let id = enqueue(&queue, new).await.id;

@@ -1,6 +1,5 @@
 //! What the tests share: a job whose handler does as the payload says, and a worker set to run it.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -77,14 +76,6 @@ impl Log {
         self.runs().into_iter().map(|(name, _)| name).collect()
     }
 
-    pub(crate) fn times(&self) -> BTreeMap<String, usize> {
-        let mut times = BTreeMap::new();
-        for name in self.names() {
-            *times.entry(name).or_default() += 1;
-        }
-        times
-    }
-
     fn note(&self, name: &str, attempt: u32) -> usize {
         let mut log = self.0.lock().unwrap();
         let before = log.iter().filter(|(other, _)| other == name).count();
@@ -107,7 +98,7 @@ pub(crate) async fn play(task: Task, claim: Claim, log: Data<Log>) -> Result<Out
             Outcome::Cancelled
         }
         Step::Stubborn => {
-            tokio::time::sleep(Duration::from_secs(600)).await;
+            tokio::time::sleep(Duration::from_mins(10)).await;
             Outcome::done()
         }
         Step::Retry { after_ms } => Outcome::Retry {
