@@ -6,5 +6,6 @@ mod claims;
 mod enqueue;
 mod keys;
 mod operate;
+mod plan;
 mod support;
 mod workers;
