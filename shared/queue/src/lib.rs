@@ -81,6 +81,8 @@ mod id;
 mod job;
 mod keys;
 mod lease;
+#[cfg(test)]
+mod model;
 mod operate;
 mod outcome;
 mod queue;

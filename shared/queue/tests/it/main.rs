@@ -7,5 +7,6 @@ mod enqueue;
 mod keys;
 mod operate;
 mod plan;
+mod processes;
 mod support;
 mod workers;
