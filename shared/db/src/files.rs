@@ -202,10 +202,18 @@ pub async fn list_of_index(
     domain: &DomainId,
     index: IndexId,
 ) -> Result<Vec<File>, DbError> {
-    let columns = COLUMNS.split(", ").map(|column| format!("f.{column}")).collect::<Vec<_>>().join(", ");
+    let columns = COLUMNS
+        .split(", ")
+        .map(|column| format!("f.{column}"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let sql = format!(
         "SELECT {columns} FROM rag_index_files l JOIN rag_files f ON f.id = l.file_id \
          WHERE l.index_id = ? AND f.domain_id = ? ORDER BY l.include_order, l.file_id"
     );
-    Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(Text(index)).bind(domain.as_str()).fetch_all(db).await?)
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .bind(domain.as_str())
+        .fetch_all(db)
+        .await?)
 }

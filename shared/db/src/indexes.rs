@@ -109,14 +109,21 @@ pub async fn find_for_update(
     domain: &DomainId,
     id: IndexId,
 ) -> Result<Option<Index>, DbError> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL FOR UPDATE");
-    Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(Text(id)).bind(domain.as_str()).fetch_optional(db).await?)
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL FOR UPDATE"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .bind(domain.as_str())
+        .fetch_optional(db)
+        .await?)
 }
 
 /// As [`find_for_update`], and errors if there is none.
 pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Result<Index, DbError> {
-    find_for_update(db, domain, id).await?.ok_or(DbError::NotFound("index"))
+    find_for_update(db, domain, id)
+        .await?
+        .ok_or(DbError::NotFound("index"))
 }
 
 /// Newest first; `before` is the (created_at, id) of the last row of the page before.
