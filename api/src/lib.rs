@@ -5,6 +5,7 @@
 //! functions of rag-db directly.
 
 mod auth;
+pub mod cli;
 
 mod edge;
 mod extract;

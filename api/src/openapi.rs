@@ -17,17 +17,27 @@ use crate::problem::{FieldError, ProblemBody};
 pub(crate) struct Groups {
     pub(crate) operations: OpenApi,
     pub(crate) domain: [OpenApi; 2],
-    pub(crate) admin: OpenApi,
+    /// Without a domain, but with a key.
+    pub(crate) keyed: [OpenApi; 2],
 }
 
 const SCHEME: &str = "api_key";
 
 const TAGS: [(&str, &str); 6] = [
     ("files", "Documents: their contents and what is known of them."),
-    ("indexes", "Knowledge bases: which files belong to one, and where its indexing stands."),
+    (
+        "indexes",
+        "Knowledge bases: which files belong to one, and where its indexing stands.",
+    ),
     ("jobs", "Work that goes on in the background."),
-    ("providers", "What front ends may know of the vector-store providers. No secrets."),
-    ("admin: providers", "Connections to providers. Needs an admin key."),
+    (
+        "providers",
+        "What front ends may know of the vector-store providers. No secrets.",
+    ),
+    (
+        "admin: providers",
+        "Connections to providers. Needs an admin key.",
+    ),
     ("operations", "Health and metrics for operators. No key needed."),
 ];
 
@@ -37,7 +47,11 @@ Every error is an `application/problem+json` body (RFC 9457) with a stable `type
 Everything of a domain is invisible to other domains: an id of another domain is answered with 404.";
 
 pub(crate) fn assemble(groups: Groups) -> OpenApi {
-    let Groups { operations, domain, admin } = groups;
+    let Groups {
+        operations,
+        domain,
+        keyed,
+    } = groups;
     let mut document = OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
@@ -47,37 +61,59 @@ pub(crate) fn assemble(groups: Groups) -> OpenApi {
                 .build(),
         )
         .tags(Some(TAGS.map(|(name, text)| {
-            utoipa::openapi::tag::TagBuilder::new().name(name).description(Some(text)).build()
+            utoipa::openapi::tag::TagBuilder::new()
+                .name(name)
+                .description(Some(text))
+                .build()
         })))
         .build();
     for mut group in domain {
         for_each_operation(&mut group, |operation| {
             add_domain_header(operation);
             add_key_errors(operation);
-            add(operation, 400, "X-Domain-Id, the query string or the body cannot be read");
+            add(
+                operation,
+                400,
+                "X-Domain-Id, the query string or the body cannot be read",
+            );
         });
         document.merge(group);
     }
-    let mut admin = admin;
-    for_each_operation(&mut admin, |operation| {
-        add_key_errors(operation);
-        add(operation, 400, "The query string or the body cannot be read");
-    });
-    document.merge(admin);
+    for mut group in keyed {
+        for_each_operation(&mut group, |operation| {
+            add_key_errors(operation);
+            if operation.request_body.is_some() {
+                add(operation, 400, "The body cannot be read");
+            }
+        });
+        document.merge(group);
+    }
     document.merge(operations);
     for_each_operation(&mut document, |operation| {
         if operation.request_body.is_some() {
             add(operation, 413, "The body is too large");
-            add(operation, 415, "The body's Content-Type is not one that this operation takes");
+            add(
+                operation,
+                415,
+                "The body's Content-Type is not one that this operation takes",
+            );
             add(operation, 422, "Some fields are not valid; `errors` names them");
         }
         add(operation, 500, "An unexpected error, logged with the request id");
-        add(operation, 503, "Temporarily unavailable; try again after `Retry-After` seconds");
+        add(
+            operation,
+            503,
+            "Temporarily unavailable; try again after `Retry-After` seconds",
+        );
         finish_responses(operation);
     });
     let components = document.components.get_or_insert_default();
-    components.schemas.insert("Problem".to_owned(), ProblemBody::schema());
-    components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    components
+        .schemas
+        .insert("Problem".to_owned(), ProblemBody::schema());
+    components
+        .schemas
+        .insert(FieldError::name().into_owned(), FieldError::schema());
     components.security_schemes.insert(
         SCHEME.to_owned(),
         SecurityScheme::Http(
@@ -93,8 +129,21 @@ pub(crate) fn assemble(groups: Groups) -> OpenApi {
 
 fn for_each_operation(document: &mut OpenApi, mut change: impl FnMut(&mut Operation)) {
     for item in document.paths.paths.values_mut() {
-        let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
-        for operation in [get, put, post, delete, options, head, patch, trace].into_iter().flatten() {
+        let PathItem {
+            get,
+            put,
+            post,
+            delete,
+            options,
+            head,
+            patch,
+            trace,
+            ..
+        } = item;
+        for operation in [get, put, post, delete, options, head, patch, trace]
+            .into_iter()
+            .flatten()
+        {
             change(operation);
         }
     }
@@ -107,11 +156,18 @@ fn add_domain_header(operation: &mut Operation) {
         .required(Required::True)
         .description(Some("The domain (tenant) whose data this is about"))
         .schema(Some(
-            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(128)).build(),
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(128))
+                .build(),
         ))
         .example(Some("tenant-1".into()))
         .build();
-    operation.parameters.get_or_insert_default().push(parameter.into());
+    operation
+        .parameters
+        .get_or_insert_default()
+        .push(parameter.into());
 }
 
 fn add_key_errors(operation: &mut Operation) {
@@ -122,9 +178,11 @@ fn add_key_errors(operation: &mut Operation) {
 
 /// Adds an error answer unless the operation describes this status itself.
 fn add(operation: &mut Operation, status: u16, description: &str) {
-    operation.responses.responses.entry(status.to_string()).or_insert_with(|| {
-        RefOr::T(ResponseBuilder::new().description(description).build())
-    });
+    operation
+        .responses
+        .responses
+        .entry(status.to_string())
+        .or_insert_with(|| RefOr::T(ResponseBuilder::new().description(description).build()));
 }
 
 /// Every answer carries the request id, and every error the problem body.
@@ -137,9 +195,13 @@ fn finish_responses(operation: &mut Operation) {
             .build();
         response.headers.insert("X-Request-Id".to_owned(), header.into());
         if status.starts_with(['4', '5']) {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            let content = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Problem")))
+                .build();
             response.content.clear();
-            response.content.insert("application/problem+json".to_owned(), content.into());
+            response
+                .content
+                .insert("application/problem+json".to_owned(), content.into());
         }
     }
 }

@@ -17,25 +17,25 @@ const MOST: u32 = 200;
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct PageParams {
+pub(crate) struct PageParams {
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
     /// `next_cursor` of the page before.
     #[param(example = "MTc2MzcyMDAwMDAwMDAwMDo2ZjEx")]
-    pub cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// The checked form of [`PageParams`].
 #[derive(Debug, Clone, Copy)]
-pub struct PageRequest<I> {
-    pub limit: u32,
+pub(crate) struct PageRequest<I> {
+    pub(crate) limit: u32,
     /// Creation time and id of the last item of the page before.
-    pub before: Option<(DateTime<Utc>, I)>,
+    pub(crate) before: Option<(DateTime<Utc>, I)>,
 }
 
 impl PageParams {
-    pub fn check<I: FromStr>(&self) -> Result<PageRequest<I>, Problem> {
+    pub(crate) fn check<I: FromStr>(&self) -> Result<PageRequest<I>, Problem> {
         let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MOST).contains(&limit) {
             return Err(Problem::malformed(format!("limit must be 1 to {MOST}")));
@@ -53,15 +53,15 @@ impl PageParams {
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Page<T> {
-    pub items: Vec<T>,
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
     /// Send it as `cursor` to get the next page; null: this was the last.
-    pub next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
     /// Takes one row more than asked for, which tells whether there is a next page.
-    pub fn of<R, I: ToString>(
+    pub(crate) fn of<R, I: ToString>(
         mut rows: Vec<R>,
         limit: u32,
         place: impl Fn(&R) -> (DateTime<Utc>, I),
@@ -74,7 +74,10 @@ impl<T> Page<T> {
             let (created_at, id) = place(last);
             URL_SAFE_NO_PAD.encode(format!("{}:{}", created_at.timestamp_micros(), id.to_string()))
         });
-        Self { items: rows.into_iter().map(view).collect(), next_cursor }
+        Self {
+            items: rows.into_iter().map(view).collect(),
+            next_cursor,
+        }
     }
 }
 
@@ -83,7 +86,9 @@ fn read_cursor<I: FromStr>(text: &str) -> Option<(DateTime<Utc>, I)> {
     let (micros, id) = text.split_once(':')?;
     let created_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
     // Years that the database cannot compare.
-    (0..=253_402_300_799).contains(&created_at.timestamp()).then_some(())?;
+    (0..=253_402_300_799)
+        .contains(&created_at.timestamp())
+        .then_some(())?;
     Some((created_at, id.parse().ok()?))
 }
 
@@ -103,19 +108,39 @@ mod tests {
         let rows: Vec<_> = (0..3).map(|_| (at, FileId::new())).collect();
         let full = page(rows.clone(), 2);
         assert_eq!(full.items.len(), 2);
-        let params = PageParams { limit: Some(2), cursor: full.next_cursor };
+        let params = PageParams {
+            limit: Some(2),
+            cursor: full.next_cursor,
+        };
         assert_eq!(params.check::<FileId>().unwrap().before, Some(rows[1]));
         assert_eq!(page(rows, 3).next_cursor, None);
     }
 
     #[test]
     fn made_up_cursors_and_limits_are_refused() {
-        for cursor in ["", "x", "!!", "MTIz", &URL_SAFE_NO_PAD.encode("1:not-an-id"), &URL_SAFE_NO_PAD.encode(format!("-1:{}", FileId::new()))] {
-            let params = PageParams { limit: None, cursor: Some(cursor.to_owned()) };
+        for cursor in [
+            "",
+            "x",
+            "!!",
+            "MTIz",
+            &URL_SAFE_NO_PAD.encode("1:not-an-id"),
+            &URL_SAFE_NO_PAD.encode(format!("-1:{}", FileId::new())),
+        ] {
+            let params = PageParams {
+                limit: None,
+                cursor: Some(cursor.to_owned()),
+            };
             assert!(params.check::<FileId>().is_err(), "{cursor}");
         }
         for limit in [0, 201] {
-            assert!(PageParams { limit: Some(limit), cursor: None }.check::<FileId>().is_err());
+            assert!(
+                PageParams {
+                    limit: Some(limit),
+                    cursor: None
+                }
+                .check::<FileId>()
+                .is_err()
+            );
         }
     }
 }

@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use apalis_mariadb::Queue;
+use rag_connections::Connections;
 use rag_files::FileStore;
-use rag_providers::Registry;
 use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use sqlx::pool::PoolConnection;
@@ -24,7 +24,7 @@ pub struct Parts {
     pub db: MySqlPool,
     pub files: FileStore,
     pub queue: Queue,
-    pub registry: Registry,
+    pub connections: Connections,
     pub settings: Settings,
     pub metrics: Metrics,
     pub keys: KeyCache,
@@ -35,11 +35,11 @@ impl App {
         Self(Arc::new(parts))
     }
 
-    pub async fn connection(&self) -> Result<PoolConnection<MySql>, Problem> {
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<MySql>, Problem> {
         Ok(self.db.acquire().await?)
     }
 
-    pub async fn begin(&self) -> Result<Transaction<'static, MySql>, Problem> {
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, MySql>, Problem> {
         Ok(self.db.begin().await?)
     }
 }

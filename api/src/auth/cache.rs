@@ -23,7 +23,7 @@ pub struct KeyCache {
 
 impl KeyCache {
     /// The holder of this key, unless there is none in force.
-    pub async fn find(&self, db: &MySqlPool, key: &str) -> Result<Option<Caller>, DbError> {
+    pub(crate) async fn find(&self, db: &MySqlPool, key: &str) -> Result<Option<Caller>, DbError> {
         let fingerprint = fingerprint(key);
         if let Some(caller) = self.remembered(&fingerprint) {
             return Ok(Some(caller));
@@ -49,7 +49,10 @@ impl KeyCache {
 
     fn remembered(&self, fingerprint: &str) -> Option<Caller> {
         let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        callers.get(fingerprint).filter(|(_, since)| since.elapsed() < FRESH).map(|(caller, _)| caller.clone())
+        callers
+            .get(fingerprint)
+            .filter(|(_, since)| since.elapsed() < FRESH)
+            .map(|(caller, _)| caller.clone())
     }
 
     fn remember(&self, fingerprint: String, caller: &Caller) {

@@ -14,21 +14,23 @@ pub enum Role {
 }
 
 impl Role {
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Service => "service",
             Self::Admin => "admin",
         }
     }
 
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Service, Self::Admin].into_iter().find(|role| role.as_str() == text)
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Service, Self::Admin]
+            .into_iter()
+            .find(|role| role.as_str() == text)
     }
 }
 
 /// The holder of the request's key.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     key: Option<ApiKeyId>,
     role: Role,
     /// `None`: any.
@@ -36,24 +38,34 @@ pub struct Caller {
 }
 
 impl Caller {
-    pub fn new(key: ApiKeyId, role: Role, domains: Option<Vec<String>>) -> Self {
-        Self { key: Some(key), role, domains: domains.map(Arc::from) }
+    pub(crate) fn new(key: ApiKeyId, role: Role, domains: Option<Vec<String>>) -> Self {
+        Self {
+            key: Some(key),
+            role,
+            domains: domains.map(Arc::from),
+        }
     }
 
     /// With authentication switched off.
-    pub fn anybody() -> Self {
-        Self { key: None, role: Role::Admin, domains: None }
+    pub(crate) fn anybody() -> Self {
+        Self {
+            key: None,
+            role: Role::Admin,
+            domains: None,
+        }
     }
 
-    pub fn key(&self) -> Option<ApiKeyId> {
+    pub(crate) fn key(&self) -> Option<ApiKeyId> {
         self.key
     }
 
-    pub fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         self.role
     }
 
-    pub fn may_name(&self, domain: &DomainId) -> bool {
-        self.domains.as_ref().is_none_or(|domains| domains.iter().any(|allowed| allowed == domain.as_str()))
+    pub(crate) fn may_name(&self, domain: &DomainId) -> bool {
+        self.domains
+            .as_ref()
+            .is_none_or(|domains| domains.iter().any(|allowed| allowed == domain.as_str()))
     }
 }

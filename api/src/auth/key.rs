@@ -30,7 +30,10 @@ mod tests {
         let (one, other) = (new_key(), new_key());
         assert_eq!(one.expose_secret().len(), PREFIX.len() + 43);
         assert_ne!(one.expose_secret(), other.expose_secret());
-        assert_ne!(fingerprint(one.expose_secret()), fingerprint(other.expose_secret()));
+        assert_ne!(
+            fingerprint(one.expose_secret()),
+            fingerprint(other.expose_secret())
+        );
         assert_eq!(fingerprint("rag_x").len(), 64);
     }
 }

@@ -14,16 +14,24 @@ use http::{HeaderMap, header};
 use rag_settings::ApiAuth;
 
 pub use cache::KeyCache;
-pub use caller::{Caller, Role};
+pub(crate) use caller::Caller;
+pub use caller::Role;
 pub use key::{fingerprint, new_key};
 
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 
 /// Lets callers through whose key has at least this role, and puts the [`Caller`] into the request's extensions.
-pub async fn require(State((app, role)): State<(App, Role)>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn require(
+    State((app, role)): State<(App, Role)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     match admit(&app, role, request.headers()).await {
         Ok(caller) => {
+            if let Some(key) = caller.key() {
+                tracing::Span::current().record("key.id", key.to_string());
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
@@ -36,7 +44,11 @@ async fn admit(app: &App, role: Role, headers: &HeaderMap) -> Result<Caller, Pro
         return Ok(Caller::anybody());
     }
     let token = bearer(headers)?;
-    let caller = app.keys.find(&app.db, token).await?.ok_or_else(|| unauthorized("the API key is not known or was revoked"))?;
+    let caller = app
+        .keys
+        .find(&app.db, token)
+        .await?
+        .ok_or_else(|| unauthorized("the API key is not known or was revoked"))?;
     if role == Role::Admin && caller.role() != Role::Admin {
         return Err(Problem::new(Kind::Forbidden, "this needs an admin key"));
     }

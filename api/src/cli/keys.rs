@@ -53,14 +53,25 @@ async fn create(db: &mut MySqlConnection, name: &str, role: Role, domains: Vec<S
     let domains = (!domains.is_empty()).then_some(domains);
     let key = new_key();
     let id = ApiKeyId::new();
-    api_keys::insert(db, id, name, role.as_str(), domains.as_deref(), &fingerprint(key.expose_secret())).await?;
+    api_keys::insert(
+        db,
+        id,
+        name,
+        role.as_str(),
+        domains.as_deref(),
+        &fingerprint(key.expose_secret()),
+    )
+    .await?;
     eprintln!("Made {} key {id}. It is shown this once:", role.as_str());
     println!("{}", key.expose_secret());
     Ok(())
 }
 
 async fn list(db: &mut MySqlConnection) -> Result<()> {
-    println!("{:36}  {:8}  {:24}  {:24}  domains", "id", "role", "created", "name");
+    println!(
+        "{:36}  {:8}  {:24}  {:24}  domains",
+        "id", "role", "created", "name"
+    );
     for key in api_keys::list(db).await? {
         println!("{}", line(&key));
     }
@@ -68,10 +79,16 @@ async fn list(db: &mut MySqlConnection) -> Result<()> {
 }
 
 fn line(key: &ApiKey) -> String {
-    let domains = key.domains.as_ref().map_or_else(|| "(every)".to_owned(), |domains| domains.join(", "));
+    let domains = key
+        .domains
+        .as_ref()
+        .map_or_else(|| "(every)".to_owned(), |domains| domains.join(", "));
     let revoked = if key.revoked_at.is_some() { "  REVOKED" } else { "" };
     let created = key.created_at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
-    format!("{}  {:8}  {created:24}  {:24}  {domains}{revoked}", key.id, key.role, key.name)
+    format!(
+        "{}  {:8}  {created:24}  {:24}  {domains}{revoked}",
+        key.id, key.role, key.name
+    )
 }
 
 async fn revoke(db: &mut MySqlConnection, id: &str) -> Result<()> {

@@ -8,7 +8,11 @@ use std::str::FromStr as _;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use rag_connections::Connections;
+use rag_providers::{NetworkPolicy, Registry};
+use rag_secrets::Keyring;
 use rag_settings::Settings;
+use secrecy::ExposeSecret as _;
 use sqlx::MySqlPool;
 use sqlx::mysql::MySqlConnectOptions;
 
@@ -46,7 +50,12 @@ pub async fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Openapi => {
-            println!("{}", crate::document().to_pretty_json().context("the document could not be written")?);
+            println!(
+                "{}",
+                crate::document()
+                    .to_pretty_json()
+                    .context("the document could not be written")?
+            );
             Ok(())
         }
     }
@@ -65,4 +74,19 @@ async fn connect(settings: &Settings) -> Result<MySqlPool> {
     rag_db::connect(options, settings.database.max_connections)
         .await
         .with_context(|| format!("the database at {uri} cannot be reached"))
+}
+
+fn connections(settings: &Settings) -> Result<Connections> {
+    let providers = &settings.providers;
+    let keyring = providers
+        .secrets_key
+        .as_ref()
+        .map(|key| Keyring::from_setting(key.expose_secret()))
+        .transpose()
+        .context("PROVIDER_SECRETS_KEY is not usable")?;
+    let network = NetworkPolicy {
+        allow_http_loopback: providers.allow_loopback_http,
+        allow_private: providers.allow_private_addresses,
+    };
+    Ok(Connections::new(Registry::builtin(), keyring, network))
 }

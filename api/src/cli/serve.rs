@@ -24,9 +24,9 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     let db = super::connect(settings).await?;
     rag_db::check_schema(&db).await?;
     require_a_key(&db, settings.api.auth).await?;
-    let files = FileStore::at(&settings.files.root).await.with_context(|| {
-        format!("FILES_ROOT ({}) cannot be used", settings.files.root.display())
-    })?;
+    let files = FileStore::at(&settings.files.root)
+        .await
+        .with_context(|| format!("FILES_ROOT ({}) cannot be used", settings.files.root.display()))?;
     tokio::spawn(sweep(files.clone()));
 
     let app = App::new(Parts {
@@ -39,7 +39,9 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
         metrics,
     });
     let listen = settings.api.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("API_LISTEN: cannot listen at {listen}"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("API_LISTEN: cannot listen at {listen}"))?;
     tracing::info!(address = %listener.local_addr()?, docs = "/docs", "serving");
 
     let (ending, ended) = oneshot::channel::<()>();
@@ -98,7 +100,9 @@ mod tests {
         assert!(require_a_key(&db, ApiAuth::Off).await.is_ok());
         let id = ApiKeyId::new();
         let mut connection = db.acquire().await.unwrap();
-        rag_db::api_keys::insert(&mut connection, id, "k", "admin", None, &"0".repeat(64)).await.unwrap();
+        rag_db::api_keys::insert(&mut connection, id, "k", "admin", None, &"0".repeat(64))
+            .await
+            .unwrap();
         assert!(require_a_key(&db, ApiAuth::Keys).await.is_ok());
         rag_db::api_keys::revoke(&mut connection, id).await.unwrap();
         assert!(require_a_key(&db, ApiAuth::Keys).await.is_err());

@@ -3,14 +3,14 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// 1 to 128 characters of `A-Z a-z 0-9 . _ : / + = -`: goes into logs and headers as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         match headers.get(X_REQUEST_ID) {
             Some(value) if is_sane(value) => Self(value.clone()),
             _ => Self::fresh(),
@@ -23,18 +23,21 @@ impl RequestId {
         Self(HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown")))
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 
-    pub fn header(&self) -> HeaderValue {
+    pub(crate) fn header(&self) -> HeaderValue {
         self.0.clone()
     }
 }
 
 fn is_sane(value: &HeaderValue) -> bool {
     (1..=128).contains(&value.len())
-        && value.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(byte))
+        && value
+            .as_bytes()
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(byte))
 }
 
 #[cfg(test)]

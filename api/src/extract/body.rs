@@ -11,14 +11,17 @@ use crate::problem::{Kind, Problem};
 
 /// A body of type `T` sent as `application/json`.
 #[derive(Debug, Clone)]
-pub struct JsonBody<T>(pub T);
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
-            return Err(Problem::new(Kind::UnsupportedMediaType, "the body must be sent as application/json"));
+            return Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "the body must be sent as application/json",
+            ));
         }
         let bytes = read(request, state).await?;
         parse(&bytes).map(Self)
@@ -27,7 +30,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
 /// As [`JsonBody`], or the default where the request has no body.
 #[derive(Debug, Clone)]
-pub struct OptionalBody<T>(pub T);
+pub(crate) struct OptionalBody<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalBody<T> {
     type Rejection = Problem;
@@ -38,20 +41,21 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalB
         match (bytes.is_empty(), json) {
             (true, _) => Ok(Self(T::default())),
             (false, true) => parse(&bytes).map(Self),
-            (false, false) => {
-                Err(Problem::new(Kind::UnsupportedMediaType, "the body must be sent as application/json"))
-            }
+            (false, false) => Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "the body must be sent as application/json",
+            )),
         }
     }
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state).await.map_err(|rejection| {
-        match rejection.into_response().status() {
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| match rejection.into_response().status() {
             StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Kind::ContentTooLarge, "the body is too large"),
             _ => Problem::malformed("the body did not arrive completely"),
-        }
-    })
+        })
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -67,7 +71,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             _ => Problem::malformed(format!("the body is not JSON: {inner}")),
         }
     })?;
-    deserializer.end().map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
+    deserializer
+        .end()
+        .map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
     Ok(value)
 }
 
@@ -109,7 +115,11 @@ mod tests {
     fn problem(body: &str) -> (u16, String, Vec<String>) {
         let problem = parse::<Example>(body.as_bytes()).unwrap_err();
         let body = problem.body("id");
-        (body.status, body.detail, body.errors.into_iter().map(|error| error.field).collect())
+        (
+            body.status,
+            body.detail,
+            body.errors.into_iter().map(|error| error.field).collect(),
+        )
     }
 
     #[test]
@@ -120,7 +130,10 @@ mod tests {
         }
         let (status, detail, fields) = problem(r#"{"items":[{"size":"big"}]}"#);
         assert_eq!((status, fields), (422, vec!["items[0].size".to_owned()]));
-        assert!(detail.contains("expected u32") && !detail.contains("line"), "{detail}");
+        assert!(
+            detail.contains("expected u32") && !detail.contains("line"),
+            "{detail}"
+        );
         assert_eq!(problem(r#"{"items":[],"itmes":1}"#).2, ["itmes"]);
         assert_eq!(problem("[]").0, 422);
     }

@@ -8,18 +8,20 @@ use rag_domain::DomainId;
 use crate::auth::Caller;
 use crate::problem::{Kind, Problem};
 
-pub const X_DOMAIN_ID: HeaderName = HeaderName::from_static("x-domain-id");
+pub(crate) const X_DOMAIN_ID: HeaderName = HeaderName::from_static("x-domain-id");
 
 /// The request's domain, which the caller's key may name.
 #[derive(Debug, Clone)]
-pub struct Domain(pub DomainId);
+pub(crate) struct Domain(pub(crate) DomainId);
 
 impl<S: Sync> FromRequestParts<S> for Domain {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let mut values = parts.headers.get_all(X_DOMAIN_ID).iter();
-        let value = values.next().ok_or_else(|| invalid("the header X-Domain-Id is missing"))?;
+        let value = values
+            .next()
+            .ok_or_else(|| invalid("the header X-Domain-Id is missing"))?;
         if values.next().is_some() {
             // Two tenants in one request: whichever was chosen, somebody in between might have checked the other.
             return Err(invalid("the header X-Domain-Id is there more than once"));
@@ -32,7 +34,10 @@ impl<S: Sync> FromRequestParts<S> for Domain {
             .get::<Caller>()
             .ok_or_else(|| Problem::new(Kind::Unauthorized, "the request carries no API key"))?;
         if !caller.may_name(&domain) {
-            return Err(Problem::new(Kind::Forbidden, "this API key is not for this domain"));
+            return Err(Problem::new(
+                Kind::Forbidden,
+                "this API key is not for this domain",
+            ));
         }
         Ok(Self(domain))
     }

@@ -5,7 +5,7 @@ mod domain;
 mod path;
 mod query;
 
-pub use body::{JsonBody, OptionalBody};
-pub use domain::{Domain, X_DOMAIN_ID};
-pub use path::Id;
-pub use query::Params;
+pub(crate) use body::{JsonBody, OptionalBody};
+pub(crate) use domain::{Domain, X_DOMAIN_ID};
+pub(crate) use path::Id;
+pub(crate) use query::Params;

@@ -7,13 +7,15 @@ use crate::problem::Problem;
 
 /// The path's parameters as ids or words: one value, or a tuple of them in the path's order.
 #[derive(Debug, Clone, Copy)]
-pub struct Id<T>(pub T);
+pub(crate) struct Id<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: FromPath> FromRequestParts<S> for Id<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| nothing())?;
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| nothing())?;
         let values: Vec<&str> = params.iter().map(|(_, value)| value).collect();
         T::from_path(&values).map(Self).ok_or_else(nothing)
     }
@@ -24,7 +26,7 @@ fn nothing() -> Problem {
 }
 
 /// Made from the values of a path's parameters.
-pub trait FromPath: Sized {
+pub(crate) trait FromPath: Sized {
     fn from_path(values: &[&str]) -> Option<Self>;
 }
 
@@ -39,7 +41,13 @@ macro_rules! one_value {
     )+};
 }
 
-one_value!(String, rag_domain::FileId, rag_domain::IndexId, rag_domain::ApiKeyId, apalis_mariadb::JobId);
+one_value!(
+    String,
+    rag_domain::FileId,
+    rag_domain::IndexId,
+    rag_domain::ApiKeyId,
+    apalis_mariadb::JobId
+);
 
 impl<A: FromPath, B: FromPath> FromPath for (A, B) {
     fn from_path(values: &[&str]) -> Option<Self> {

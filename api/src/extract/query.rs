@@ -8,7 +8,7 @@ use crate::problem::Problem;
 
 /// The query string as a `T`.
 #[derive(Debug, Clone)]
-pub struct Params<T>(pub T);
+pub(crate) struct Params<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;

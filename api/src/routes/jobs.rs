@@ -113,7 +113,9 @@ async fn get_job(
 
 /// The domain's job with this id.
 pub(super) async fn read(app: &App, domain: &DomainId, id: JobId) -> Result<JobOut, Problem> {
-    find(app, domain, id).await?.ok_or_else(|| Problem::not_found("job"))
+    find(app, domain, id)
+        .await?
+        .ok_or_else(|| Problem::not_found("job"))
 }
 
 pub(super) async fn find(app: &App, domain: &DomainId, id: JobId) -> Result<Option<JobOut>, Problem> {
@@ -130,7 +132,11 @@ impl JobOut {
         Self {
             id: job.id,
             state: job.state.as_str(),
-            index_id: job.payload.get("index_id").and_then(Value::as_str).map(str::to_owned),
+            index_id: job
+                .payload
+                .get("index_id")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             attempts: job.attempts,
             max_attempts: job.max_attempts,
             waiting: waiting(&job),
@@ -159,7 +165,10 @@ fn waiting(job: &Job) -> Option<WaitingOut> {
         },
         JobState::Running | JobState::Done | JobState::Failed | JobState::Cancelled => return None,
     };
-    Some(WaitingOut { reason, until: job.run_at })
+    Some(WaitingOut {
+        reason,
+        until: job.run_at,
+    })
 }
 
 impl From<Build> for ProgressOut {

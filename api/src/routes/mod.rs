@@ -6,6 +6,7 @@ mod files;
 mod indexes;
 mod jobs;
 mod operations;
+mod providers;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -24,7 +25,15 @@ const API: &str = "/api/v1";
 
 /// Reads and writes of a domain.
 fn service() -> OpenApiRouter<App> {
-    OpenApiRouter::new().nest(API, files::routes().merge(indexes::routes()).merge(jobs::routes()))
+    OpenApiRouter::new().nest(
+        API,
+        files::routes().merge(indexes::routes()).merge(jobs::routes()),
+    )
+}
+
+/// What callers may know of the installation.
+fn installation() -> OpenApiRouter<App> {
+    OpenApiRouter::new().nest(API, providers::routes())
 }
 
 /// Contents of files, which may take their time.
@@ -34,7 +43,7 @@ fn transfers() -> OpenApiRouter<App> {
 
 /// What concerns the installation and no domain.
 fn admin() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().nest(API, providers::admin_routes())
 }
 
 /// The OpenAPI document of everything that [`router`] serves.
@@ -42,7 +51,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let parts = openapi::Groups {
         operations: operations::routes().into_openapi(),
         domain: [service().into_openapi(), transfers().into_openapi()],
-        admin: admin().into_openapi(),
+        keyed: [installation().into_openapi(), admin().into_openapi()],
     };
     openapi::assemble(parts)
 }
@@ -53,9 +62,9 @@ pub fn router(app: App) -> Router {
     let deadline = from_fn_with_state(app.clone(), deadline);
     let body_limit = DefaultBodyLimit::max(app.settings.api.max_body_bytes);
 
-    let service = Router::from(service())
+    let service = Router::from(service().merge(installation()))
         .route_layer(deadline.clone())
-        .route_layer(body_limit.clone())
+        .route_layer(body_limit)
         .route_layer(role(Role::Service));
     let transfers = Router::from(transfers())
         .route_layer(DefaultBodyLimit::max(files::upload_limit(&app.settings.api)))
@@ -80,6 +89,8 @@ pub fn router(app: App) -> Router {
 async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(app.settings.api.request_timeout, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::new(Kind::Unavailable, "the request took too long and was given up").into_response(),
+        Err(_) => {
+            Problem::new(Kind::Unavailable, "the request took too long and was given up").into_response()
+        }
     }
 }

@@ -13,7 +13,10 @@ use crate::problem::{Kind, Problem};
 use crate::state::App;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(metrics))
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
 }
 
 /// How the program is.
@@ -25,7 +28,10 @@ pub(super) struct Health {
     version: &'static str,
 }
 
-const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
+const OK: Health = Health {
+    status: "ok",
+    version: env!("CARGO_PKG_VERSION"),
+};
 
 /// The process answers
 ///
@@ -54,5 +60,8 @@ async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
     (status = 200, description = "Metrics", body = String, content_type = "text/plain"),
 ))]
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        app.metrics.render(),
+    )
 }

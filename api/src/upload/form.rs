@@ -17,7 +17,7 @@ const PARTS: usize = 32;
 
 /// A form that is being received.
 #[derive(Debug)]
-pub struct Form {
+pub(crate) struct Form {
     multipart: Multipart,
     pace: Pace,
     /// The form reader wraps errors of the body beyond recognition; here they are as they were.
@@ -28,7 +28,7 @@ pub struct Form {
 type Failure = Arc<Mutex<Option<BodyFailed>>>;
 
 impl Form {
-    pub async fn of(request: Request, app: &App) -> Result<Self, Problem> {
+    pub(crate) async fn of(request: Request, app: &App) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let (pace, failure) = (Pace::default(), Failure::default());
         let noted = Arc::clone(&failure);
@@ -47,18 +47,29 @@ impl Form {
                 format!("the body must be multipart/form-data: {}", rejection.body_text()),
             )
         })?;
-        Ok(Self { multipart, pace, failure, parts: 0 })
+        Ok(Self {
+            multipart,
+            pace,
+            failure,
+            parts: 0,
+        })
     }
 
     /// The next part; the one before must have been read to its end.
-    pub async fn next_part(&mut self) -> Result<Option<Part<'_>>, Problem> {
+    pub(crate) async fn next_part(&mut self) -> Result<Option<Part<'_>>, Problem> {
         self.parts += 1;
         if self.parts > PARTS {
-            return Err(Problem::malformed(format!("the form has more than {PARTS} parts")));
+            return Err(Problem::malformed(format!(
+                "the form has more than {PARTS} parts"
+            )));
         }
         self.pace.look_for_part();
         let failure = Arc::clone(&self.failure);
-        let field = self.multipart.next_field().await.map_err(|error| problem(&failure, &error))?;
+        let field = self
+            .multipart
+            .next_field()
+            .await
+            .map_err(|error| problem(&failure, &error))?;
         self.pace.read_part();
         Ok(field.map(|field| Part { field, failure }))
     }
@@ -66,27 +77,35 @@ impl Form {
 
 /// One part of a form.
 #[derive(Debug)]
-pub struct Part<'a> {
+pub(crate) struct Part<'a> {
     field: Field<'a>,
     failure: Failure,
 }
 
 impl<'a> Part<'a> {
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.field.name().unwrap_or_default()
     }
 
-    pub fn file_name(&self) -> Option<&str> {
+    pub(crate) fn file_name(&self) -> Option<&str> {
         self.field.file_name()
     }
 
     /// The whole part as text.
-    pub async fn text(mut self, most_bytes: usize) -> Result<String, Problem> {
+    pub(crate) async fn text(mut self, most_bytes: usize) -> Result<String, Problem> {
         let name = self.name().to_owned();
         let mut bytes = Vec::new();
-        while let Some(piece) = self.field.chunk().await.map_err(|error| problem(&self.failure, &error))? {
+        while let Some(piece) = self
+            .field
+            .chunk()
+            .await
+            .map_err(|error| problem(&self.failure, &error))?
+        {
             if bytes.len() + piece.len() > most_bytes {
-                return Err(Problem::invalid_field(&name, format!("must not be longer than {most_bytes} bytes")));
+                return Err(Problem::invalid_field(
+                    &name,
+                    format!("must not be longer than {most_bytes} bytes"),
+                ));
             }
             bytes.extend_from_slice(&piece);
         }
@@ -94,9 +113,10 @@ impl<'a> Part<'a> {
     }
 
     /// The part's bytes as they arrive.
-    pub fn stream(self) -> impl Stream<Item = Result<Bytes, Problem>> + use<'a> {
+    pub(crate) fn stream(self) -> impl Stream<Item = Result<Bytes, Problem>> + use<'a> {
         let failure = self.failure;
-        self.field.map(move |piece| piece.map_err(|error| problem(&failure, &error)))
+        self.field
+            .map(move |piece| piece.map_err(|error| problem(&failure, &error)))
     }
 }
 

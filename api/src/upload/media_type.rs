@@ -1,7 +1,7 @@
 //! The MIME type of a file: by its extension, then by its first bytes.
 
 /// Never trusts what the client says; `head` is the beginning of the contents.
-pub fn media_type(file_name: &str, head: &[u8]) -> String {
+pub(crate) fn media_type(file_name: &str, head: &[u8]) -> String {
     let text = is_text(head);
     let by_name = mime_guess::from_path(file_name).first().filter(|mime| {
         // Extensions have several owners: `.ts` is TypeScript more often than an MPEG stream, and its bytes tell.
@@ -13,7 +13,11 @@ pub fn media_type(file_name: &str, head: &[u8]) -> String {
     if let Some(kind) = infer::get(head) {
         return kind.mime_type().to_owned();
     }
-    if text && !head.is_empty() { "text/plain".to_owned() } else { "application/octet-stream".to_owned() }
+    if text && !head.is_empty() {
+        "text/plain".to_owned()
+    } else {
+        "application/octet-stream".to_owned()
+    }
 }
 
 /// UTF-8 without control characters that texts don't have. The head may end within a character.
@@ -25,7 +29,9 @@ fn is_text(head: &[u8]) -> bool {
         }
         Err(_) => return false,
     };
-    !valid.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{c}'))
+    !valid
+        .chars()
+        .any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{c}'))
 }
 
 #[cfg(test)]

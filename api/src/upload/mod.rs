@@ -4,9 +4,9 @@ mod form;
 mod media_type;
 mod paced;
 
-pub use form::{Form, Part};
-pub use media_type::media_type;
-pub use paced::{BodyFailed, Pace, paced};
+pub(crate) use form::{Form, Part};
+pub(crate) use media_type::media_type;
+pub(crate) use paced::{BodyFailed, Pace, paced};
 
 use rag_files::SaveError;
 
@@ -26,9 +26,10 @@ impl From<BodyFailed> for Problem {
 impl<E: Into<Self>> From<SaveError<E>> for Problem {
     fn from(error: SaveError<E>) -> Self {
         match error {
-            SaveError::TooLarge { limit } => {
-                Self::new(Kind::ContentTooLarge, format!("the file is larger than {limit} bytes"))
-            }
+            SaveError::TooLarge { limit } => Self::new(
+                Kind::ContentTooLarge,
+                format!("the file is larger than {limit} bytes"),
+            ),
             SaveError::Source(error) => error.into(),
             SaveError::Files(error) => error.into(),
         }

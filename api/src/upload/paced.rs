@@ -16,7 +16,7 @@ const HEADER_BYTES: u64 = 64 * 1024;
 
 /// Why a body did not arrive.
 #[derive(Debug, Error)]
-pub enum BodyFailed {
+pub(crate) enum BodyFailed {
     #[error("nothing arrived for {} seconds", .0.as_secs())]
     Idle(Duration),
     #[error("the request is too large")]
@@ -30,18 +30,18 @@ pub enum BodyFailed {
 /// Tells the body whether the form reader is between two parts. It buffers whatever it is given until it has found a
 /// boundary and headers: without a limit, a body with a wrong boundary would end up in memory whole.
 #[derive(Debug, Clone, Default)]
-pub struct Pace {
+pub(crate) struct Pace {
     between_parts: Arc<AtomicBool>,
     bytes: Arc<AtomicU64>,
 }
 
 impl Pace {
-    pub fn look_for_part(&self) {
+    pub(crate) fn look_for_part(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.between_parts.store(true, Ordering::Relaxed);
     }
 
-    pub fn read_part(&self) {
+    pub(crate) fn read_part(&self) {
         self.between_parts.store(false, Ordering::Relaxed);
     }
 
@@ -53,7 +53,11 @@ impl Pace {
 /// The body's data, ended by an error when nothing arrives for `idle` or when `pace` says so.
 ///
 /// After each piece it is once not ready: form readers drain a stream as long as it is ready, into a buffer.
-pub fn paced(body: Body, idle: Duration, pace: Pace) -> impl Stream<Item = Result<Bytes, BodyFailed>> + Send {
+pub(crate) fn paced(
+    body: Body,
+    idle: Duration,
+    pace: Pace,
+) -> impl Stream<Item = Result<Bytes, BodyFailed>> + Send {
     let timed = futures::stream::unfold(Some(body.into_data_stream()), move |state| {
         let pace = pace.clone();
         async move {
@@ -72,12 +76,21 @@ pub fn paced(body: Body, idle: Duration, pace: Pace) -> impl Stream<Item = Resul
             }
         }
     });
-    Breathing { inner: Box::pin(timed), pause: false }
+    Breathing {
+        inner: Box::pin(timed),
+        pause: false,
+    }
 }
 
 fn failed(error: axum::Error) -> BodyFailed {
-    let limited = error.source().is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
-    if limited { BodyFailed::TooLarge } else { BodyFailed::Broken(error) }
+    let limited = error
+        .source()
+        .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
+    if limited {
+        BodyFailed::TooLarge
+    } else {
+        BodyFailed::Broken(error)
+    }
 }
 
 struct Breathing<S> {

@@ -39,6 +39,9 @@ mod tests {
         let index_id = IndexId::new();
         let old = serde_json::json!({"index_id": index_id, "domain_id": "0"});
         let job: IndexBuild = serde_json::from_value(old).unwrap();
-        assert_eq!((job.index_id, job.recreate, job.force_upload), (index_id, false, false));
+        assert_eq!(
+            (job.index_id, job.recreate, job.force_upload),
+            (index_id, false, false)
+        );
     }
 }

@@ -21,7 +21,11 @@ use crate::upload::{Pace, media_type, paced};
 
 const READ_BYTES: usize = 64 * 1024;
 /// RFC 8187: everything but `attr-char` is encoded.
-const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Download a file's contents
 ///
@@ -47,22 +51,38 @@ pub(super) async fn download_file(
 ) -> Result<Response, Problem> {
     let file = files::get(&mut *app.connection().await?, &domain, file_id).await?;
     let etag = format!("\"{}\"", file.sha256);
-    if headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| names(tags, &etag)) {
+    if headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .any(|tags| names(tags, &etag))
+    {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let (contents, length) = app.files.open(&file.local_path).await?;
     if length != file.size_bytes {
-        return Err(Problem::new(Kind::Internal, "the stored contents do not have the file's size"));
+        return Err(Problem::new(
+            Kind::Internal,
+            "the stored contents do not have the file's size",
+        ));
     }
     let file_type =
         HeaderValue::try_from(file.file_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let headers: [(HeaderName, HeaderValue); 5] = [
         (header::CONTENT_TYPE, file_type),
         (header::CONTENT_LENGTH, length.into()),
-        (header::ETAG, HeaderValue::try_from(etag).map_err(Problem::internal)?),
-        (header::CONTENT_DISPOSITION, HeaderValue::try_from(disposition(&file.file_name)).map_err(Problem::internal)?),
+        (
+            header::ETAG,
+            HeaderValue::try_from(etag).map_err(Problem::internal)?,
+        ),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::try_from(disposition(&file.file_name)).map_err(Problem::internal)?,
+        ),
         // The type is the uploader's choice: browsers must not improve on it.
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
     ];
     let body = Body::from_stream(ReaderStream::with_capacity(contents, READ_BYTES));
     Ok((headers, body).into_response())
@@ -86,15 +106,25 @@ pub(super) async fn replace_content(
     Id(file_id): Id<FileId>,
     request: Request,
 ) -> Result<Json<FileOut>, Problem> {
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     if content_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("multipart/")) {
-        return Err(Problem::new(Kind::UnsupportedMediaType, "send the contents themselves as the body, not a form"));
+        return Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "send the contents themselves as the body, not a form",
+        ));
     }
     // Asked before the transfer: nobody should send half a gigabyte to hear that there is no such file.
     let file = files::get(&mut *app.connection().await?, &domain, file_id).await?;
-    let body = paced(request.into_body(), app.settings.api.upload_idle, Pace::default()).map_err(Problem::from);
+    let body =
+        paced(request.into_body(), app.settings.api.upload_idle, Pace::default()).map_err(Problem::from);
     let limit = app.settings.api.max_file_bytes;
-    let mut saved = app.files.save(domain.as_str(), Uuid::from(file_id), &file.file_name, body, limit).await?;
+    let mut saved = app
+        .files
+        .save(domain.as_str(), Uuid::from(file_id), &file.file_name, body, limit)
+        .await?;
 
     let mut tx = app.begin().await?;
     let old = files::lock(&mut tx, &domain, file_id).await?;
@@ -128,7 +158,10 @@ pub(super) async fn settle(app: &App, domain: &DomainId, id: FileId, saved: &mut
         Err(_) => None,
     };
     match named {
-        Some(row) if row.as_ref().is_none_or(|row| row.local_path != saved.relative_path) => {}
+        Some(row)
+            if row
+                .as_ref()
+                .is_none_or(|row| row.local_path != saved.relative_path) => {}
         Some(_) => saved.keep(),
         None => {
             tracing::warn!(file.id = %id, path = saved.relative_path, "contents were kept, though it is not known whether a row names them");
@@ -139,16 +172,27 @@ pub(super) async fn settle(app: &App, domain: &DomainId, id: FileId, saved: &mut
 
 fn names(tags: &HeaderValue, etag: &str) -> bool {
     let tags = tags.to_str().unwrap_or_default();
-    tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+    tags.split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
 /// RFC 6266: a plain name for old clients, the real one in UTF-8 for the others.
 fn disposition(file_name: &str) -> String {
     let plain: String = file_name
         .chars()
-        .map(|c| if (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\' | '%') { c } else { '_' })
+        .map(|c| {
+            if (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\' | '%') {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect();
-    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(file_name, NOT_ATTR_CHAR))
+    format!(
+        "attachment; filename=\"{plain}\"; filename*=UTF-8''{}",
+        utf8_percent_encode(file_name, NOT_ATTR_CHAR)
+    )
 }
 
 #[cfg(test)]
@@ -157,7 +201,10 @@ mod tests {
 
     #[test]
     fn names_cannot_break_out_of_the_header() {
-        assert_eq!(disposition("a b.pdf"), "attachment; filename=\"a b.pdf\"; filename*=UTF-8''a%20b.pdf");
+        assert_eq!(
+            disposition("a b.pdf"),
+            "attachment; filename=\"a b.pdf\"; filename*=UTF-8''a%20b.pdf"
+        );
         assert_eq!(
             disposition("a\";x=\"\r\nб.txt"),
             "attachment; filename=\"a_;x=____.txt\"; filename*=UTF-8''a%22%3Bx%3D%22%0D%0A%D0%B1.txt"

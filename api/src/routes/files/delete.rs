@@ -29,14 +29,20 @@ pub(super) async fn delete_file(
     let file = files::lock(&mut tx, &domain, file_id).await?;
     let indexes = index_files::list_indexes_of(&mut tx, file_id).await?;
     if let Some(index) = indexes.first() {
-        return Err(Problem::conflict(format!("{} index(es) hold this file, {index} among them", indexes.len())));
+        return Err(Problem::conflict(format!(
+            "{} index(es) hold this file, {index} among them",
+            indexes.len()
+        )));
     }
     let uploads = uploads::list_of_file(&mut tx, file_id).await?;
     let copy = uploads
         .iter()
         .find(|upload| upload.status != UploadStatus::Deleted && upload.external_file_id.is_some());
     if let Some(copy) = copy {
-        return Err(Problem::conflict(format!("provider {} has a copy of this file", copy.provider_id)));
+        return Err(Problem::conflict(format!(
+            "provider {} has a copy of this file",
+            copy.provider_id
+        )));
     }
     uploads::delete_of_file(&mut tx, file_id).await?;
     files::delete(&mut tx, &domain, file_id).await?;

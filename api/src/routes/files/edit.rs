@@ -73,6 +73,11 @@ impl FilePatch {
             .chunking_strategy
             .map(|value| value.and_then(|value| checks.chunking("chunking_strategy", &value)));
         checks.finish()?;
-        Ok(FileChanges { file_name: self.file_name, tags: self.tags, notes: self.notes, chunking_strategy })
+        Ok(FileChanges {
+            file_name: self.file_name,
+            tags: self.tags,
+            notes: self.notes,
+            chunking_strategy,
+        })
     }
 }

@@ -23,8 +23,19 @@ pub(super) async fn list_files(
     Params(page): Params<PageParams>,
 ) -> Result<Json<Page<FileOut>>, Problem> {
     let page = page.check::<FileId>()?;
-    let rows = files::list(&mut *app.connection().await?, &domain, page.before, page.limit + 1).await?;
-    Ok(Json(Page::of(rows, page.limit, |row| (row.created_at, row.id), FileOut::from)))
+    let rows = files::list(
+        &mut *app.connection().await?,
+        &domain,
+        page.before,
+        page.limit + 1,
+    )
+    .await?;
+    Ok(Json(Page::of(
+        rows,
+        page.limit,
+        |row| (row.created_at, row.id),
+        FileOut::from,
+    )))
 }
 
 /// Read a file's record

@@ -57,7 +57,12 @@ pub(super) async fn upload_file(
     let received = Received::read(&app, &domain, id, request).await?;
     let file = received.store(&app, domain, id).await?;
     let location = format!("/api/v1/files/{id}");
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(FileOut::from(file))).into_response())
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(FileOut::from(file)),
+    )
+        .into_response())
 }
 
 /// What the form held.
@@ -100,8 +105,10 @@ impl Received {
                 checks.file_name("file", &file_name);
                 checks.finish()?;
                 let limit = app.settings.api.max_file_bytes;
-                let saved =
-                    app.files.save(domain.as_str(), Uuid::from(id), &file_name, part.stream(), limit).await?;
+                let saved = app
+                    .files
+                    .save(domain.as_str(), Uuid::from(id), &file_name, part.stream(), limit)
+                    .await?;
                 self.contents = Some((file_name, saved));
                 return Ok(());
             }
@@ -125,7 +132,10 @@ impl Received {
                 checks.text(name, &notes, NOTES_BYTES);
                 self.notes = Some(notes).filter(|notes| !notes.is_empty());
             }
-            _ => checks.fail(name, "is not a part of this form: file, chunking_strategy, tags, notes are"),
+            _ => checks.fail(
+                name,
+                "is not a part of this form: file, chunking_strategy, tags, notes are",
+            ),
         }
         checks.finish()
     }
@@ -162,7 +172,7 @@ fn json(name: &str, text: &str) -> Result<Option<Value>, Problem> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let value: Value =
-        serde_json::from_str(text).map_err(|error| Problem::invalid_field(name, format!("is not JSON: {error}")))?;
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| Problem::invalid_field(name, format!("is not JSON: {error}")))?;
     Ok(Some(value).filter(|value| !value.is_null()))
 }

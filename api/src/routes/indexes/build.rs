@@ -81,7 +81,12 @@ pub(super) fn unique_key(index: &Index) -> String {
 }
 
 fn payload(index: &Index, domain_id: DomainId, params: &BuildParams) -> IndexBuild {
-    IndexBuild { index_id: index.id, domain_id, recreate: params.recreate, force_upload: params.force_upload }
+    IndexBuild {
+        index_id: index.id,
+        domain_id,
+        recreate: params.recreate,
+        force_upload: params.force_upload,
+    }
 }
 
 fn new_job(
@@ -105,10 +110,12 @@ fn new_job(
 /// said at once instead of by a job that cannot start.
 async fn require_connection(db: &mut MySqlConnection, provider_type: &str) -> Result<(), Problem> {
     match connections::find(db, provider_type).await? {
-        None => Err(Problem::conflict(format!("provider `{provider_type}` has no connection yet"))),
-        Some(connection) if !connection.is_enabled => {
-            Err(Problem::conflict(format!("the connection to provider `{provider_type}` is switched off")))
-        }
+        None => Err(Problem::conflict(format!(
+            "provider `{provider_type}` has no connection yet"
+        ))),
+        Some(connection) if !connection.is_enabled => Err(Problem::conflict(format!(
+            "the connection to provider `{provider_type}` is switched off"
+        ))),
         Some(_) => Ok(()),
     }
 }

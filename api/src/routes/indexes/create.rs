@@ -52,19 +52,28 @@ pub(super) async fn create_index(
     JsonBody(body): JsonBody<NewIndexIn>,
 ) -> Result<Response, Problem> {
     let new = body.check(domain)?;
-    if !app.registry.contains(&new.provider_type) {
-        let known: Vec<&str> = app.registry.provider_types().collect();
+    let registry = app.connections.registry();
+    if !registry.contains(&new.provider_type) {
+        let known: Vec<&str> = registry.provider_types().collect();
         let provider: String = new.provider_type.chars().take(64).collect();
         return Err(Problem::new(
             Kind::UnknownProvider,
-            format!("provider type `{provider}` is not known; these are: {}", known.join(", ")),
+            format!(
+                "provider type `{provider}` is not known; these are: {}",
+                known.join(", ")
+            ),
         ));
     }
     let mut connection = app.connection().await?;
     indexes::insert(&mut connection, &new).await?;
     let index = indexes::get(&mut connection, &new.domain_id, new.id).await?;
     let location = format!("/api/v1/indexes/{}", new.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(IndexOut::from(index))).into_response())
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(IndexOut::from(index)),
+    )
+        .into_response())
 }
 
 impl NewIndexIn {
@@ -74,8 +83,9 @@ impl NewIndexIn {
         if let Some(description) = &self.description {
             checks.text("description", description, DESCRIPTION_BYTES);
         }
-        let chunking_strategy =
-            self.chunking_strategy.and_then(|value| checks.chunking("chunking_strategy", &value));
+        let chunking_strategy = self
+            .chunking_strategy
+            .and_then(|value| checks.chunking("chunking_strategy", &value));
         if let Some(value) = &self.expires_after {
             checks.expires_after("expires_after", value);
         }

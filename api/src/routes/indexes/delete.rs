@@ -30,7 +30,11 @@ pub(super) async fn delete_index(
     let mut tx = app.begin().await?;
     // Builds are enqueued under the same lock.
     let index = indexes::lock(&mut tx, &domain, index_id).await?;
-    if let Some(job) = app.queue.find_active(&mut tx, IndexBuild::KIND, &unique_key(&index)).await? {
+    if let Some(job) = app
+        .queue
+        .find_active(&mut tx, IndexBuild::KIND, &unique_key(&index))
+        .await?
+    {
         return Err(Problem::conflict(format!("job {job} is building this index")));
     }
     let at_provider = index.external_id.is_some()

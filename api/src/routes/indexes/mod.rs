@@ -8,6 +8,7 @@ mod links;
 mod plan;
 mod provider_files;
 mod read;
+mod search;
 mod status;
 
 use chrono::{DateTime, Utc};
@@ -26,10 +27,18 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(read::list_indexes, create::create_index))
         .routes(routes!(read::get_index, edit::update_index, delete::delete_index))
-        .routes(routes!(links::list::list_index_files, links::compose::set_index_files))
-        .routes(routes!(links::one::link_file, links::one::update_link, links::one::unlink_file))
+        .routes(routes!(
+            links::list::list_index_files,
+            links::compose::set_index_files
+        ))
+        .routes(routes!(
+            links::one::link_file,
+            links::one::update_link,
+            links::one::unlink_file
+        ))
         .routes(routes!(build::build_index))
         .routes(routes!(status::get_status))
+        .routes(routes!(search::search_index))
         .routes(routes!(provider_files::list_provider_files))
 }
 

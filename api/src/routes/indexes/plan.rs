@@ -86,7 +86,9 @@ pub(super) async fn read(
     }
     let plan = BuildPlan::new(&desired, &present);
     for (id, reason) in &plan.detach {
-        let Some(row) = rows.iter().find(|row| row.id == *id) else { continue };
+        let Some(row) = rows.iter().find(|row| row.id == *id) else {
+            continue;
+        };
         detach.push(PlannedDetach {
             file_id: row.local_file_id,
             external_file_id: row.external_file_id.clone(),
@@ -96,7 +98,10 @@ pub(super) async fn read(
     let pick = |ids: &[FileId]| -> Vec<PlannedFile> {
         ids.iter()
             .filter_map(|id| known.get(id))
-            .map(|file| PlannedFile { file_name: file.file_name.clone(), ..*file })
+            .map(|file| PlannedFile {
+                file_name: file.file_name.clone(),
+                ..*file
+            })
             .collect()
     };
     let upload = pick(&plan.upload);

@@ -104,17 +104,29 @@ pub(super) async fn list_provider_files(
     let items = members
         .into_iter()
         .map(|member| {
-            let own = rows.extract_if(.., |row| row.local_file_id == member.desired.file_id).collect();
+            let own = rows
+                .extract_if(.., |row| row.local_file_id == member.desired.file_id)
+                .collect();
             ProviderFileOut::new(member, own)
         })
         .collect();
     let leaving = rows.into_iter().map(AttachmentOut::from).collect();
-    Ok(Json(ProviderFilesOut { external_store_id: index.external_id, items, leaving }))
+    Ok(Json(ProviderFilesOut {
+        external_store_id: index.external_id,
+        items,
+        leaving,
+    }))
 }
 
 impl ProviderFileOut {
     fn new(member: Member, rows: Vec<Attachment>) -> Self {
-        let Member { desired, file_name, file_type, upload_error, .. } = member;
+        let Member {
+            desired,
+            file_name,
+            file_type,
+            upload_error,
+            ..
+        } = member;
         let upload = desired.upload.map(|upload| UploadOut {
             status: upload.status.as_str(),
             external_file_id: upload.external_file_id,

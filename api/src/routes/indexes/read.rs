@@ -23,8 +23,19 @@ pub(super) async fn list_indexes(
     Params(page): Params<PageParams>,
 ) -> Result<Json<Page<IndexOut>>, Problem> {
     let page = page.check::<IndexId>()?;
-    let rows = indexes::list(&mut *app.connection().await?, &domain, page.before, page.limit + 1).await?;
-    Ok(Json(Page::of(rows, page.limit, |row| (row.created_at, row.id), IndexOut::from)))
+    let rows = indexes::list(
+        &mut *app.connection().await?,
+        &domain,
+        page.before,
+        page.limit + 1,
+    )
+    .await?;
+    Ok(Json(Page::of(
+        rows,
+        page.limit,
+        |row| (row.created_at, row.id),
+        IndexOut::from,
+    )))
 }
 
 /// Read an index

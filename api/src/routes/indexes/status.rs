@@ -71,11 +71,19 @@ pub(super) async fn get_status(
         .into_iter()
         .map(|member| member.desired)
         .collect();
-    let present: Vec<_> =
-        attachments::list(&mut connection, index_id).await?.iter().map(PresentFile::from).collect();
+    let present: Vec<_> = attachments::list(&mut connection, index_id)
+        .await?
+        .iter()
+        .map(PresentFile::from)
+        .collect();
     let plan = BuildPlan::new(&desired, &present);
-    let last_job_id = builds::find_latest(&mut connection, index_id).await?.map(|build| build.job_id);
-    let active = app.queue.find_active(&mut connection, IndexBuild::KIND, &unique_key(&index)).await?;
+    let last_job_id = builds::find_latest(&mut connection, index_id)
+        .await?
+        .map(|build| build.job_id);
+    let active = app
+        .queue
+        .find_active(&mut connection, IndexBuild::KIND, &unique_key(&index))
+        .await?;
     drop(connection);
     let job = match active {
         Some(id) => jobs::find(&app, &domain, id).await?,

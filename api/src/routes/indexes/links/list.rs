@@ -40,7 +40,10 @@ pub(super) async fn read(
     let links = index_files::list(db, index_id).await?;
     let files = files::list_of_index(db, domain, index_id).await?;
     let mut files: HashMap<_, _> = files.into_iter().map(|file| (file.id, file)).collect();
-    let items =
-        links.into_iter().filter_map(|link| files.remove(&link.file_id).map(|file| LinkOut::new(link, file)));
-    Ok(LinksOut { items: items.collect() })
+    let items = links
+        .into_iter()
+        .filter_map(|link| files.remove(&link.file_id).map(|file| LinkOut::new(&link, file)));
+    Ok(LinksOut {
+        items: items.collect(),
+    })
 }

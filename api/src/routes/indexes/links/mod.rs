@@ -32,7 +32,7 @@ pub(super) struct LinkOut {
 }
 
 impl LinkOut {
-    fn new(link: Link, file: rag_db::files::File) -> Self {
+    fn new(link: &Link, file: rag_db::files::File) -> Self {
         Self {
             file_id: link.file_id,
             include_order: link.include_order,

@@ -65,9 +65,11 @@ pub(in crate::routes::indexes) async fn link_file(
         Err(DbError::Duplicate(_)) => return Err(Problem::conflict("the file is in this index already")),
         result => result?,
     }
-    let link = index_files::find(&mut tx, index_id, file_id).await?.ok_or(DbError::NotFound("link"))?;
+    let link = index_files::find(&mut tx, index_id, file_id)
+        .await?
+        .ok_or(DbError::NotFound("link"))?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(LinkOut::new(link, file))))
+    Ok((StatusCode::CREATED, Json(LinkOut::new(&link, file))))
 }
 
 /// Change how a file is in an index
@@ -92,9 +94,11 @@ pub(in crate::routes::indexes) async fn update_link(
     indexes::lock(&mut tx, &domain, index_id).await?;
     let file = files::get(&mut tx, &domain, file_id).await?;
     index_files::update(&mut tx, index_id, file_id, order, strategy).await?;
-    let link = index_files::find(&mut tx, index_id, file_id).await?.ok_or(DbError::NotFound("link"))?;
+    let link = index_files::find(&mut tx, index_id, file_id)
+        .await?
+        .ok_or(DbError::NotFound("link"))?;
     tx.commit().await?;
-    Ok(Json(LinkOut::new(link, file)))
+    Ok(Json(LinkOut::new(&link, file)))
 }
 
 /// Take a file out of an index
