@@ -145,18 +145,16 @@ async fn a_rate_limit_is_waited_for_and_spends_no_attempt() {
 #[tokio::test]
 async fn a_build_waits_for_a_switched_off_provider_and_says_so() {
     let stack = Stack::start().await;
-    let _worker = stack.worker("worker");
     let client = &stack.client;
     let (index, _) = index_with(&stack, 1).await;
+    let job = client.build(&index).await;
+    let connection = "/admin/providers/connections/openai";
     stack
         .admin
-        .patch(
-            "/admin/providers/connections/openai",
-            &json!({"is_enabled": false}),
-        )
+        .patch(connection, &json!({"is_enabled": false}))
         .await
         .expect(200);
-    let job = client.build(&index).await;
+    let _worker = stack.worker("worker");
     let waiting = eventually("a visible reason", LIMIT, || async {
         let job = client.job(&job).await;
         job.to_string().contains("switched off").then_some(job)

@@ -173,19 +173,50 @@ pub async fn is_file_referenced(
     provider: &str,
     external_file_id: &str,
 ) -> Result<bool, DbError> {
+    if is_file_in_use(db, provider, external_file_id).await? {
+        return Ok(true);
+    }
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject = ?",
+    )
+    .bind(provider)
+    .bind(external_file_id)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Whether this file of the provider is somebody's copy or hangs in a store of ours.
+pub async fn is_file_in_use(
+    db: &mut MySqlConnection,
+    provider: &str,
+    external_file_id: &str,
+) -> Result<bool, DbError> {
     let found: i64 = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ?) \
-         OR EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?) \
-         OR EXISTS (SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject = ?)",
+         OR EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?)",
     )
     .bind(provider)
     .bind(external_file_id)
     .bind(external_file_id)
-    .bind(provider)
-    .bind(external_file_id)
     .fetch_one(db)
     .await?;
     Ok(found != 0)
+}
+
+/// Whether this store of the provider is an index's.
+pub async fn is_store_referenced(
+    db: &mut MySqlConnection,
+    provider: &str,
+    store: &str,
+) -> Result<bool, DbError> {
+    let row: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM rag_indexes WHERE provider_type = ? AND external_id = ? LIMIT 1")
+            .bind(provider)
+            .bind(store)
+            .fetch_optional(db)
+            .await?;
+    Ok(row.is_some())
 }
 
 /// Marks a file of ours at the provider for deletion, unless it is still somebody's copy or hangs in a store. Call it in

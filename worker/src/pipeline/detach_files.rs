@@ -8,7 +8,7 @@ use rag_db::attachments::{self, Attachment};
 use rag_db::intents::{self, Operation};
 use rag_domain::AttachmentState;
 use rag_providers::{Deleted, Provider, ProviderError};
-use sqlx::MySqlPool;
+use sqlx::{MySqlConnection, MySqlPool};
 
 use super::{Build, Step};
 use crate::halt::{Halt, chain};
@@ -71,6 +71,13 @@ pub(crate) async fn delete_retired(
         let waiting = intents::list_deletions(&mut db, provider_type, operation, DELETIONS).await?;
         drop(db);
         for intent in waiting {
+            let mut db = pool.acquire().await?;
+            if is_referenced(&mut db, provider_type, operation, &intent.subject).await? {
+                // Somebody adopted it after all.
+                intents::resolve_deletion(&mut db, intent.id).await?;
+                continue;
+            }
+            drop(db);
             let result = delete(provider, operation, &intent.subject).await;
             let mut db = pool.acquire().await?;
             match result {
@@ -87,6 +94,45 @@ pub(crate) async fn delete_retired(
         }
     }
     Ok(())
+}
+
+async fn is_referenced(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    operation: Operation,
+    subject: &str,
+) -> Result<bool, Halt> {
+    Ok(match operation {
+        Operation::DeleteVectorStore => intents::is_store_referenced(db, provider_type, subject).await?,
+        _ => intents::is_file_in_use(db, provider_type, subject).await?,
+    })
+}
+
+/// We made this file under a claim that is lost since. If no row speaks of it, nobody will ever know it: it is garbage, and
+/// ours. This is no write on the job's behalf, so it needs no fence.
+pub(crate) async fn disown_file(build: &Build<'_>, external_file_id: &str) -> Result<(), Halt> {
+    let (pool, provider_type) = (&build.context.pool, &build.index.provider_type);
+    let mut db = pool.acquire().await?;
+    if intents::retire_file(&mut db, provider_type, external_file_id).await? {
+        tracing::warn!(
+            external_file_id,
+            "uploaded under a lost claim: it will be deleted"
+        );
+    }
+    drop(db);
+    delete_retired(pool, provider_type, build.provider.as_ref()).await
+}
+
+/// As [`disown_file`], for a store that is not the index's.
+pub(crate) async fn disown_store(build: &Build<'_>, store: &str) -> Result<(), Halt> {
+    let (pool, provider_type) = (&build.context.pool, &build.index.provider_type);
+    let mut db = pool.acquire().await?;
+    if !intents::is_store_referenced(&mut db, provider_type, store).await? {
+        intents::retire_store(&mut db, provider_type, build.index.id, store).await?;
+        tracing::warn!(store, "made under a lost claim: it will be deleted");
+    }
+    drop(db);
+    delete_retired(pool, provider_type, build.provider.as_ref()).await
 }
 
 async fn delete(

@@ -13,7 +13,7 @@ use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
 use rag_providers::{ChunkingStrategy, Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore};
 use serde_json::Value;
 
-use super::{Build, Step, adopt};
+use super::{Build, Step, adopt, detach_files};
 use crate::halt::Halt;
 
 /// The metadata keys by which a store is known as ours.
@@ -84,14 +84,25 @@ async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
             }
         },
     };
-    let (mut tx, _) = build.write_index().await?;
-    indexes::set_external_id(&mut tx, build.index.id, &store).await?;
-    intents::resolve(&mut tx, intent.id, &build.token).await?;
-    tx.commit().await?;
+    match record(build, &intent, &store).await {
+        // The claim was lost while the provider was making the store, and somebody else builds the index now.
+        Err(Halt::Stopped) => {
+            detach_files::disown_store(build, &store).await?;
+            return Err(Halt::Stopped);
+        }
+        result => result?,
+    }
     tracing::info!(store, "the index has its vector store");
     build.index.external_id = Some(store);
     build.index.updated_at = Utc::now();
     Ok(())
+}
+
+async fn record(build: &Build<'_>, intent: &Intent, store: &str) -> Result<(), Halt> {
+    let (mut tx, index) = build.write_index().await?;
+    indexes::set_external_id(&mut tx, index.id, store).await?;
+    intents::resolve(&mut tx, intent.id, &build.token).await?;
+    Ok(tx.commit().await?)
 }
 
 /// The intent, and whether it is new: then nothing of it can be at the provider.

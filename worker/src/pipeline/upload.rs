@@ -21,7 +21,7 @@ use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::ensure_vector_store::take_over;
-use super::{Build, adopt};
+use super::{Build, adopt, detach_files};
 use crate::halt::{Halt, chain};
 
 const PIECE_BYTES: usize = 64 * 1024;
@@ -63,15 +63,30 @@ pub(crate) async fn ensure(build: &Build<'_>, member: &Member) -> Result<Uploade
         Err(error) => return fail(build, member, &intent, chain(&error)).await,
     };
     match build.provider.upload_file(upload).await {
-        Ok(file) => {
-            let mut tx = build.write().await?;
-            record(build, &mut tx, member, &intent, &file.id, &file.raw).await?;
-            tx.commit().await?;
-            tracing::info!(file.id = %member.desired.file_id, external_file_id = file.id, "uploaded");
-            Ok(Uploaded::Yes)
-        }
+        Ok(file) => match recorded(build, member, &intent, &file).await {
+            // The claim was lost while the upload was on the wire. Whoever has it now may have found this file, or made
+            // another one.
+            Err(Halt::Stopped) => {
+                detach_files::disown_file(build, &file.id).await?;
+                Err(Halt::Stopped)
+            }
+            result => result,
+        },
         Err(error) => give_back(build, member, &intent, error).await,
     }
+}
+
+async fn recorded(
+    build: &Build<'_>,
+    member: &Member,
+    intent: &Intent,
+    file: &ProviderFile,
+) -> Result<Uploaded, Halt> {
+    let mut tx = build.write().await?;
+    record(build, &mut tx, member, intent, &file.id, &file.raw).await?;
+    tx.commit().await?;
+    tracing::info!(file.id = %member.desired.file_id, external_file_id = file.id, "uploaded");
+    Ok(Uploaded::Yes)
 }
 
 /// Says what is about to happen, or finds out who is at it.
