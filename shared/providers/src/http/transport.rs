@@ -109,7 +109,7 @@ impl Transport {
             request = request.json(body);
         }
         let answer = async {
-            let response = request.send().await.map_err(|error| exchange.broken(error))?;
+            let response = request.send().await.map_err(|error| exchange.broken(&error))?;
             exchange.json(response).await
         };
         let late = |_| exchange.timed_out(&format!("no answer within {time:?}"), true);
