@@ -4,7 +4,8 @@
 //! - Errors are [`ProviderError`]s. `effect` is `None` for every read, and for a write that the provider refused; it is
 //!   `Unknown` when a write was sent and no usable answer came back. No provider has idempotency keys: a write with unknown
 //!   effect must be looked up before it is done again.
-//! - Safe calls (reads and deletions) are tried again in memory, briefly; writes only if nothing was sent.
+//! - Calls that may be repeated (reads, deletions, updates) are tried again in memory, briefly; other writes only if nothing
+//!   was sent.
 //! - Ids are opaque. An empty id, or one that could leave its place in the path, is an `InvalidRequest` and is not sent.
 //! - An answer about another thing than was asked for is a `Protocol` error.
 //! - Dropping the future aborts the call; a write may then have taken effect.

@@ -55,7 +55,7 @@ impl Transport {
         let exchange = self.exchange(call);
         let request = self.prepare(&exchange).await?;
         let answer = async {
-            let response = request.send().await.map_err(|error| exchange.broken(error))?;
+            let response = request.send().await.map_err(|error| exchange.broken(&error))?;
             exchange.accept(response).await
         };
         let late = |_| exchange.timed_out(&format!("no answer within {time:?}"), true);

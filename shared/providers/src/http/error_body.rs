@@ -17,9 +17,9 @@ pub(crate) enum Form {
     /// No body at all.
     #[default]
     Empty,
-    /// JSON, of a form that says something.
+    /// JSON of a form that providers use.
     Json,
-    /// HTML, plain text, or JSON that is not an object: whoever wrote it, it was hardly the provider.
+    /// HTML, plain text, or other JSON (gateways have their own): whoever wrote it, it was hardly the provider.
     Foreign,
 }
 
@@ -52,11 +52,14 @@ impl ErrorBody {
         let details = inner.get("details").and_then(Value::as_array);
         let request_id =
             details.and_then(|details| details.iter().find_map(|detail| string(detail.get("requestId"))));
+        let grpc = object.contains_key("code") && object.contains_key("message");
+        let familiar = grpc || object.contains_key("error") || object.contains_key("detail");
+        let form = if familiar { Form::Json } else { Form::Foreign };
         Self {
             message,
             code,
             request_id,
-            form: Form::Json,
+            form,
         }
     }
 
@@ -133,7 +136,13 @@ mod tests {
             ),
             (r#"{"error":"plain"}"#, "plain", None, Form::Json),
             (r#"{"detail":"Not Found"}"#, "Not Found", None, Form::Json),
-            ("{}", "the provider gave no reason", None, Form::Json),
+            ("{}", "the provider gave no reason", None, Form::Foreign),
+            (
+                r#"{"message":"no Route matched"}"#,
+                "no Route matched",
+                None,
+                Form::Foreign,
+            ),
             (
                 "<html><body>502</body></html>",
                 "an HTML page instead of JSON",

@@ -187,6 +187,24 @@ impl GuardedResolver {
         }
     }
 
+    /// Resolves every name to these addresses.
+    #[cfg(test)]
+    pub(crate) fn answering(policy: NetworkPolicy, answer: &[&str]) -> Self {
+        let answer: Vec<SocketAddr> = answer
+            .iter()
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 0))
+            .collect();
+        let lookup = move |_| {
+            let answer = Ok(answer.clone());
+            Box::pin(async move { answer }) as BoxFuture<'static, _>
+        };
+        Self {
+            policy,
+            loopback_only: false,
+            lookup: Arc::new(lookup),
+        }
+    }
+
     fn filter(&self, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
         let mut refused = None;
         let mut allowed = Vec::new();
@@ -318,17 +336,9 @@ mod tests {
     }
 
     fn resolver(policy: NetworkPolicy, loopback_only: bool, answer: &[&str]) -> GuardedResolver {
-        let answer: Vec<SocketAddr> = answer
-            .iter()
-            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 0))
-            .collect();
         GuardedResolver {
-            policy,
             loopback_only,
-            lookup: Arc::new(move |_| {
-                let answer = answer.clone();
-                Box::pin(async move { Ok(answer) })
-            }),
+            ..GuardedResolver::answering(policy, answer)
         }
     }
 

@@ -58,7 +58,8 @@ impl Exchange<'_> {
         Ok(Answer {
             value,
             poll_after: poll_after(&headers),
-            request_id: classify::request_id(&headers)
+            request_id: self
+                .request_id(&headers)
                 .or_else(|| Some(self.client_request_id.as_str().into())),
         })
     }
@@ -87,7 +88,8 @@ impl Exchange<'_> {
             operation,
             status: Some(status.as_u16()),
             retry_after: retry_after(&headers, Utc::now()),
-            request_id: classify::request_id(&headers)
+            request_id: self
+                .request_id(&headers)
                 .or_else(|| body.request_id.as_deref().map(|id| self.redactor.clean(id)))
                 .or_else(|| Some(self.client_request_id.as_str().into())),
             message: self.redactor.clean(message),
@@ -112,8 +114,8 @@ impl Exchange<'_> {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body.freeze()),
                 Err(error) => {
-                    let mut error = self.broken(error);
-                    error.request_id = classify::request_id(&headers).or(error.request_id);
+                    let mut error = self.broken(&error);
+                    error.request_id = self.request_id(&headers).or(error.request_id);
                     return Err(error);
                 }
             }
@@ -124,18 +126,22 @@ impl Exchange<'_> {
     fn unusable(&self, headers: &HeaderMap, message: &str) -> ProviderError {
         let mut error = self.error(ErrorKind::Protocol, message);
         error.effect = classify::effect_once_sent(self.call.operation);
-        error.request_id = classify::request_id(headers).or(error.request_id);
+        error.request_id = self.request_id(headers).or(error.request_id);
         error
     }
 
-    /// The exchange broke.
-    pub(crate) fn broken(&self, error: reqwest::Error) -> ProviderError {
-        let broken = classify::broken(&error);
+    /// The exchange broke. The reason is in the message, whole, so the error behind it is not kept.
+    pub(crate) fn broken(&self, error: &reqwest::Error) -> ProviderError {
+        let broken = classify::broken(error);
         let mut result = self.error(broken.kind, &broken.message);
         if broken.sent {
             result.effect = classify::effect_once_sent(self.call.operation);
         }
-        result.with_source(error.without_url())
+        result
+    }
+
+    fn request_id(&self, headers: &HeaderMap) -> Option<Box<str>> {
+        classify::request_id(headers).map(|id| self.redactor.clean(&id))
     }
 
     /// No answer in time. `sent`: whether the provider may have the whole request.

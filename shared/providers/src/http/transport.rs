@@ -56,11 +56,7 @@ impl fmt::Debug for Transport {
 }
 
 /// An HTTP client that goes only where it may.
-pub(crate) fn guarded_client(
-    url: &Url,
-    network: NetworkPolicy,
-    timeouts: Timeouts,
-) -> Result<reqwest::Client, ProviderError> {
+fn guarded_client(resolver: GuardedResolver, timeouts: Timeouts) -> Result<reqwest::Client, ProviderError> {
     // The process needs one crypto provider; whoever came first has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
@@ -68,7 +64,7 @@ pub(crate) fn guarded_client(
         .redirect(reqwest::redirect::Policy::none())
         // A proxy would do the connecting, past the guard.
         .no_proxy()
-        .dns_resolver(Arc::new(GuardedResolver::for_url(url, network)))
+        .dns_resolver(Arc::new(resolver))
         .connect_timeout(timeouts.connect)
         .pool_idle_timeout(KEEP_IDLE)
         .tcp_keepalive(Duration::from_secs(30))
@@ -86,7 +82,8 @@ pub(crate) fn guarded_client(
 
 impl Transport {
     pub(crate) fn new(config: TransportConfig) -> Result<Self, ProviderError> {
-        let client = guarded_client(&config.base_url, config.network, config.timeouts)?;
+        let resolver = GuardedResolver::for_url(&config.base_url, config.network);
+        let client = guarded_client(resolver, config.timeouts)?;
         Ok(Self { client, config })
     }
 
@@ -112,7 +109,7 @@ impl Transport {
             request = request.json(body);
         }
         let answer = async {
-            let response = request.send().await.map_err(|error| exchange.broken(error))?;
+            let response = request.send().await.map_err(|error| exchange.broken(&error))?;
             exchange.json(response).await
         };
         let late = |_| exchange.timed_out(&format!("no answer within {time:?}"), true);
@@ -302,6 +299,26 @@ mod tests {
         );
         limited.retry_after = Some(Duration::from_secs(6));
         assert_eq!(delay_before_repeat(&read, &limited, &mut backoff()), None);
+    }
+
+    /// A name that was harmless when it was stored, and resolves inwards now.
+    #[tokio::test]
+    async fn an_address_that_is_refused_at_connect_time_is_not_connected_to() {
+        let resolver = GuardedResolver::answering(NetworkPolicy::default(), &["169.254.169.254", "10.0.0.1"]);
+        let client = guarded_client(resolver, Timeouts::default()).unwrap();
+        let error = client
+            .get("https://provider.example/v1/files")
+            .send()
+            .await
+            .unwrap_err();
+        let broken = super::super::classify::broken(&error);
+        assert_eq!(
+            (broken.kind, broken.sent),
+            (ErrorKind::Disabled, false),
+            "{}",
+            broken.message
+        );
+        assert!(broken.message.contains("not allowed"), "{}", broken.message);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Transport {
         let part = Part::stream_with_length(body, file.size_bytes)
             .file_name(file.file_name.clone())
             .mime_str(&file.content_type)
-            .map_err(|error| exchange.broken(error))?;
+            .map_err(|error| exchange.broken(&error))?;
         let form = file
             .fields
             .iter()
@@ -102,7 +102,7 @@ impl Transport {
             if let Some(reason) = progress.source_failure() {
                 return exchange.error(ErrorKind::InvalidRequest, &reason);
             }
-            let mut error = exchange.broken(error);
+            let mut error = exchange.broken(&error);
             // Cut off within the body: the provider never had the file.
             if !progress.all_sent.load(Ordering::Relaxed) {
                 error.effect = Effect::None;

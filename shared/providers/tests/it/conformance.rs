@@ -256,6 +256,19 @@ async fn files_with_mixed_strategies_are_indexed_and_found(guise: Guise) {
     );
 }
 
+async fn a_file_keeps_its_name(guise: Guise) {
+    let f = Fixture::start(guise).await;
+    for name in [
+        "отчёт за 2026.txt",
+        "a \"quoted\" name.md",
+        "données + 100% #1.csv",
+    ] {
+        let file_id = f.upload(name, "text").await;
+        let file = f.provider.get_file(&file_id).await.unwrap();
+        assert_eq!((file.file_name.as_str(), file.size_bytes), (name, 4));
+    }
+}
+
 async fn attaching_twice_is_attaching_once(guise: Guise) {
     let f = Fixture::start(guise).await;
     let store_id = f.store().await;
@@ -471,6 +484,7 @@ macro_rules! for_every_guise {
 for_every_guise! {
     stores_live_and_die
     files_with_mixed_strategies_are_indexed_and_found
+    a_file_keeps_its_name
     attaching_twice_is_attaching_once
     every_page_is_walked
     a_lost_answer_is_an_unknown_effect

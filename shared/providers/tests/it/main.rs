@@ -5,9 +5,11 @@
     reason = "a test that cannot go on should say so by panicking"
 )]
 
+mod budget;
 mod calls;
 mod conformance;
 mod faults;
+mod live;
 mod registry;
 mod server;
 mod transfers;

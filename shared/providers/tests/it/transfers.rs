@@ -73,8 +73,9 @@ async fn an_upload_is_a_form_of_known_length() {
         body.contains("Content-Type: text/plain\r\n\r\nhello\r\n"),
         "{body}"
     );
+    // As browsers do: the name as it is, only quotes escaped.
     assert!(
-        body.contains("name=\"file\"; filename=\"résumé %221%22.txt\"") || body.contains("filename="),
+        body.contains("name=\"file\"; filename=\"résumé \\\"1\\\".txt\""),
         "{body}"
     );
 }
@@ -173,6 +174,55 @@ async fn an_upload_that_stalls_ends_and_one_that_moves_does_not() {
     // More than a second in all, longer than every time-out of the connection, and never still.
     let whole = usize::try_from(32 * MIB).unwrap();
     run(slow_server(256 * 1024, Some(whole)).await).await.unwrap();
+}
+
+/// Reads the beginning of an upload of 32 MiB, says `answer`, and hangs up at once or waits.
+async fn upload_to_an_impatient_server(answer: &'static str, hang_up: bool) -> ProviderError {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            socket.read_exact(&mut vec![0; 256 * 1024]).await.unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            if !hang_up {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    let mut config = Server::start([]).await.config("openai");
+    config.base_url = Some(base_url);
+    let size_bytes = 32 * MIB;
+    let source = FileUpload {
+        body: Arc::new(Zeroes { size_bytes }),
+        ..upload(b"", size_bytes)
+    };
+    Registry::builtin()
+        .open(config)
+        .unwrap()
+        .upload_file(source)
+        .await
+        .unwrap_err()
+}
+
+#[tokio::test]
+async fn an_upload_cut_off_within_its_body_had_no_effect() {
+    let error = upload_to_an_impatient_server("", true).await;
+    assert_eq!(
+        (error.kind, error.effect),
+        (ErrorKind::Unavailable, Effect::None),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_in_the_middle_of_an_upload_is_heard() {
+    let answer = "HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    let error = upload_to_an_impatient_server(answer, false).await;
+    assert_eq!(
+        (error.kind, error.effect),
+        (ErrorKind::TooLarge, Effect::None),
+        "{error}"
+    );
 }
 
 #[tokio::test]
