@@ -125,10 +125,10 @@ async fn status_plan_and_provider_files_follow_the_rows(pool: MySqlPool) {
         .execute(&api.db)
         .await
         .unwrap();
-    for (number, state) in [(0, "completed"), (1, "failed")] {
+    for (number, state) in [(0_u32, "completed"), (1, "failed")] {
         sqlx::query("INSERT INTO rag_provider_file_uploads (id, provider_id, local_file_id, external_file_id, content_sha256, status) SELECT UUID(), 'openai', id, CONCAT('file-', ?), sha256, 'uploaded' FROM rag_files WHERE id = ?")
             .bind(number)
-            .bind(&files[number])
+            .bind(&files[number as usize])
             .execute(&api.db)
             .await
             .unwrap();
@@ -137,7 +137,7 @@ async fn status_plan_and_provider_files_follow_the_rows(pool: MySqlPool) {
             .bind(number)
             .bind(state)
             .bind(state)
-            .bind(&files[number])
+            .bind(&files[number as usize])
             .execute(&api.db)
             .await
             .unwrap();
