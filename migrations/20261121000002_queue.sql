@@ -24,10 +24,10 @@ CREATE TABLE queue_jobs (
     snoozes          INT UNSIGNED NOT NULL DEFAULT 0,
     cancel_requested BOOLEAN NOT NULL DEFAULT 0,
     priority         SMALLINT NOT NULL DEFAULT 0,
-    -- Opaque; for listing.
-    tenant           VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
-    unique_key       VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
-    concurrency_key  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    -- Opaque; for listing. (NOPAD collations: `a` and `a ` are two keys.)
+    tenant           VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NULL,
+    unique_key       VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NULL,
+    concurrency_key  VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NULL,
     trace_context    VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     -- JSON texts, read and written whole. No JSON type: its check costs time and refuses deep nesting.
     payload          LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -48,24 +48,38 @@ CREATE TABLE queue_jobs (
 -- finds the key taken never waits for the lock that a running handler holds on the job's row.
 CREATE TABLE queue_unique_keys (
     kind       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    unique_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    unique_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL,
     job_id     BINARY(16) NOT NULL,
     PRIMARY KEY (kind, unique_key)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
 -- Who has a concurrency key. Also the lock that makes taking and passing it on one at a time.
 CREATE TABLE queue_concurrency_keys (
-    concurrency_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
+    concurrency_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL PRIMARY KEY,
     job_id          BINARY(16) NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
 -- Who waits for one: exactly the blocked jobs, in claim order.
 CREATE TABLE queue_blocked (
-    concurrency_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    concurrency_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL,
     rank_us         BIGINT NOT NULL,
     job_id          BINARY(16) NOT NULL,
     PRIMARY KEY (concurrency_key, rank_us, job_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
+
+-- Locks for keys, by hash: slots 0 to 511 for concurrency keys, 512 to 1023 for unique keys. These rows never change;
+-- they are what transactions wait for, because waiting for rows that come and go ends in deadlocks.
+CREATE TABLE queue_key_locks (
+    slot SMALLINT UNSIGNED NOT NULL PRIMARY KEY
+) ENGINE = InnoDB;
+
+INSERT INTO queue_key_locks (slot)
+WITH digits (digit) AS (
+    SELECT 0 UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5
+    UNION ALL SELECT 6 UNION ALL SELECT 7
+)
+SELECT ((a.digit * 8 + b.digit) * 8 + c.digit) * 2 + d.digit
+FROM digits AS a CROSS JOIN digits AS b CROSS JOIN digits AS c CROSS JOIN digits AS d WHERE d.digit < 2;
 
 -- Kinds that no worker may claim at present; no row: not paused.
 CREATE TABLE queue_paused_kinds (

@@ -171,7 +171,7 @@ fn settings(database: &TestDatabase, folder: &Path, api: &str) -> Vec<(String, S
         ("BUILD_POLL_MAX_MS", "500"),
         ("QUEUE_LEASE_SECONDS", "3"),
         ("WORKER_GRACE_SECONDS", "5"),
-        ("RUST_LOG", "info"),
+        ("RUST_LOG", "info,rag_api::edge=warn"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()

@@ -19,9 +19,9 @@ fn main() -> ExitCode {
 fn start() -> anyhow::Result<()> {
     let settings = Settings::from_env()?;
     rag_telemetry::init_logs(&settings.telemetry)?;
-    let metrics = Metrics::install()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
+        let metrics = Metrics::install()?;
         let shutdown = rag_telemetry::shutdown_signal().context("cannot listen for signals")?;
         rag_worker::run(settings, metrics, shutdown).await
     })

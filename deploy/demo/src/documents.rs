@@ -184,9 +184,15 @@ impl Documents {
     }
 }
 
+/// A line of words, not of markup or code.
 fn line_to_search(text: &str) -> Option<String> {
-    let is_telling = |line: &&str| line.len() <= 100 && search::words(line).len() >= 2;
-    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let is_telling = |line: &&str| {
+        let is_plain = !line.contains(['|', '`', '{', '<', '=', ';', ':', '[']);
+        is_plain && line.len() <= 100 && search::words(line).len() >= 2
+    };
+    let headings = text
+        .lines()
+        .filter(|line| line.starts_with("# ") || line.starts_with("##"));
     let line = headings.chain(text.lines()).find(is_telling)?;
     Some(line.trim_matches(|c: char| !c.is_alphanumeric()).to_owned())
 }
@@ -260,5 +266,6 @@ mod tests {
         let text = "Introduction words come first here.\n# One\n## The queue and its leases\n";
         assert_eq!(line_to_search(text).as_deref(), Some("The queue and its leases"));
         assert_eq!(line_to_search("a b c\n"), None);
+        assert_eq!(line_to_search("use std::fs;\nlet value = other;\n"), None);
     }
 }

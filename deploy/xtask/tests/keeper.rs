@@ -96,7 +96,7 @@ fn a_process_that_ignores_requests_is_killed_and_strangers_live() {
     let mut deaf = marked(&run_id, &folder, script);
     let pids = pids(&folder, 1);
     let mut stranger = Command::new("sleep")
-        .arg("600")
+        .arg("30")
         .env(MARK, format!("{run_id}-other"))
         .spawn()
         .unwrap();

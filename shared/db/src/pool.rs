@@ -23,8 +23,9 @@ fn pool_options(max_connections: u32) -> MySqlPoolOptions {
         .acquire_timeout(Duration::from_secs(10))
         .after_connect(|connection, _| {
             Box::pin(async move {
+                // The time zone is sqlx's own doing; named here because rows rely on it.
                 sqlx::raw_sql(
-                    "SET SESSION time_zone = '+00:00', SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                    "SET time_zone = '+00:00'; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
                 )
                 .execute(connection)
                 .await

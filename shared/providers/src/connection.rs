@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::Operation;
 
@@ -120,6 +120,8 @@ pub struct ConnectionConfig {
     pub provider_type: String,
     /// Overrides the provider's own; without a path such as `/v1` the provider's is not added.
     pub base_url: Option<String>,
+    /// Overrides where the provider's access tokens are got (Yandex IAM). Checked as `base_url` is.
+    pub token_url: Option<String>,
     /// `api_key`, `service_account`, `none`, …: each adapter names those it takes.
     pub auth_type: String,
     pub credentials: Option<Credentials>,
@@ -137,6 +139,7 @@ impl ConnectionConfig {
         Self {
             provider_type: provider_type.into(),
             base_url: None,
+            token_url: None,
             auth_type: auth_type.into(),
             credentials: None,
             network: NetworkPolicy::default(),
@@ -179,12 +182,38 @@ impl FieldError {
 #[derive(Clone)]
 pub struct StoredToken {
     pub token: SecretString,
+    pub issued_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
+}
+
+impl StoredToken {
+    /// The JSON to seal into `token_enc`. Holds the token in clear.
+    pub fn to_value(&self) -> Value {
+        json!({
+            "token": self.token.expose_secret(),
+            "issued_at": self.issued_at,
+            "expires_at": self.expires_at,
+        })
+    }
+
+    /// Reads what [`StoredToken::to_value`] made. `None`: it is something else (another program's state, say).
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let time = |name: &str| {
+            let time = DateTime::parse_from_rfc3339(value.get(name)?.as_str()?).ok()?;
+            Some(time.with_timezone(&Utc))
+        };
+        Some(Self {
+            token: SecretString::from(value.get("token")?.as_str()?),
+            issued_at: time("issued_at")?,
+            expires_at: time("expires_at")?,
+        })
+    }
 }
 
 impl fmt::Debug for StoredToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredToken")
+            .field("issued_at", &self.issued_at)
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
     }
@@ -199,7 +228,7 @@ pub struct HookError(pub String);
 /// connection is single-flight within its process; `lease` makes it so across processes.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
-    /// The stored token, expired or not.
+    /// The stored token, expired or not; but none that was got with other credentials than the connection has now.
     async fn load(&self) -> Result<Option<StoredToken>, HookError>;
 
     /// Stores a fresh token, and ends the lease.

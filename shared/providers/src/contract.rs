@@ -19,6 +19,10 @@ use crate::types::{
     StoreFileStatus, VectorStore, VectorStoreFile, VectorStoreUpdate,
 };
 
+/// The code of the `InvalidRequest` that answers a batch with files in it that hang in the store already, where the provider
+/// refuses such a batch as a whole.
+pub const ALREADY_ATTACHED: &str = "already_attached";
+
 /// One connection to a provider. Cheap to share (`Arc<dyn Provider>`); holds a connection pool, so build it once.
 #[async_trait]
 pub trait Provider: Send + Sync + std::fmt::Debug {
@@ -119,7 +123,8 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Attaches many files at once, each with its own attributes and strategy where `batch_per_file_strategy` says so;
     /// where not, files that differ are `Unsupported` and nothing is sent. None, or more than `max_batch_files`:
     /// `InvalidRequest`, nothing sent. The same file twice: `InvalidRequest`, nothing sent. Repeated: a second batch over
-    /// the same attachments, harmless.
+    /// the same attachments, harmless; or, where the provider refuses a batch with attached files in it, `InvalidRequest` with
+    /// the code [`ALREADY_ATTACHED`] and nothing changed: attach the missing files.
     async fn create_file_batch(
         &self,
         store_id: &str,

@@ -20,12 +20,13 @@ mod protocol;
 pub mod registry;
 mod sentralix;
 pub mod types;
+mod yandex;
 
 pub use connection::{
     BudgetRefused, ConnectionConfig, Credentials, FieldError, HookError, NetworkPolicy, RequestBudget,
     StoredToken, Timeouts, TokenStore,
 };
-pub use contract::Provider;
+pub use contract::{ALREADY_ATTACHED, Provider};
 pub use error::{Disposition, Effect, ErrorKind, Operation, ProviderError};
 pub use paging::ProviderExt;
 pub use registry::{Adapter, AuthMethod, OpenError, Registry};

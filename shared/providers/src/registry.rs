@@ -10,6 +10,7 @@ use crate::error::{ErrorKind, Operation, ProviderError};
 use crate::openai::OpenAi;
 use crate::protocol::base_url;
 use crate::sentralix::Sentralix;
+use crate::yandex::Yandex;
 
 /// One way to authenticate, and the fields it takes from `credentials`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,10 @@ impl Registry {
 
     /// Every adapter of this crate.
     pub fn builtin() -> Self {
-        Self::empty().with(Arc::new(OpenAi)).with(Arc::new(Sentralix))
+        Self::empty()
+            .with(Arc::new(OpenAi))
+            .with(Arc::new(Sentralix))
+            .with(Arc::new(Yandex))
     }
 
     /// Adds an adapter, or replaces the one with the same key.

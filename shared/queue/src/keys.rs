@@ -1,12 +1,35 @@
 //! Unique keys and concurrency keys: taking them, passing them on, giving them back.
 //!
-//! Lock order, everywhere: a running job's row, its concurrency key, its unique key, a blocked job's row. Who must
-//! lock a job's row after a key (cancel, retry) does not wait for it.
+//! Whoever touches a key first locks its slot in `queue_key_locks`, a row that is always there. Rows that come and go
+//! make poor locks: when a transaction that inserted one is rolled back, InnoDB turns the locks of those who waited for
+//! it into gap locks, and they deadlock with each other. With the slots nobody ever waits for a key's own row.
+//!
+//! Lock order, everywhere: a running job's row, its concurrency key, a blocked job's row, its unique key. Who must lock
+//! a job's row after a key (cancel, retry) does not wait for it.
 
 use sqlx::MySqlConnection;
 
 use crate::id::JobId;
 use crate::state::Move;
+
+const LOCK_CONCURRENCY: &str = "SELECT slot FROM queue_key_locks WHERE slot = CRC32(?) % 512 FOR UPDATE";
+const LOCK_UNIQUE: &str =
+    "SELECT slot FROM queue_key_locks WHERE slot = 512 + CRC32(CONCAT(?, ':', ?)) % 512 FOR UPDATE";
+
+/// Keeps everybody else off the concurrency key until the transaction is over.
+pub(crate) async fn lock_concurrency(conn: &mut MySqlConnection, key: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(LOCK_CONCURRENCY).bind(key).fetch_one(conn).await?;
+    Ok(())
+}
+
+async fn lock_unique(conn: &mut MySqlConnection, kind: &str, key: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(LOCK_UNIQUE)
+        .bind(kind)
+        .bind(key)
+        .fetch_one(conn)
+        .await?;
+    Ok(())
+}
 
 /// Takes the concurrency key for `job`, or keeps it; locks the key until the transaction is over. Answers whether the
 /// job has it now.
@@ -24,17 +47,6 @@ pub(crate) async fn take_concurrency(
     .fetch_one(conn)
     .await?;
     Ok(holder == job)
-}
-
-/// Locks the concurrency key, if anybody has it.
-pub(crate) async fn lock_concurrency(
-    conn: &mut MySqlConnection,
-    key: &str,
-) -> Result<Option<JobId>, sqlx::Error> {
-    sqlx::query_scalar("SELECT job_id FROM queue_concurrency_keys WHERE concurrency_key = ? FOR UPDATE")
-        .bind(key)
-        .fetch_optional(conn)
-        .await
 }
 
 /// Undoes a [`take_concurrency`] of this transaction.
@@ -75,7 +87,13 @@ pub(crate) async fn release_concurrency(
     key: &str,
     job: JobId,
 ) -> Result<(), sqlx::Error> {
-    if lock_concurrency(conn, key).await? != Some(job) {
+    lock_concurrency(conn, key).await?;
+    let holder: Option<JobId> =
+        sqlx::query_scalar("SELECT job_id FROM queue_concurrency_keys WHERE concurrency_key = ? FOR UPDATE")
+            .bind(key)
+            .fetch_optional(&mut *conn)
+            .await?;
+    if holder != Some(job) {
         sqlx::query("DELETE FROM queue_blocked WHERE concurrency_key = ? AND job_id = ?")
             .bind(key)
             .bind(job)
@@ -126,8 +144,7 @@ pub(crate) async fn take_unique(
     key: &str,
     job: JobId,
 ) -> Result<JobId, sqlx::Error> {
-    // An upsert, not an INSERT that may fail: a duplicate's exclusive lock, unlike a failed insert's shared one, cannot
-    // deadlock with another enqueue of the same key.
+    lock_unique(conn, kind, key).await?;
     sqlx::query_scalar(
         "INSERT INTO queue_unique_keys (kind, unique_key, job_id) VALUES (?, ?, ?) \
          ON DUPLICATE KEY UPDATE job_id = job_id RETURNING job_id",
@@ -145,6 +162,7 @@ pub(crate) async fn release_unique(
     key: &str,
     job: JobId,
 ) -> Result<(), sqlx::Error> {
+    lock_unique(conn, kind, key).await?;
     sqlx::query("DELETE FROM queue_unique_keys WHERE kind = ? AND unique_key = ? AND job_id = ?")
         .bind(kind)
         .bind(key)

@@ -81,6 +81,8 @@ mod id;
 mod job;
 mod keys;
 mod lease;
+#[cfg(test)]
+mod model;
 mod operate;
 mod outcome;
 mod queue;
@@ -104,3 +106,12 @@ pub use queue::Queue;
 pub use read::{InvalidCursor, JobFilter, JobPage, Page, PageCursor};
 pub use state::{Move, State, UnknownState};
 pub use stats::{KindStats, Stats};
+
+/// For tests of this crate and its benchmarks only; no part of the API.
+#[doc(hidden)]
+pub mod testing {
+    /// The query that picks jobs to claim.
+    pub fn claim_query(kind: &str, limit: usize) -> String {
+        crate::take::candidates(kind, limit)
+    }
+}

@@ -358,3 +358,108 @@ fn hex_text(text: &str) -> String {
     hex.push('\'');
     hex
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn held() -> impl Strategy<Value = Held> {
+        (
+            0..5_u32,
+            1..6_u32,
+            0..6_u32,
+            0..3_u32,
+            any::<bool>(),
+            prop_oneof![Just(1), Just(MAX_CLAIMS)],
+        )
+            .prop_map(
+                |(attempts, max_attempts, lease_losses, snoozes, cancel_requested, claim_no)| Held {
+                    id: JobId::generate(),
+                    kind: "k".to_owned(),
+                    state: "running".to_owned(),
+                    claim_no,
+                    live: true,
+                    attempts,
+                    max_attempts,
+                    lease_losses,
+                    snoozes,
+                    cancel_requested,
+                    unique_key: None,
+                    concurrency_key: None,
+                },
+            )
+    }
+
+    fn end() -> impl Strategy<Value = End> {
+        let after = prop::option::of((0..10_000_u64).prop_map(Duration::from_millis));
+        prop_oneof![
+            any::<u32>().prop_map(|n| End::Handler(Outcome::Done(json!(n)))),
+            (".*", after).prop_map(|(error, after)| End::Handler(Outcome::Retry { error, after })),
+            (0..10_000_u64, prop::option::of(".*")).prop_map(|(ms, reason)| {
+                End::Handler(Outcome::Snooze {
+                    after: Duration::from_millis(ms),
+                    reason,
+                })
+            }),
+            Just(End::Handler(Outcome::Cancelled)),
+            ".*".prop_map(|error| End::Handler(Outcome::Fail { error })),
+            Just(End::HandBack),
+            Just(End::LeaseLost),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_settlement_is_legal_and_counts_what_it_should(held in held(), end in end()) {
+            let config = QueueConfig::default();
+            let settled = settle(&held, &end, &config);
+            prop_assert!(settled.step.is_legal_from(State::Running), "{settled:?}");
+
+            let is_done = matches!(end, End::Handler(Outcome::Done(_)));
+            prop_assert_eq!(settled.step == Move::Complete, is_done);
+            // A cancelled job ends, whatever its handler says.
+            prop_assert!(!held.cancel_requested || settled.step.to().is_finished());
+
+            let failure = matches!(end, End::Handler(Outcome::Retry { .. } | Outcome::Fail { .. }));
+            let counted = settled.attempts - held.attempts;
+            prop_assert_eq!(counted, u32::from(failure && !held.cancel_requested));
+            let lost = u32::from(end == End::LeaseLost && !held.cancel_requested);
+            prop_assert_eq!(settled.lease_losses - held.lease_losses, lost);
+
+            if settled.step == Move::Reschedule {
+                prop_assert!(settled.attempts < held.max_attempts || !failure);
+            }
+            if let End::Handler(Outcome::Retry { after: Some(after), .. }) = end
+                && settled.step == Move::Reschedule
+            {
+                prop_assert!(settled.delay >= after);
+            }
+            if held.claim_no == MAX_CLAIMS {
+                prop_assert!(settled.step.to().is_finished());
+            }
+            // Only success and snoozes leave no line in the history.
+            let snoozed = matches!(end, End::Handler(Outcome::Snooze { .. }));
+            prop_assert_eq!(settled.ending.is_none(), is_done || (snoozed && !held.cancel_requested
+                ));
+        }
+
+        #[test]
+        fn texts_are_cut_where_a_character_ends(text in ".*", max in 0..64_usize) {
+            let short = cut(&text, max);
+            prop_assert!(text.len() <= max || short.ends_with("bytes)"));
+            prop_assert!(short.len() <= max.max(text.len()) + 32);
+        }
+
+        #[test]
+        fn a_backoff_stays_within_its_bounds(failures in 1..200_u32, after in 0..100_000_u64) {
+            let config = QueueConfig::default();
+            let free = backoff(failures, None, &config);
+            prop_assert!(free <= config.backoff_cap);
+            let after = Duration::from_millis(after);
+            let wished = backoff(failures, Some(after), &config);
+            prop_assert!(wished >= after && wished <= config.backoff_cap.max(after.mul_f64(1.1)));
+        }
+    }
+}

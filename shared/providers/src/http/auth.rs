@@ -51,3 +51,17 @@ impl Authorizer for ApiKey {
         false
     }
 }
+
+/// For endpoints that take their proof in the body.
+pub(crate) struct NoAuth;
+
+#[async_trait]
+impl Authorizer for NoAuth {
+    async fn header(&self) -> Result<Option<HeaderValue>, ProviderError> {
+        Ok(None)
+    }
+
+    async fn renew(&self) -> bool {
+        false
+    }
+}

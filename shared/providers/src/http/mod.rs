@@ -14,7 +14,7 @@ mod retry_after;
 pub(crate) mod transport;
 mod upload;
 
-pub(crate) use auth::{ApiKey, Authorizer};
+pub(crate) use auth::{ApiKey, Authorizer, NoAuth, authorization};
 pub(crate) use call::Call;
 pub(crate) use redact::Redactor;
 pub(crate) use transport::{Answer, Transport};

@@ -180,6 +180,10 @@ impl Transport {
                     Ok(result) => return Ok(result),
                     Err(error) => error,
                 };
+                // Getting a token has its own tries; what fails there is not about this call.
+                if error.operation != call.operation {
+                    return Err(error);
+                }
                 self.report_limit(&error).await;
                 if error.status == Some(401) && !renewed && self.config.auth.renew().await {
                     renewed = true;

@@ -11,5 +11,5 @@ mod stores;
 mod uploads;
 
 pub(crate) use profile::{HealthProbe, Profile, content_type_by_name, documented_capabilities};
-pub(crate) use provider::OpenAiClient;
-pub(crate) use setup::{base_url, bearer_transport, check_sendable};
+pub(crate) use provider::{OpenAiClient, not_visible_yet};
+pub(crate) use setup::{base_url, bearer_transport, check_sendable, transport, unusable};

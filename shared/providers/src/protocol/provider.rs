@@ -379,7 +379,8 @@ impl OpenAiClient {
     }
 }
 
-fn not_visible_yet(store_id: &str, file_id: &str, attached_at: DateTime<Utc>) -> VectorStoreFile {
+/// A file that was attached and can't be retrieved yet.
+pub(crate) fn not_visible_yet(store_id: &str, file_id: &str, attached_at: DateTime<Utc>) -> VectorStoreFile {
     VectorStoreFile {
         id: file_id.to_owned(),
         vector_store_id: store_id.to_owned(),

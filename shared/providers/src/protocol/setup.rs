@@ -79,7 +79,7 @@ pub(crate) fn bearer_transport(
     let key = credentials
         .get("api_key")
         .and_then(|key| ApiKey::new("Bearer", key));
-    let key = key.ok_or_else(|| unusable("credentials.api_key is missing or can't be sent".to_owned()))?;
+    let key = key.ok_or_else(|| unusable("credentials.api_key is missing or can't be sent"))?;
     let headers = organization_headers(&credentials)?;
     transport(config, default_base_url, provider_type, headers, Arc::new(key))
 }
@@ -99,6 +99,7 @@ fn organization_headers(credentials: &Credentials) -> Result<HeaderMap, Provider
     Ok(headers)
 }
 
-fn unusable(message: String) -> ProviderError {
+/// The connection can't be used as it is configured.
+pub(crate) fn unusable(message: impl Into<Box<str>>) -> ProviderError {
     ProviderError::new(ErrorKind::Disabled, Operation::Connect, message)
 }

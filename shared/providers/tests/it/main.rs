@@ -6,7 +6,9 @@
 )]
 
 mod calls;
+mod conformance;
 mod faults;
 mod registry;
 mod server;
 mod transfers;
+mod yandex;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use apalis_core::error::{AbortError, BoxDynError, RetryAfterError};
 use apalis_core::task::Task;
+use apalis_core::task::into_response::IntoResponse;
 use futures::future::BoxFuture;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
@@ -96,6 +97,14 @@ where
             let handler = AbortOnDropHandle::new(tokio::spawn(handler.instrument(span)));
             running.until_end(handler, timeout).await
         })
+    }
+}
+
+impl IntoResponse for Outcome {
+    type Output = Self;
+
+    fn into_response(self) -> Result<Self, BoxDynError> {
+        Ok(self)
     }
 }
 

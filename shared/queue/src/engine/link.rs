@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::{MySqlConnection, MySqlPool};
 
+use crate::error::is_transient;
 use crate::sql::pause;
 
 const SETUP: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
@@ -46,7 +47,9 @@ impl Link {
     /// Logs an outage once at its beginning, and says how long to wait before the next try.
     pub(super) fn failed(&mut self, error: &sqlx::Error) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        if self.failures == 3 {
+        if self.failures == 1 && !is_transient(error) {
+            tracing::error!(task = self.task, %error, "the queue's database refuses; trying on");
+        } else if self.failures == 3 {
             tracing::warn!(task = self.task, %error, "the queue's database does not answer; trying on");
         } else {
             tracing::debug!(task = self.task, %error, failures = self.failures, "a queue statement failed; trying again");

@@ -193,11 +193,12 @@ fn look_statement(engine: &Engine) -> String {
     let mut facts: Vec<String> = Vec::new();
     for kind in &kinds {
         facts.push(format!(
-            "SELECT 'ready', '{kind}' FROM DUAL WHERE {}",
+            " UNION ALL SELECT 'ready', '{kind}' FROM DUAL WHERE {}",
             has_ready(kind)
         ));
         facts.push(format!(
-            "SELECT 'due', '{kind}' FROM DUAL WHERE {}",
+            " UNION ALL SELECT 'duty', '{}' FROM DUAL WHERE {}",
+            Duty::Promote.as_str(),
             has_due(kind)
         ));
     }

@@ -1,0 +1,559 @@
+//! Tests of the state machine in the database: against a model, with random histories; and every forbidden move.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::json;
+use sqlx::{AssertSqlSafe, MySqlPool};
+
+use crate::config::QueueConfig;
+use crate::id::{ClaimToken, JobId, WorkerId};
+use crate::job::NewJob;
+use crate::operate::Cancelled;
+use crate::outcome::Outcome;
+use crate::queue::Queue;
+use crate::settle::{End, Settled, settle_rows};
+use crate::state::{Move, State};
+use crate::{take, upkeep};
+
+const KIND: &str = "model";
+const LEASE: Duration = Duration::from_hours(1);
+const MAX_ATTEMPTS: u32 = 2;
+const MAX_LOSSES: u16 = 2;
+
+fn config() -> QueueConfig {
+    QueueConfig {
+        lease: LEASE,
+        max_lease_losses: MAX_LOSSES,
+        backoff_base: LEASE,
+        ..QueueConfig::default()
+    }
+}
+
+/// Something that happens. Numbers pick among what there is.
+#[derive(Clone, Debug)]
+enum Op {
+    Enqueue {
+        unique: Option<u8>,
+        key: Option<u8>,
+        delayed: bool,
+    },
+    Claim {
+        limit: usize,
+    },
+    End {
+        claim: usize,
+        end: End,
+    },
+    Cancel {
+        job: usize,
+    },
+    Retry {
+        job: usize,
+    },
+    ComesDue {
+        job: usize,
+    },
+    LeaseEnds {
+        job: usize,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = || prop::option::of(0..2_u8);
+    let end = prop_oneof![
+        3 => Just(End::Handler(Outcome::done())),
+        2 => Just(End::Handler(Outcome::Retry { error: "e".to_owned(), after: Some(LEASE) })),
+        2 => Just(End::Handler(Outcome::Snooze { after: LEASE, reason: None })),
+        1 => Just(End::Handler(Outcome::Fail { error: "f".to_owned() })),
+        1 => Just(End::Handler(Outcome::Cancelled)),
+        1 => Just(End::HandBack),
+    ];
+    prop_oneof![
+        4 => (key(), key(), prop::bool::weighted(0.2))
+            .prop_map(|(unique, key, delayed)| Op::Enqueue { unique, key, delayed }),
+        4 => (1..4_usize).prop_map(|limit| Op::Claim { limit }),
+        6 => (any::<usize>(), end).prop_map(|(claim, end)| Op::End { claim, end }),
+        2 => any::<usize>().prop_map(|job| Op::Cancel { job }),
+        2 => any::<usize>().prop_map(|job| Op::Retry { job }),
+        3 => any::<usize>().prop_map(|job| Op::ComesDue { job }),
+        2 => any::<usize>().prop_map(|job| Op::LeaseEnds { job }),
+    ]
+}
+
+/// A job as the model sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    state: State,
+    claim_no: u32,
+    attempts: u32,
+    losses: u32,
+    snoozes: u32,
+    cancel_requested: bool,
+}
+
+#[derive(Clone, Debug)]
+struct ModelJob {
+    id: JobId,
+    unique: Option<u8>,
+    key: Option<u8>,
+    /// Delayed ones come after all others: they are due an hour later, by their rank.
+    delayed: bool,
+    seen: Seen,
+}
+
+#[derive(Default)]
+struct Model {
+    /// In the order of their enqueueing.
+    jobs: Vec<ModelJob>,
+    holders: BTreeMap<u8, JobId>,
+    uniques: BTreeMap<u8, JobId>,
+    tokens: Vec<ClaimToken>,
+}
+
+impl Model {
+    fn rank(&self, at: usize) -> (bool, usize) {
+        (self.jobs[at].delayed, at)
+    }
+
+    fn in_order(&self, wanted: impl Fn(&ModelJob) -> bool) -> Vec<usize> {
+        let mut found: Vec<usize> = (0..self.jobs.len())
+            .filter(|&at| wanted(&self.jobs[at]))
+            .collect();
+        found.sort_by_key(|&at| self.rank(at));
+        found
+    }
+
+    /// Ready if the key is to be had, else blocked.
+    fn queue_up(&mut self, at: usize) {
+        let job = &mut self.jobs[at];
+        let has_key = job
+            .key
+            .is_none_or(|key| *self.holders.entry(key).or_insert(job.id) == job.id);
+        job.seen.state = if has_key { State::Ready } else { State::Blocked };
+    }
+
+    fn is_over(&mut self, at: usize, state: State) {
+        self.jobs[at].seen.state = state;
+        let (id, unique, key) = (self.jobs[at].id, self.jobs[at].unique, self.jobs[at].key);
+        if let Some(unique) = unique {
+            self.uniques.remove(&unique);
+        }
+        if let Some(key) = key.filter(|key| self.holders.get(key) == Some(&id)) {
+            self.holders.remove(&key);
+            let line = self.in_order(|job| job.key == Some(key) && job.seen.state == State::Blocked);
+            if let Some(&next) = line.first() {
+                self.queue_up(next);
+            }
+        }
+    }
+
+    fn end(&mut self, at: usize, end: &End) {
+        let seen = &mut self.jobs[at].seen;
+        let cancelled = seen.cancel_requested;
+        match end {
+            End::Handler(Outcome::Done(_)) => self.is_over(at, State::Done),
+            _ if cancelled => self.is_over(at, State::Cancelled),
+            End::Handler(Outcome::Cancelled) => self.is_over(at, State::Cancelled),
+            End::Handler(Outcome::Fail { .. }) => {
+                seen.attempts += 1;
+                self.is_over(at, State::Failed);
+            }
+            End::Handler(Outcome::Retry { .. }) => {
+                seen.attempts += 1;
+                seen.state = State::Scheduled;
+                if seen.attempts >= MAX_ATTEMPTS {
+                    self.is_over(at, State::Failed);
+                }
+            }
+            End::Handler(Outcome::Snooze { .. }) => {
+                seen.snoozes += 1;
+                seen.state = State::Scheduled;
+            }
+            End::HandBack => seen.state = State::Ready,
+            End::LeaseLost => {
+                seen.losses += 1;
+                seen.state = State::Ready;
+                if seen.losses >= u32::from(MAX_LOSSES) {
+                    self.is_over(at, State::Failed);
+                }
+            }
+        }
+    }
+}
+
+struct Machine {
+    pool: MySqlPool,
+    queue: Queue,
+    model: Model,
+}
+
+impl Machine {
+    async fn run(&mut self, op: &Op) {
+        let jobs = self.model.jobs.len();
+        match op {
+            Op::Enqueue { unique, key, delayed } => self.enqueue(*unique, *key, *delayed).await,
+            Op::Claim { limit } => self.claim(*limit).await,
+            Op::End { claim, end } if !self.model.tokens.is_empty() => {
+                self.end(self.model.tokens[claim % self.model.tokens.len()], end)
+                    .await;
+            }
+            Op::Cancel { job } if jobs > 0 => self.cancel(job % jobs).await,
+            Op::Retry { job } if jobs > 0 => self.retry(job % jobs).await,
+            Op::ComesDue { job } if jobs > 0 => self.comes_due(job % jobs).await,
+            Op::LeaseEnds { job } if jobs > 0 => self.lease_ends(job % jobs).await,
+            _ => {}
+        }
+    }
+
+    async fn enqueue(&mut self, unique: Option<u8>, key: Option<u8>, delayed: bool) {
+        let mut job = NewJob::new(KIND, &json!(null))
+            .unwrap()
+            .max_attempts(MAX_ATTEMPTS);
+        if let Some(unique) = unique {
+            job = job.unique_key(unique.to_string());
+        }
+        if let Some(key) = key {
+            job = job.concurrency_key(key.to_string());
+        }
+        if delayed {
+            job = job.delay(LEASE);
+        }
+        let mut tx = self.queue.begin().await.unwrap();
+        let enqueued = self.queue.enqueue(&mut tx, job).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let active = unique.and_then(|unique| self.model.uniques.get(&unique));
+        assert_eq!(enqueued.existing, active.is_some());
+        if let Some(active) = active {
+            assert_eq!(enqueued.id, *active);
+            return;
+        }
+        let state = State::Scheduled;
+        let seen = Seen {
+            state,
+            claim_no: 0,
+            attempts: 0,
+            losses: 0,
+            snoozes: 0,
+            cancel_requested: false,
+        };
+        self.model.jobs.push(ModelJob {
+            id: enqueued.id,
+            unique,
+            key,
+            delayed,
+            seen,
+        });
+        if let Some(unique) = unique {
+            self.model.uniques.insert(unique, enqueued.id);
+        }
+        if !delayed {
+            self.model.queue_up(self.model.jobs.len() - 1);
+        }
+    }
+
+    async fn claim(&mut self, limit: usize) {
+        let mut conn = self.pool.acquire().await.unwrap();
+        let taken = take::take(&mut conn, WorkerId::generate(), KIND, limit, LEASE)
+            .await
+            .unwrap();
+        let mut wanted = self.model.in_order(|job| job.seen.state == State::Ready);
+        wanted.truncate(limit);
+        let wanted: Vec<ClaimToken> = wanted
+            .into_iter()
+            .map(|at| {
+                let job = &mut self.model.jobs[at];
+                job.seen.state = State::Running;
+                job.seen.claim_no += 1;
+                ClaimToken::new(job.id, job.seen.claim_no)
+            })
+            .collect();
+        let taken: Vec<ClaimToken> = taken.into_iter().map(|job| job.token).collect();
+        assert_eq!(taken, wanted);
+        self.model.tokens.extend(taken);
+    }
+
+    async fn end(&mut self, token: ClaimToken, end: &End) {
+        let mut tx = self.queue.begin().await.unwrap();
+        let (settled, _) = settle_rows(&mut tx, &[(token, end.clone())], &config())
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        let at = self
+            .model
+            .jobs
+            .iter()
+            .position(|job| job.id == token.job_id())
+            .unwrap();
+        let seen = &self.model.jobs[at].seen;
+        let current = seen.state == State::Running && seen.claim_no == token.claim_no();
+        assert_eq!(
+            settled,
+            [if current {
+                Settled::Applied
+            } else {
+                Settled::Bounced
+            }]
+        );
+        if current {
+            self.model.end(at, end);
+        }
+    }
+
+    async fn cancel(&mut self, at: usize) {
+        let answer = self.queue.cancel(self.model.jobs[at].id).await.unwrap();
+        let seen = &mut self.model.jobs[at].seen;
+        let wanted = match seen.state {
+            State::Running => Cancelled::Requested,
+            state if state.is_finished() => Cancelled::Finished(state),
+            _ => Cancelled::Now,
+        };
+        assert_eq!(answer, wanted);
+        seen.cancel_requested |= !seen.state.is_finished();
+        if answer == Cancelled::Now {
+            self.model.is_over(at, State::Cancelled);
+        }
+    }
+
+    async fn retry(&mut self, at: usize) {
+        let job = self.model.jobs[at].clone();
+        let answer = self.queue.retry(job.id).await;
+        let key_taken = job
+            .unique
+            .is_some_and(|unique| self.model.uniques.get(&unique).is_some_and(|id| *id != job.id));
+        let legal = Move::Revive.is_legal_from(job.seen.state) && !key_taken;
+        assert_eq!(answer.is_ok(), legal, "{answer:?}");
+        if !legal {
+            return;
+        }
+        let seen = &mut self.model.jobs[at].seen;
+        if seen.state.is_finished() {
+            (seen.attempts, seen.losses, seen.cancel_requested) = (0, 0, false);
+        }
+        if let Some(unique) = job.unique {
+            self.model.uniques.insert(unique, job.id);
+        }
+        self.model.queue_up(at);
+    }
+
+    async fn comes_due(&mut self, at: usize) {
+        self.set_time(at, State::Scheduled).await;
+        upkeep::promote(&self.pool, &[KIND]).await.unwrap();
+        if self.model.jobs[at].seen.state == State::Scheduled {
+            self.model.queue_up(at);
+        }
+    }
+
+    async fn lease_ends(&mut self, at: usize) {
+        self.set_time(at, State::Running).await;
+        upkeep::take_back(&self.pool, &config()).await.unwrap();
+        if self.model.jobs[at].seen.state == State::Running {
+            self.model.end(at, &End::LeaseLost);
+        }
+    }
+
+    /// Makes the time come that a job in this state waits for.
+    async fn set_time(&self, at: usize, state: State) {
+        sqlx::query("UPDATE queue_jobs SET order_us = 1 WHERE id = ? AND state = ?")
+            .bind(self.model.jobs[at].id)
+            .bind(state.as_str())
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
+
+    async fn assert_agreement(&self) {
+        for job in &self.model.jobs {
+            let (state, claim_no, attempts, losses, snoozes, cancel): (String, u32, u32, u32, u32, bool) =
+                sqlx::query_as(
+                    "SELECT CAST(state AS CHAR), claim_no, attempts, lease_losses, snoozes, cancel_requested \
+                     FROM queue_jobs WHERE id = ?",
+                )
+                .bind(job.id)
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            let state = state.parse().unwrap();
+            let seen = Seen {
+                state,
+                claim_no,
+                attempts,
+                losses,
+                snoozes,
+                cancel_requested: cancel,
+            };
+            assert_eq!(seen, job.seen, "{job:?}");
+        }
+        let holders: Vec<(String, JobId)> = sqlx::query_as(
+            "SELECT concurrency_key, job_id FROM queue_concurrency_keys ORDER BY concurrency_key",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        let wanted: Vec<_> = self
+            .model
+            .holders
+            .iter()
+            .map(|(key, id)| (key.to_string(), *id))
+            .collect();
+        assert_eq!(holders, wanted);
+        let uniques: Vec<(String, JobId)> =
+            sqlx::query_as("SELECT unique_key, job_id FROM queue_unique_keys ORDER BY unique_key")
+                .fetch_all(&self.pool)
+                .await
+                .unwrap();
+        let wanted: Vec<_> = self
+            .model
+            .uniques
+            .iter()
+            .map(|(key, id)| (key.to_string(), *id))
+            .collect();
+        assert_eq!(uniques, wanted);
+        let blocked: Vec<JobId> = sqlx::query_scalar("SELECT job_id FROM queue_blocked ORDER BY job_id")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
+        let mut wanted: Vec<JobId> = self
+            .model
+            .jobs
+            .iter()
+            .filter(|job| job.seen.state == State::Blocked)
+            .map(|job| job.id)
+            .collect();
+        wanted.sort_unstable();
+        assert_eq!(blocked, wanted);
+    }
+}
+
+async fn empty(pool: &MySqlPool) {
+    for table in [
+        "queue_jobs",
+        "queue_unique_keys",
+        "queue_concurrency_keys",
+        "queue_blocked",
+    ] {
+        sqlx::query(AssertSqlSafe(format!("DELETE FROM {table}")))
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn random_histories_agree_with_the_model(pool: MySqlPool) {
+    let mut runner = TestRunner::deterministic();
+    let histories = std::env::var("HISTORIES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(40);
+    for _ in 0..histories {
+        empty(&pool).await;
+        let ops = vec(op(), 1..60).new_tree(&mut runner).unwrap().current();
+        let queue = Queue::new(pool.clone(), config());
+        let mut machine = Machine {
+            pool: pool.clone(),
+            queue,
+            model: Model::default(),
+        };
+        for (at, op) in ops.iter().enumerate() {
+            // Shown when a later assertion fails.
+            println!("{at}: {op:?}");
+            machine.run(op).await;
+            machine.assert_agreement().await;
+        }
+    }
+}
+
+/// Tries every way to make a move on a job in every state; where the move is not legal, the job must not move.
+#[sqlx::test(migrations = "../../migrations")]
+async fn no_forbidden_move_happens(pool: MySqlPool) {
+    let queue = Queue::new(pool.clone(), config());
+    let ends = [
+        (Move::Complete, End::Handler(Outcome::done())),
+        (Move::Fail, End::Handler(Outcome::Fail { error: String::new() })),
+        (
+            Move::Reschedule,
+            End::Handler(Outcome::Snooze {
+                after: LEASE,
+                reason: None,
+            }),
+        ),
+        (Move::Release, End::HandBack),
+        (Move::Stop, End::Handler(Outcome::Cancelled)),
+    ];
+    let mut tried = 0;
+    for wanted in Move::ALL {
+        for state in State::ALL {
+            empty(&pool).await;
+            let taken_key = matches!(wanted, Move::Block | Move::ReviveBlocked);
+            let id = job_in(&queue, &pool, state, taken_key).await;
+            match wanted {
+                Move::Promote | Move::Block => {
+                    upkeep::promote(&pool, &[KIND]).await.unwrap();
+                }
+                Move::Unblock => {
+                    let mut tx = queue.begin().await.unwrap();
+                    crate::keys::release_concurrency(&mut tx, "k", id).await.unwrap();
+                    tx.commit().await.unwrap();
+                }
+                Move::Claim => {
+                    let mut conn = pool.acquire().await.unwrap();
+                    take::take(&mut conn, WorkerId::generate(), KIND, 10, LEASE)
+                        .await
+                        .unwrap();
+                }
+                Move::Complete | Move::Fail | Move::Reschedule | Move::Release | Move::Stop => {
+                    let (_, end) = ends.iter().find(|(step, _)| *step == wanted).unwrap();
+                    let mut tx = queue.begin().await.unwrap();
+                    let end = [(ClaimToken::new(id, 1), end.clone())];
+                    settle_rows(&mut tx, &end, &config()).await.unwrap();
+                    tx.commit().await.unwrap();
+                }
+                Move::Cancel => drop(queue.cancel(id).await),
+                Move::Revive | Move::ReviveBlocked => drop(queue.retry(id).await),
+            }
+            let after = queue.find_job(id).await.unwrap().unwrap().state;
+            // Nobody passes a key to a job that is not in line for it: unblocking has a test of its own, the model.
+            let legal = wanted.is_legal_from(state) && wanted != Move::Unblock;
+            assert_eq!(
+                after,
+                if legal { wanted.to() } else { state },
+                "{wanted:?} from {state}"
+            );
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, Move::ALL.len() * State::ALL.len());
+}
+
+/// A job in some state, under claim 1 where that means something, with everything it could wait for come about.
+async fn job_in(queue: &Queue, pool: &MySqlPool, state: State, key_is_taken: bool) -> JobId {
+    let mut job = NewJob::new(KIND, &json!(null)).unwrap();
+    if key_is_taken {
+        job = job.concurrency_key("k");
+    }
+    let mut tx = queue.begin().await.unwrap();
+    let id = queue.enqueue(&mut tx, job).await.unwrap().id;
+    tx.commit().await.unwrap();
+    if key_is_taken {
+        let other = JobId::generate();
+        sqlx::query("UPDATE queue_concurrency_keys SET job_id = ?")
+            .bind(other)
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+    sqlx::query("UPDATE queue_jobs SET state = ?, order_us = 1, claim_no = ? WHERE id = ?")
+        .bind(state.as_str())
+        .bind(u32::from(!key_is_taken))
+        .bind(id)
+        .execute(pool)
+        .await
+        .unwrap();
+    id
+}

@@ -1,0 +1,12 @@
+//! Tests against a real MariaDB, one database per test. `DATABASE_URL` must name a server on which the user may create
+//! databases.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod claims;
+mod enqueue;
+mod keys;
+mod operate;
+mod plan;
+mod processes;
+mod support;
+mod workers;

@@ -1,0 +1,87 @@
+//! The claim's cost: with a hundred thousand jobs waiting, and as many scheduled and finished, it reads what it takes.
+
+use std::time::Duration;
+
+use apalis_mariadb::testing;
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row};
+
+/// Jobs in bulk, by the server itself: `n` waiting ones of each of two kinds, and `n` in every other state.
+async fn fill(pool: &MySqlPool, n: u32) {
+    let states = [
+        "ready",
+        "scheduled",
+        "blocked",
+        "running",
+        "done",
+        "failed",
+        "cancelled",
+    ];
+    for (at, state) in states.iter().enumerate() {
+        let rows = if *state == "running" { 50 } else { n };
+        let insert = format!(
+            "INSERT INTO queue_jobs (id, kind, state, order_us, rank_us, max_attempts, payload, created_at) \
+             SELECT UNHEX(CONCAT('{at:02}', LPAD(HEX(seq), 24, '0'), '000000')), IF(seq % 2, 'task', 'other'), \
+               '{state}', 1000000000000 + CRC32(seq), 1000000000000 + CRC32(seq), 10, '{{}}', UTC_TIMESTAMP(6) \
+             FROM seq_1_to_{rows}"
+        );
+        sqlx::query(AssertSqlSafe(insert)).execute(pool).await.unwrap();
+    }
+    sqlx::query("ANALYZE TABLE queue_jobs")
+        .execute(pool)
+        .await
+        .unwrap();
+}
+
+async fn handler_reads(conn: &mut MySqlConnection) -> u64 {
+    let rows = sqlx::query("SHOW SESSION STATUS LIKE 'Handler_read%'")
+        .fetch_all(conn)
+        .await
+        .unwrap();
+    rows.iter()
+        .map(|row| row.get::<String, _>(1).parse::<u64>().unwrap())
+        .sum()
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_claim_walks_its_index_and_reads_what_it_takes(pool: MySqlPool) {
+    fill(&pool, 100_000).await;
+    let mut conn = pool.acquire().await.unwrap();
+    let explain = format!("EXPLAIN {}", testing::claim_query("task", 32));
+    let plan = sqlx::query(AssertSqlSafe(explain))
+        .fetch_all(&mut *conn)
+        .await
+        .unwrap();
+    assert_eq!(plan.len(), 1);
+    assert_eq!(plan[0].get::<String, _>("key"), "ix_queue_jobs_order");
+    assert_eq!(plan[0].get::<String, _>("ref"), "const,const");
+    let extra: String = plan[0].get("Extra");
+    assert!(
+        !extra.contains("filesort") && !extra.contains("temporary"),
+        "{extra}"
+    );
+
+    sqlx::query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    let mut tx = conn.begin().await.unwrap();
+    let before = handler_reads(&mut tx).await;
+    let taken = sqlx::query(AssertSqlSafe(testing::claim_query("task", 32)))
+        .fetch_all(&mut *tx)
+        .await
+        .unwrap()
+        .len();
+    let read = handler_reads(&mut tx).await - before;
+    assert_eq!(taken, 32);
+    // One index entry per row, and the bookkeeping of SHOW STATUS itself.
+    assert!(read <= 32 + 8, "{read} reads for 32 rows");
+
+    // Another claimer gets the next ones, without waiting.
+    let mut other = pool.begin().await.unwrap();
+    let next = sqlx::query(AssertSqlSafe(testing::claim_query("task", 32)));
+    let next = tokio::time::timeout(Duration::from_secs(1), next.fetch_all(&mut *other))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(next.len(), 32);
+}

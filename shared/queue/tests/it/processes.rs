@@ -1,0 +1,261 @@
+//! Real worker processes: killed, stopped and continued, terminated, cut off from the database.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use apalis_mariadb::{JobId, NewJob, Queue, State};
+use serde_json::json;
+use sqlx::{MySqlPool, Row};
+use tokio::time::Instant;
+
+use crate::keys::assert_no_keys_left;
+use crate::support::{enqueue, job, queue, until, until_state};
+
+const LEASE: Duration = Duration::from_secs(3);
+
+/// A worker process; killed when dropped.
+struct Process(Child);
+
+impl Process {
+    async fn start(pool: &MySqlPool) -> Self {
+        let database: String = sqlx::query_scalar("SELECT DATABASE()")
+            .fetch_one(pool)
+            .await
+            .unwrap();
+        let url = std::env::var("DATABASE_URL").unwrap();
+        let server = url.rsplit_once('/').unwrap().0;
+        let child = Command::new(env!("CARGO_BIN_EXE_queue-test-worker"))
+            .env("DATABASE_URL", format!("{server}/{database}"))
+            .env("LEASE_MS", LEASE.as_millis().to_string())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.0.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn prepare(pool: &MySqlPool) -> Queue {
+    for table in [
+        "CREATE TABLE test_notes (job_id BINARY(16) NOT NULL, pid INT UNSIGNED NOT NULL)",
+        "CREATE TABLE test_bounces (job_id BINARY(16) NOT NULL)",
+    ] {
+        sqlx::query(table).execute(pool).await.unwrap();
+    }
+    queue(pool)
+}
+
+async fn hold(queue: &Queue) -> JobId {
+    enqueue(queue, NewJob::new("hold", &json!({})).unwrap()).await.id
+}
+
+async fn workers(queue: &Queue, wanted: usize) {
+    until(Duration::from_secs(10), async || {
+        let workers = queue.list_workers().await.unwrap();
+        if workers.len() == wanted {
+            Ok(())
+        } else {
+            Err(json!(workers))
+        }
+    })
+    .await;
+}
+
+/// Until the job runs under another claim than the first.
+async fn until_taken_over(queue: &Queue, id: JobId) -> Duration {
+    let before = job(queue, id).await;
+    let started = Instant::now();
+    until(Duration::from_secs(20), async || {
+        let now = job(queue, id).await;
+        if now.state == State::Running && now.worker != before.worker {
+            Ok(())
+        } else {
+            Err(json!(now))
+        }
+    })
+    .await;
+    started.elapsed()
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_killed_workers_job_runs_elsewhere_soon_after_its_lease(pool: MySqlPool) {
+    let queue = prepare(&pool).await;
+    let mut killed = Process::start(&pool).await;
+    let id = hold(&queue).await;
+    until_state(&queue, id, State::Running).await;
+    let _other = Process::start(&pool).await;
+    workers(&queue, 2).await;
+    killed.0.kill().unwrap();
+    let took = until_taken_over(&queue, id).await;
+    assert!(took < LEASE + Duration::from_secs(2), "{took:?}");
+    assert_eq!(
+        (job(&queue, id).await.lease_losses, job(&queue, id).await.attempts),
+        (1, 0)
+    );
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_terminated_workers_job_runs_elsewhere_within_a_second(pool: MySqlPool) {
+    let queue = prepare(&pool).await;
+    let terminated = Process::start(&pool).await;
+    let id = hold(&queue).await;
+    until_state(&queue, id, State::Running).await;
+    let _other = Process::start(&pool).await;
+    workers(&queue, 2).await;
+    terminated.signal("-TERM");
+    let took = until_taken_over(&queue, id).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(
+        (job(&queue, id).await.lease_losses, job(&queue, id).await.attempts),
+        (0, 0)
+    );
+    workers(&queue, 1).await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_worker_that_stood_still_past_its_lease_writes_nothing(pool: MySqlPool) {
+    let queue = prepare(&pool).await;
+    let stopped = Process::start(&pool).await;
+    let id = enqueue(&queue, NewJob::new("note", &json!({ "sleep_ms": 1500 })).unwrap())
+        .await
+        .id;
+    until_state(&queue, id, State::Running).await;
+    stopped.signal("-STOP");
+    let _other = Process::start(&pool).await;
+    let done = until_state(&queue, id, State::Done).await;
+    assert_eq!(done.lease_losses, 1);
+    stopped.signal("-CONT");
+    until(Duration::from_secs(10), async || {
+        let bounces: Vec<JobId> = sqlx::query_scalar("SELECT job_id FROM test_bounces")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+        if bounces == [id] {
+            Ok(())
+        } else {
+            Err(json!(bounces))
+        }
+    })
+    .await;
+    let writers: Vec<u32> = sqlx::query_scalar("SELECT pid FROM test_notes")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert_eq!(writers.len(), 1);
+    assert_ne!(writers[0], stopped.0.id());
+    let after = job(&queue, id).await;
+    assert_eq!((after.state, after.finished_at), (State::Done, done.finished_at));
+}
+
+async fn enqueue_notes(queue: &Queue, jobs: usize, sleep_ms: u64) {
+    let notes: Vec<NewJob> = (0..jobs)
+        .map(|n| {
+            let note = NewJob::new("note", &json!({ "sleep_ms": sleep_ms })).unwrap();
+            // Some share keys, some are unique.
+            match n % 10 {
+                0 => note.concurrency_key(format!("key {}", n % 70)),
+                1 => note.unique_key(format!("unique {n}")),
+                _ => note,
+            }
+        })
+        .collect();
+    let mut tx = queue.begin().await.unwrap();
+    queue.enqueue_many(&mut tx, notes).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn until_all_noted_once(pool: &MySqlPool, jobs: i64) {
+    until(Duration::from_mins(2), async || {
+        let rows = sqlx::query("SELECT CAST(state AS CHAR), COUNT(*) FROM queue_jobs GROUP BY state")
+            .fetch_all(pool)
+            .await
+            .unwrap();
+        let states: BTreeMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        if states.get("done") == Some(&jobs) {
+            Ok(())
+        } else {
+            Err(json!(states))
+        }
+    })
+    .await;
+    let (notes, jobs_noted): (i64, i64) =
+        sqlx::query_as("SELECT COUNT(*), COUNT(DISTINCT job_id) FROM test_notes")
+            .fetch_one(pool)
+            .await
+            .unwrap();
+    assert_eq!((notes, jobs_noted), (jobs, jobs));
+    assert_no_keys_left(pool).await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn many_workers_do_every_job_exactly_once_even_if_some_are_killed(pool: MySqlPool) {
+    let queue = prepare(&pool).await;
+    enqueue_notes(&queue, 4000, 2).await;
+    let mut processes = Vec::new();
+    for _ in 0..4 {
+        processes.push(Process::start(&pool).await);
+    }
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        processes.remove(0).0.kill().unwrap();
+        processes.push(Process::start(&pool).await);
+    }
+    until_all_noted_once(&pool, 4000).await;
+    // Only what the killed ones had was lost, and nothing counted as a failure.
+    let (losses, failures): (i64, i64) = sqlx::query_as(
+        "SELECT CAST(SUM(lease_losses) AS SIGNED), CAST(SUM(attempts) AS SIGNED) FROM queue_jobs",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert!(losses <= 2 * 4, "{losses}");
+    assert_eq!(failures, 0);
+}
+
+/// Cuts every connection but ours, again and again.
+#[sqlx::test(migrations = "../../migrations")]
+async fn lost_connections_lose_no_job_and_repeat_none(pool: MySqlPool) {
+    let queue = prepare(&pool).await;
+    enqueue_notes(&queue, 2000, 5).await;
+    let database: String = sqlx::query_scalar("SELECT DATABASE()")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    let _processes = [Process::start(&pool).await, Process::start(&pool).await];
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let others: Vec<u64> = sqlx::query_scalar(
+            "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE db = ? AND id <> CONNECTION_ID()",
+        )
+        .bind(&database)
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        for connection in others {
+            // It may be gone by now, and it may be one of our own pool's.
+            let kill = format!("KILL CONNECTION {connection}");
+            let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(kill)).execute(&pool).await;
+        }
+    }
+    until_all_noted_once(&pool, 2000).await;
+    let losses: i64 = sqlx::query_scalar("SELECT CAST(SUM(lease_losses) AS SIGNED) FROM queue_jobs")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(losses, 0);
+}

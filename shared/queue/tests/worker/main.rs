@@ -1,0 +1,123 @@
+//! A worker program for tests and benchmarks to start, stop and kill. It serves three kinds:
+//!
+//! - `note`: sleeps, then writes a row into `test_notes` and finishes the job in the same transaction; a write that the
+//!   fence refuses is noted in `test_bounces` instead.
+//! - `hold`: runs until it is cancelled.
+//! - `nothing`: does nothing, for measuring.
+//!
+//! Settings come from the environment: `DATABASE_URL`, `LEASE_MS`, `CONCURRENCY`, `PREFETCH`, `BATCH`, `GRACE_MS`.
+
+use std::error::Error;
+use std::time::Duration;
+
+use apalis_core::task::data::Data;
+use apalis_mariadb::{Claim, JobKind, Outcome, Queue, QueueConfig, QueueError, StorageConfig, WorkerSet};
+use serde::Deserialize;
+use serde_json::Value;
+use sqlx::mysql::MySqlPoolOptions;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Deserialize)]
+struct Note {
+    sleep_ms: u64,
+}
+
+impl JobKind for Note {
+    const KIND: &'static str = "note";
+}
+
+#[derive(Deserialize)]
+struct Hold {}
+
+impl JobKind for Hold {
+    const KIND: &'static str = "hold";
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+impl JobKind for Nothing {
+    const KIND: &'static str = "nothing";
+}
+
+async fn note(job: Note, claim: Claim, queue: Data<Queue>) -> Result<Outcome, QueueError> {
+    tokio::time::sleep(Duration::from_millis(job.sleep_ms)).await;
+    match write_note(&claim, &queue).await {
+        Err(error) if error.is_claim_lost() => {
+            sqlx::query("INSERT INTO test_bounces (job_id) VALUES (?)")
+                .bind(claim.job_id())
+                .execute(queue.pool())
+                .await?;
+            Ok(Outcome::Cancelled)
+        }
+        other => other.map(|()| Outcome::done()),
+    }
+}
+
+async fn write_note(claim: &Claim, queue: &Queue) -> Result<(), QueueError> {
+    let mut tx = queue.begin().await?;
+    claim.fence(&mut tx).await?;
+    sqlx::query("INSERT INTO test_notes (job_id, pid) VALUES (?, ?)")
+        .bind(claim.job_id())
+        .bind(std::process::id())
+        .execute(&mut *tx)
+        .await?;
+    claim.complete(&mut tx, &Value::Null).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn hold(_: Hold, claim: Claim, _: Data<()>) -> Outcome {
+    claim.cancellation().cancelled().await;
+    Outcome::Cancelled
+}
+
+async fn nothing(_: Nothing, _: Claim, _: Data<()>) -> Outcome {
+    Outcome::done()
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let url = std::env::var("DATABASE_URL")?;
+    let concurrency = number("CONCURRENCY", 4);
+    let pool = MySqlPoolOptions::new()
+        .max_connections(u32::try_from(concurrency)? + 4)
+        .connect(&url)
+        .await?;
+    let config = QueueConfig {
+        lease: Duration::from_millis(number("LEASE_MS", 3000) as u64),
+        backoff_base: Duration::from_millis(100),
+        backoff_cap: Duration::from_millis(500),
+        batch: number("BATCH", 100),
+        ..QueueConfig::default()
+    };
+    let queue = Queue::new(pool, config);
+    let mut terminated = signal(SignalKind::terminate())?;
+    let storage = StorageConfig {
+        concurrency,
+        prefetch: number("PREFETCH", 0),
+        timeout: None,
+    };
+    WorkerSet::new(queue.clone())
+        .register(storage.clone(), queue, note)?
+        .register(storage.clone(), (), hold)?
+        .register(storage, (), nothing)?
+        .run(
+            async move {
+                terminated.recv().await;
+            },
+            Duration::from_millis(number("GRACE_MS", 5000) as u64),
+        )
+        .await?;
+    Ok(())
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
