@@ -175,9 +175,9 @@ impl Api {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    folders.push(path)
+                    folders.push(path);
                 } else {
-                    found.push(path)
+                    found.push(path);
                 }
             }
         }
@@ -226,11 +226,10 @@ impl Call<'_> {
             let file_name = file_name
                 .map(|name| format!("; filename=\"{name}\""))
                 .unwrap_or_default();
-            body += &format!(
-                "--XX\r\nContent-Disposition: form-data; name=\"{name}\"{file_name}\r\n\r\n{contents}\r\n"
-            );
+            let head = format!("Content-Disposition: form-data; name=\"{name}\"{file_name}");
+            body.extend(["--XX\r\n", &head, "\r\n\r\n", contents, "\r\n"]);
         }
-        body += "--XX--\r\n";
+        body.push_str("--XX--\r\n");
         self.header("content-type", "multipart/form-data; boundary=XX")
             .body(body)
     }
