@@ -263,6 +263,10 @@ async fn contents_are_replaced_and_the_old_ones_go(pool: MySqlPool) {
         (&json!(5), &json!("a.md"), &json!("text/markdown"))
     );
     assert_ne!(new["sha256"], file["sha256"]);
+    api.call("PUT", &path)
+        .send()
+        .await
+        .expect_problem(422, "validation-failed");
     assert_eq!(api.stored().len(), 1);
     let download = api.get(&format!("{FILES}/{}/download", id(&file))).await;
     assert_eq!(download.bytes.as_ref(), b"newer");
