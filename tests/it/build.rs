@@ -114,9 +114,7 @@ async fn a_second_build_does_only_what_changed() {
     let (index, files) = index_with(&stack, 4).await;
     client.finished(&client.build(&index).await, LIMIT).await;
 
-    client
-        .replace(&files[0], "page-0.md", &prose("changed", 60))
-        .await;
+    client.replace(&files[0], &prose("changed", 60)).await;
     client.unlink(&index, &files[1]).await;
     client
         .patch(
@@ -159,9 +157,7 @@ async fn an_old_version_leaves_only_after_the_new_one_is_in() {
     let client = &stack.client;
     let (index, files) = index_with(&stack, 1).await;
     client.finished(&client.build(&index).await, LIMIT).await;
-    client
-        .replace(&files[0], "page-0.md", &prose("changed", 60))
-        .await;
+    client.replace(&files[0], &prose("changed", 60)).await;
     client.finished(&client.build(&index).await, LIMIT).await;
     let indexed = effects(&stack, Effect::Indexed).pop().unwrap();
     let detached = effects(&stack, Effect::Detached).pop().unwrap();

@@ -47,7 +47,7 @@ async fn a_file_that_cannot_be_indexed_fails_the_index_until_it_is_mended() {
         assert_eq!(item["last_error"].is_string(), is_broken, "{item}");
     }
 
-    client.replace(&broken, "broken.md", &prose("mended", 40)).await;
+    client.replace(&broken, &prose("mended", 40)).await;
     let job = client.finished(&client.build(&index).await, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_eq!(client.index(&index).await["last_error"], json!(null));

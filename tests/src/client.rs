@@ -104,10 +104,9 @@ impl Client {
     }
 
     /// Replaces the bytes of a file.
-    pub async fn replace(&self, file: &str, name: &str, content: &[u8]) {
-        let form = Form::new().part("file", Part::bytes(content.to_vec()).file_name(name.to_owned()));
+    pub async fn replace(&self, file: &str, content: &[u8]) {
         let path = format!("/files/{file}/content");
-        self.send(self.request(Method::PUT, &path).multipart(form))
+        self.send(self.request(Method::PUT, &path).body(content.to_vec()))
             .await
             .expect(200);
     }

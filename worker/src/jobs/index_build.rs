@@ -19,13 +19,8 @@ pub(crate) async fn handle(
     claim: Claim,
     context: Data<Context>,
 ) -> Result<Outcome, Infallible> {
-    let span = tracing::info_span!(
-        "index_build",
-        job.id = %claim.job_id(),
-        index.id = %job.index_id,
-        domain.id = %job.domain_id,
-        attempt = claim.attempt(),
-    );
+    // The queue's own span around it has the job's id and attempt.
+    let span = tracing::info_span!("index_build", index.id = %job.index_id, domain.id = %job.domain_id);
     Ok(run(&job, &claim, &context).instrument(span).await)
 }
 

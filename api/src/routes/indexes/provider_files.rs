@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment};
 use rag_db::composition::{self, Member};
 use rag_db::indexes;
-use rag_domain::{ChunkingStrategy, FileId, IndexId};
+use rag_domain::{AttachmentState, BuildPlan, ChunkingStrategy, DesiredFile, FileId, IndexId, PresentFile};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -31,12 +31,12 @@ pub(super) struct ProviderFilesOut {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ProviderFile)]
 struct ProviderFileOut {
-    #[schema(value_type = uuid::Uuid)]
-    file_id: FileId,
-    file_name: String,
-    file_type: String,
-    size_bytes: u64,
-    sha256: String,
+    file: LocalFileOut,
+    /// How it fares, all in all: pending (a build has to take it there) | in_progress | completed | failed | cancelled.
+    #[schema(example = "completed")]
+    status: &'static str,
+    /// Why it failed, at its upload or at its indexing.
+    last_error: Option<String>,
     /// The strategy it is to be chunked with: the link's, else the file's, else the index's; null: the provider's default.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
@@ -44,6 +44,18 @@ struct ProviderFileOut {
     upload: Option<UploadOut>,
     /// Its places in the vector store: one, or two while a new version takes the place of an old one.
     attachments: Vec<AttachmentOut>,
+}
+
+/// What we hold.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LocalFile)]
+struct LocalFileOut {
+    #[schema(value_type = uuid::Uuid)]
+    id: FileId,
+    file_name: String,
+    file_type: String,
+    size_bytes: u64,
+    sha256: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,6 +139,7 @@ impl ProviderFileOut {
             upload_error,
             ..
         } = member;
+        let (status, last_error) = all_in_all(&desired, &rows, upload_error.as_deref());
         let upload = desired.upload.map(|upload| UploadOut {
             status: upload.status.as_str(),
             external_file_id: upload.external_file_id,
@@ -135,15 +148,39 @@ impl ProviderFileOut {
             last_error: upload_error,
         });
         Self {
-            file_id: desired.file_id,
-            file_name,
-            file_type,
-            size_bytes: desired.size_bytes,
-            sha256: desired.content_sha256,
+            file: LocalFileOut {
+                id: desired.file_id,
+                file_name,
+                file_type,
+                size_bytes: desired.size_bytes,
+                sha256: desired.content_sha256,
+            },
+            status,
+            last_error,
             chunking_strategy: desired.strategy,
             upload,
             attachments: rows.into_iter().map(AttachmentOut::from).collect(),
         }
+    }
+}
+
+/// The plan of a build for this file alone tells how it fares.
+fn all_in_all(
+    desired: &DesiredFile,
+    rows: &[Attachment],
+    upload_error: Option<&str>,
+) -> (&'static str, Option<String>) {
+    let present: Vec<_> = rows.iter().map(PresentFile::from).collect();
+    let plan = BuildPlan::new(std::slice::from_ref(desired), &present);
+    if !plan.upload_failed.is_empty() {
+        return ("failed", upload_error.map(str::to_owned));
+    }
+    match rows.iter().find(|row| plan.keep.contains(&row.id)) {
+        None => ("pending", None),
+        Some(row) => match row.state {
+            AttachmentState::Pending | AttachmentState::Attaching => ("in_progress", None),
+            state => (state.as_str(), row.last_error.clone()),
+        },
     }
 }
 
