@@ -7,7 +7,7 @@ use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required,
-    ResponseBuilder, Type,
+    ResponseBuilder, ServerBuilder, Type,
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 
@@ -60,6 +60,7 @@ pub(crate) fn assemble(groups: Groups) -> OpenApi {
                 .description(Some(DESCRIPTION))
                 .build(),
         )
+        .servers(Some([ServerBuilder::new().url("/").build()]))
         .tags(Some(TAGS.map(|(name, text)| {
             utoipa::openapi::tag::TagBuilder::new()
                 .name(name)
@@ -88,6 +89,8 @@ pub(crate) fn assemble(groups: Groups) -> OpenApi {
         });
         document.merge(group);
     }
+    let mut operations = operations;
+    for_each_operation(&mut operations, |operation| operation.security = Some(Vec::new()));
     document.merge(operations);
     for_each_operation(&mut document, |operation| {
         if operation.request_body.is_some() {

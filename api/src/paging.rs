@@ -22,7 +22,6 @@ pub(crate) struct PageParams {
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub(crate) limit: Option<u32>,
     /// `next_cursor` of the page before.
-    #[param(example = "MTc2MzcyMDAwMDAwMDAwMDo2ZjEx")]
     pub(crate) cursor: Option<String>,
 }
 

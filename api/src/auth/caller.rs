@@ -14,7 +14,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Service => "service",
             Self::Admin => "admin",

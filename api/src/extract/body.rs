@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::response::IntoResponse as _;
 use http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use crate::problem::{Kind, Problem};
@@ -40,6 +40,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalB
         let bytes = read(request, state).await?;
         match (bytes.is_empty(), json) {
             (true, _) => Ok(Self(T::default())),
+            (false, true) if bytes.trim_ascii() == b"null" => Ok(Self(T::default())),
             (false, true) => parse(&bytes).map(Self),
             (false, false) => Err(Problem::new(
                 Kind::UnsupportedMediaType,
@@ -59,6 +60,13 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Every body is an object, but serde takes an array for a struct's fields in their order, too.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => Problem::invalid_field("body", "must be a JSON object"),
+            Err(error) => Problem::malformed(format!("the body is not JSON: {error}")),
+        });
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -135,6 +143,8 @@ mod tests {
             "{detail}"
         );
         assert_eq!(problem(r#"{"items":[],"itmes":1}"#).2, ["itmes"]);
-        assert_eq!(problem("[]").0, 422);
+        for no_object in ["[]", "[[]]", "null", "1", "\"x\""] {
+            assert_eq!(problem(no_object).0, 422, "{no_object}");
+        }
     }
 }

@@ -1,24 +1,27 @@
 //! `/jobs`: work in the background, as its domain may see it.
 
-use apalis_mariadb::{EndedClaim, Job, JobId, State as JobState};
+use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, State as JobState};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use rag_db::builds::{self, Build, Progress};
 use rag_domain::DomainId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::extract::{Domain, Id};
+use crate::extract::{Domain, Id, Params};
+use crate::paging::Page;
 use crate::problem::Problem;
 use crate::schemas::JobStateSchema;
 use crate::state::App;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(get_job))
+    OpenApiRouter::new()
+        .routes(routes!(list_jobs))
+        .routes(routes!(get_job))
 }
 
 /// A piece of work in the background.
@@ -94,6 +97,57 @@ struct RunOut {
     error: Option<String>,
     started_at: Option<DateTime<Utc>>,
     ended_at: DateTime<Utc>,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct JobsParams {
+    /// Only jobs of this kind.
+    #[param(example = "index_build")]
+    kind: Option<String>,
+    /// Only jobs in this state.
+    #[param(value_type = Option<JobStateSchema>)]
+    state: Option<String>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List jobs
+///
+/// Newest first, without their progress: `GET /jobs/{job_id}` has it.
+#[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobsParams), responses(
+    (status = 200, description = "A page of the domain's jobs", body = Page<JobOut>),
+))]
+async fn list_jobs(
+    State(app): State<App>,
+    Domain(domain): Domain,
+    Params(params): Params<JobsParams>,
+) -> Result<Json<Page<JobOut>>, Problem> {
+    let limit = params.limit.unwrap_or(50);
+    if !(1..=200).contains(&limit) {
+        return Err(Problem::malformed("limit must be 1 to 200"));
+    }
+    let state = params.state.map(|state| state.parse()).transpose();
+    let after = params.cursor.map(|cursor| cursor.parse()).transpose();
+    let filter = JobFilter {
+        tenant: Some(domain.to_string()),
+        kind: params.kind,
+        state: state.map_err(|_| Problem::malformed("state is not one of a job's states"))?,
+    };
+    let page = apalis_mariadb::Page {
+        limit,
+        after: after.map_err(|_| Problem::malformed("cursor is not a next_cursor that this API gave"))?,
+    };
+    let page = app.queue.list_jobs(&filter, &page).await?;
+    Ok(Json(Page {
+        items: page.items.into_iter().map(|job| JobOut::new(job, None)).collect(),
+        next_cursor: page.next.map(String::from),
+    }))
 }
 
 /// Read a job

@@ -64,6 +64,37 @@ async fn a_new_build_is_a_new_job_once_the_old_one_is_over(pool: MySqlPool) {
     api.queue.cancel(first.parse().unwrap()).await.unwrap();
     let second = id(&api.call("POST", &path).send().await.expect(202));
     assert_ne!(first, second);
+    let listed = |answer: serde_json::Value| -> Vec<String> {
+        answer["items"].as_array().unwrap().iter().map(id).collect()
+    };
+    assert_eq!(
+        listed(api.get("/api/v1/jobs").await.expect(200)),
+        [second.clone(), first.clone()]
+    );
+    assert_eq!(
+        listed(
+            api.get("/api/v1/jobs?state=ready&kind=index_build")
+                .await
+                .expect(200)
+        ),
+        std::slice::from_ref(&second)
+    );
+    let page = api.get("/api/v1/jobs?limit=1").await.expect(200);
+    let next = format!(
+        "/api/v1/jobs?limit=1&cursor={}",
+        page["next_cursor"].as_str().unwrap()
+    );
+    assert_eq!(
+        listed(api.get(&next).await.expect(200)),
+        std::slice::from_ref(&first)
+    );
+    let other = api.call("GET", "/api/v1/jobs").domain("tenant-2").send().await;
+    assert_eq!(listed(other.expect(200)), [""; 0], "R-10.6");
+    for query in ["state=lost", "cursor=x", "limit=0"] {
+        api.get(&format!("/api/v1/jobs?{query}"))
+            .await
+            .expect_problem(400, "malformed-request");
+    }
     assert_eq!(
         api.get(&format!("/api/v1/jobs/{first}")).await.expect(200)["state"],
         "cancelled"
@@ -125,10 +156,10 @@ async fn status_plan_and_provider_files_follow_the_rows(pool: MySqlPool) {
         .execute(&api.db)
         .await
         .unwrap();
-    for (number, state) in [(0, "completed"), (1, "failed")] {
+    for (number, state) in [(0_u32, "completed"), (1, "failed")] {
         sqlx::query("INSERT INTO rag_provider_file_uploads (id, provider_id, local_file_id, external_file_id, content_sha256, status) SELECT UUID(), 'openai', id, CONCAT('file-', ?), sha256, 'uploaded' FROM rag_files WHERE id = ?")
             .bind(number)
-            .bind(&files[number])
+            .bind(&files[number as usize])
             .execute(&api.db)
             .await
             .unwrap();
@@ -137,7 +168,7 @@ async fn status_plan_and_provider_files_follow_the_rows(pool: MySqlPool) {
             .bind(number)
             .bind(state)
             .bind(state)
-            .bind(&files[number])
+            .bind(&files[number as usize])
             .execute(&api.db)
             .await
             .unwrap();

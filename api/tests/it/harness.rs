@@ -20,13 +20,13 @@ use serde_json::{Value, json};
 use sqlx::MySqlPool;
 use tower::ServiceExt as _;
 
-pub const DOMAIN: &str = "tenant-1";
+pub(crate) const DOMAIN: &str = "tenant-1";
 /// 32 bytes in base64.
 const SECRETS_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-pub struct Api {
-    pub db: MySqlPool,
-    pub queue: Queue,
+pub(crate) struct Api {
+    pub(crate) db: MySqlPool,
+    pub(crate) queue: Queue,
     router: Router,
     folder: tempfile::TempDir,
     /// An admin key.
@@ -34,7 +34,7 @@ pub struct Api {
 }
 
 /// A request that is being put together.
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     api: &'a Api,
     method: Method,
     path: String,
@@ -42,19 +42,19 @@ pub struct Call<'a> {
     body: Body,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub bytes: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Bytes,
 }
 
 impl Api {
     /// With keys required, small limits, and plain http to loopback providers.
-    pub async fn new(pool: MySqlPool) -> Self {
+    pub(crate) async fn new(pool: MySqlPool) -> Self {
         Self::with(pool, &[]).await
     }
 
-    pub async fn with(pool: MySqlPool, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn with(pool: MySqlPool, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::from_lookup(|name| {
             let own = settings
@@ -101,7 +101,7 @@ impl Api {
         api
     }
 
-    pub async fn make_key(&self, role: Role, domains: Option<&[&str]>) -> String {
+    pub(crate) async fn make_key(&self, role: Role, domains: Option<&[&str]>) -> String {
         let key = rag_api::new_key();
         let domains: Option<Vec<String>> =
             domains.map(|domains| domains.iter().map(|domain| (*domain).to_owned()).collect());
@@ -121,7 +121,7 @@ impl Api {
     }
 
     /// A call by an admin about [`DOMAIN`].
-    pub fn call(&self, method: &str, path: &str) -> Call<'_> {
+    pub(crate) fn call(&self, method: &str, path: &str) -> Call<'_> {
         Call {
             api: self,
             method: method.parse().unwrap(),
@@ -133,15 +133,15 @@ impl Api {
         .header("x-domain-id", DOMAIN)
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call("GET", path).send().await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.call("POST", path).json(body).send().await
     }
 
-    pub async fn upload(&self, name: &str, contents: &str) -> Value {
+    pub(crate) async fn upload(&self, name: &str, contents: &str) -> Value {
         let answer = self
             .call("POST", "/api/v1/files")
             .form(&[("file", Some(name), contents)])
@@ -150,34 +150,34 @@ impl Api {
         answer.expect(201)
     }
 
-    pub async fn make_index(&self) -> String {
+    pub(crate) async fn make_index(&self) -> String {
         let body = json!({"name": "Contracts", "provider_type": "openai"});
         id(&self.post("/api/v1/indexes", &body).await.expect(201))
     }
 
-    pub async fn make_connection(&self) {
+    pub(crate) async fn make_connection(&self) {
         let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-hunter2"}});
         self.post("/api/v1/admin/providers/connections/openai", &body)
             .await
             .expect(201);
     }
 
-    pub async fn count(&self, table: &str) -> i64 {
+    pub(crate) async fn count(&self, table: &str) -> i64 {
         let sql = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
         sqlx::query_scalar(sql).fetch_one(&self.db).await.unwrap()
     }
 
     /// Every file below FILES_ROOT.
-    pub fn stored(&self) -> Vec<PathBuf> {
+    pub(crate) fn stored(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.folder.path().to_owned()];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    folders.push(path)
+                    folders.push(path);
                 } else {
-                    found.push(path)
+                    found.push(path);
                 }
             }
         }
@@ -185,57 +185,56 @@ impl Api {
     }
 }
 
-pub fn id(value: &Value) -> String {
+pub(crate) fn id(value: &Value) -> String {
     value["id"].as_str().unwrap().to_owned()
 }
 
 impl Call<'_> {
-    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers
             .insert(name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
         self
     }
 
-    pub fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.remove(name);
         self
     }
 
-    pub fn domain(self, domain: &str) -> Self {
+    pub(crate) fn domain(self, domain: &str) -> Self {
         self.header("x-domain-id", domain)
     }
 
-    pub fn key(self, key: &str) -> Self {
+    pub(crate) fn key(self, key: &str) -> Self {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
-    pub fn json(self, body: &Value) -> Self {
+    pub(crate) fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json")
             .body(body.to_string())
     }
 
-    pub fn body(mut self, body: impl Into<Body>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self
     }
 
     /// A form of parts (name, file name, contents).
-    pub fn form(self, parts: &[(&str, Option<&str>, &str)]) -> Self {
+    pub(crate) fn form(self, parts: &[(&str, Option<&str>, &str)]) -> Self {
         let mut body = String::new();
         for (name, file_name, contents) in parts {
             let file_name = file_name
                 .map(|name| format!("; filename=\"{name}\""))
                 .unwrap_or_default();
-            body += &format!(
-                "--XX\r\nContent-Disposition: form-data; name=\"{name}\"{file_name}\r\n\r\n{contents}\r\n"
-            );
+            let head = format!("Content-Disposition: form-data; name=\"{name}\"{file_name}");
+            body.extend(["--XX\r\n", &head, "\r\n\r\n", contents, "\r\n"]);
         }
-        body += "--XX--\r\n";
+        body.push_str("--XX--\r\n");
         self.header("content-type", "multipart/form-data; boundary=XX")
             .body(body)
     }
 
-    pub async fn send(self) -> Answer {
+    pub(crate) async fn send(self) -> Answer {
         let mut request = Request::builder()
             .method(self.method)
             .uri(&self.path)
@@ -254,13 +253,13 @@ impl Call<'_> {
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap()
     }
 
     /// The JSON body of an answer that must have this status.
     #[track_caller]
-    pub fn expect(&self, status: u16) -> Value {
+    pub(crate) fn expect(&self, status: u16) -> Value {
         let text = String::from_utf8_lossy(&self.bytes);
         assert_eq!(self.status.as_u16(), status, "{text}");
         if self.bytes.is_empty() {
@@ -272,7 +271,7 @@ impl Answer {
 
     /// The body of an answer that must be a complete problem of this status and type.
     #[track_caller]
-    pub fn expect_problem(&self, status: u16, kind: &str) -> Value {
+    pub(crate) fn expect_problem(&self, status: u16, kind: &str) -> Value {
         let body = self.expect(status);
         assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json");
         assert_eq!(body["type"], kind, "{body}");
@@ -289,7 +288,7 @@ impl Answer {
         body
     }
 
-    pub fn fields(&self) -> Vec<String> {
+    pub(crate) fn fields(&self) -> Vec<String> {
         let body = self.json();
         let errors = body["errors"].as_array().cloned().unwrap_or_default();
         errors

@@ -130,6 +130,13 @@ async fn files_are_linked_ordered_changed_and_unlinked(pool: MySqlPool) {
         .await;
     assert_eq!(cleared.expect(200)["chunking_strategy"], json!(null));
 
+    let far = json!({"include_order": 2_147_483_648_u32});
+    api.call("PATCH", &format!("{files}/{a}"))
+        .json(&far)
+        .send()
+        .await
+        .expect_problem(422, "validation-failed");
+
     let composition = json!({"files": [{"file_id": a, "chunking_strategy": strategy}, {"file_id": b}]});
     let set = api
         .call("PUT", &files)

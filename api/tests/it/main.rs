@@ -1,4 +1,5 @@
 //! The API through its real router, against a real MariaDB: one database per test.
+#![expect(clippy::unwrap_used, reason = "this crate is tests, its helpers included")]
 
 mod auth;
 mod builds;

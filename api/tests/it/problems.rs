@@ -126,3 +126,22 @@ async fn without_its_database_it_is_alive_but_not_ready(pool: MySqlPool) {
     answer.expect_problem(503, "unavailable");
     assert_eq!(answer.headers["retry-after"], "1");
 }
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn a_request_that_takes_too_long_is_given_up(pool: MySqlPool) {
+    let api = Api::with(pool, &[("API_REQUEST_TIMEOUT_SECONDS", "1")]).await;
+    let index = api.make_index().await;
+    let mut other = api.db.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM rag_indexes WHERE id = ? FOR UPDATE")
+        .bind(&index)
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let path = format!("/api/v1/indexes/{index}");
+    let patch = json!({"name": "New"});
+    let answer = api.call("PATCH", &path).json(&patch).send().await;
+    answer.expect_problem(503, "unavailable");
+    assert!(answer.headers.contains_key("retry-after"));
+    other.rollback().await.unwrap();
+    api.call("PATCH", &path).json(&patch).send().await.expect(200);
+}

@@ -135,7 +135,10 @@ mod tests {
             assert_eq!(readable(name), expected, "{name:?}");
         }
         assert_eq!(readable(&long).len(), NAME_BYTES + 4);
-        assert!(readable(&long).ends_with(".pdf"));
+        assert_eq!(
+            readable(&long).rsplit_once('.').map(|(_, extension)| extension),
+            Some("pdf")
+        );
     }
 
     #[test]

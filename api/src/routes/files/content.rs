@@ -36,7 +36,7 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
         ("If-None-Match" = Option<String>, Header, description = "An ETag that the client has already"),
     ),
     responses(
-        (status = 200, description = "The contents, in the file's own type", content_type = "application/octet-stream",
+        (status = 200, description = "The contents, in the file's own type", content_type = "*/*",
             body = Vec<u8>, headers(
                 ("ETag" = String, description = "SHA-256 of the contents, quoted"),
                 ("Content-Disposition" = String, description = "attachment, with the file's name"))),
@@ -125,6 +125,11 @@ pub(super) async fn replace_content(
         .files
         .save(domain.as_str(), Uuid::from(file_id), &file.file_name, body, limit)
         .await?;
+
+    if saved.size_bytes == 0 {
+        // More likely a body that got lost than a document without a word.
+        return Err(Problem::invalid_field("body", "is empty"));
+    }
 
     let mut tx = app.begin().await?;
     let old = files::lock(&mut tx, &domain, file_id).await?;

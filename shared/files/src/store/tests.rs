@@ -238,7 +238,7 @@ async fn leftovers_of_killed_processes_are_swept_by_age() {
     assert_eq!(
         fixture
             .store
-            .remove_stale_uploads(Duration::from_secs(60))
+            .remove_stale_uploads(Duration::from_mins(1))
             .await
             .unwrap(),
         0

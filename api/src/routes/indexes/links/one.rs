@@ -16,11 +16,15 @@ use crate::schemas::ChunkingSchema;
 use crate::state::App;
 use crate::validate::{Checks, present};
 
+/// Leaves room behind it: a file without a place of its own goes one further.
+const MOST_ORDER: u32 = 0x7fff_ffff;
+
 /// How a file is linked; everything may be left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::routes::indexes) struct LinkIn {
     /// Its place among the index's files; absent: at the end, or where it is.
+    #[schema(minimum = 0, maximum = 2_147_483_647)]
     include_order: Option<u32>,
     /// Overrides the file's own strategy within this index; null clears.
     #[serde(deserialize_with = "present")]
@@ -31,6 +35,9 @@ pub(in crate::routes::indexes) struct LinkIn {
 impl LinkIn {
     fn check(self) -> Result<(Option<u32>, Option<Option<ChunkingStrategy>>), Problem> {
         let mut checks = Checks::default();
+        if self.include_order.is_some_and(|order| order > MOST_ORDER) {
+            checks.fail("include_order", format!("must be 0 to {MOST_ORDER}"));
+        }
         let strategy = self
             .chunking_strategy
             .map(|value| value.and_then(|value| checks.chunking("chunking_strategy", &value)));
