@@ -1,13 +1,13 @@
 //! Enqueueing, in the caller's transaction.
 
-use sqlx::{MySql, MySqlConnection, QueryBuilder};
+use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::error::QueueError;
 use crate::id::JobId;
 use crate::job::{Enqueued, NewJob};
 use crate::keys;
 use crate::queue::Queue;
-use crate::sql::{micros, now_us};
+use crate::sql::{micros, now_us, text_literal};
 use crate::state::State;
 
 /// What one point of priority is worth: a minute of waiting.
@@ -48,7 +48,7 @@ impl Queue {
                 continue;
             }
             if rows.len() == MAX_ROWS || bytes + job.payload.len() > MAX_BYTES {
-                insert(conn, &rows).await?;
+                insert_many(conn, &rows).await?;
                 rows.clear();
                 bytes = 0;
             }
@@ -57,7 +57,7 @@ impl Queue {
             rows.push((id, birth_state(job), job));
             *answer = Some(Enqueued { id, existing: false });
         }
-        insert(conn, &rows).await?;
+        insert_many(conn, &rows).await?;
         Ok(answers.into_iter().flatten().collect())
     }
 }
@@ -97,7 +97,7 @@ async fn enqueue_one(conn: &mut MySqlConnection, job: &NewJob) -> Result<Enqueue
             });
         }
     }
-    insert(conn, &[(id, state, job)]).await?;
+    insert_one(conn, id, state, job).await?;
     if let Some(key) = key
         && state == State::Blocked
     {
@@ -106,36 +106,74 @@ async fn enqueue_one(conn: &mut MySqlConnection, job: &NewJob) -> Result<Enqueue
     Ok(Enqueued { id, existing: false })
 }
 
-async fn insert(conn: &mut MySqlConnection, rows: &[(JobId, State, &NewJob)]) -> Result<(), QueueError> {
+const COLUMNS: &str = "INSERT INTO queue_jobs (id, kind, state, order_us, rank_us, max_attempts, priority, tenant, \
+     unique_key, concurrency_key, trace_context, payload, created_at) VALUES ";
+
+async fn insert_one(
+    conn: &mut MySqlConnection,
+    id: JobId,
+    state: State,
+    job: &NewJob,
+) -> Result<(), QueueError> {
+    let (order_offset, rank_offset) = offsets(state, job);
+    let insert = format!(
+        "{COLUMNS}(?, ?, ?, {now} + ?, {now} + ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6))",
+        now = now_us!()
+    );
+    sqlx::query(AssertSqlSafe(insert))
+        .bind(id)
+        .bind(&job.kind)
+        .bind(state.as_str())
+        .bind(order_offset)
+        .bind(rank_offset)
+        .bind(job.max_attempts)
+        .bind(job.priority)
+        .bind(&job.tenant)
+        .bind(&job.unique_key)
+        .bind(&job.concurrency_key)
+        .bind(&job.trace_context)
+        .bind(&job.payload)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Jobs without keys. Values are literals: preparing a statement of thousands of placeholders for a single use takes
+/// longer than executing it.
+async fn insert_many(conn: &mut MySqlConnection, rows: &[(JobId, State, &NewJob)]) -> Result<(), QueueError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let mut insert: QueryBuilder<MySql> = QueryBuilder::new(
-        "INSERT INTO queue_jobs (id, kind, state, order_us, rank_us, max_attempts, priority, tenant, unique_key, \
-         concurrency_key, trace_context, payload, created_at) ",
-    );
-    insert.push_values(rows, |mut row, (id, state, job)| {
-        let rank_offset = micros(job.delay) - i64::from(job.priority) * PRIORITY_POINT_US;
-        let order_offset = if *state == State::Scheduled {
-            micros(job.delay)
-        } else {
-            rank_offset
-        };
-        row.push_bind(id).push_bind(&job.kind).push_bind(state.as_str());
-        row.push(concat!(now_us!(), " + "))
-            .push_bind_unseparated(order_offset);
-        row.push(concat!(now_us!(), " + "))
-            .push_bind_unseparated(rank_offset);
-        row.push_bind(job.max_attempts)
-            .push_bind(job.priority)
-            .push_bind(&job.tenant)
-            .push_bind(&job.unique_key);
-        row.push_bind(&job.concurrency_key)
-            .push_bind(&job.trace_context)
-            .push_bind(&job.payload);
-        row.push("UTC_TIMESTAMP(6)");
-    });
-    // Only the single-row statement is worth a place in the connection's cache.
-    insert.build().persistent(rows.len() == 1).execute(conn).await?;
+    let mut insert = COLUMNS.to_owned();
+    for (at, (id, state, job)) in rows.iter().enumerate() {
+        let (order_offset, rank_offset) = offsets(*state, job);
+        let text = |text: &Option<String>| text.as_deref().map_or_else(|| "NULL".to_owned(), text_literal);
+        let row = format!(
+            "{comma}(x'{id}', '{kind}', '{state}', {now} + {order_offset}, {now} + {rank_offset}, {max_attempts}, \
+             {priority}, {tenant}, NULL, NULL, {trace_context}, {payload}, UTC_TIMESTAMP(6))",
+            comma = if at == 0 { "" } else { ", " },
+            id = id.as_uuid().simple(),
+            kind = job.kind,
+            now = now_us!(),
+            max_attempts = job.max_attempts,
+            priority = job.priority,
+            tenant = text(&job.tenant),
+            trace_context = text(&job.trace_context),
+            payload = text_literal(&job.payload),
+        );
+        insert.push_str(&row);
+    }
+    sqlx::raw_sql(AssertSqlSafe(insert)).execute(conn).await?;
     Ok(())
+}
+
+/// Where a new job's `order_us` and `rank_us` are, from now.
+fn offsets(state: State, job: &NewJob) -> (i64, i64) {
+    let rank_offset = micros(job.delay) - i64::from(job.priority) * PRIORITY_POINT_US;
+    let order_offset = if state == State::Scheduled {
+        micros(job.delay)
+    } else {
+        rank_offset
+    };
+    (order_offset, rank_offset)
 }

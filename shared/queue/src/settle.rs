@@ -12,7 +12,7 @@ use crate::id::{ClaimToken, JobId, MAX_CLAIMS};
 use crate::job::Ending;
 use crate::keys;
 use crate::outcome::Outcome;
-use crate::sql::{micros, now_us};
+use crate::sql::{micros, now_us, text_literal};
 use crate::state::{Move, State};
 
 /// How a claim ended.
@@ -306,13 +306,12 @@ fn update_statement(settlements: &[(&Held, Settlement)], config: &QueueConfig) -
             ending: settled.ending,
         })
         .collect();
-    // A hexadecimal literal needs no escaping, whatever the session's SQL mode.
-    let changes = hex_text(&serde_json::to_string(&changes).unwrap_or_default());
+    let changes = text_literal(&serde_json::to_string(&changes).unwrap_or_default());
     // Every settlement starts from the same states.
     let from = Move::Complete.condition();
     let ids = id_list(settlements.iter().map(|(held, _)| held.id));
     format!(
-        "UPDATE JSON_TABLE(CONVERT({changes} USING utf8mb4), '$[*]' COLUMNS (\
+        "UPDATE JSON_TABLE({changes}, '$[*]' COLUMNS (\
            id CHAR(32) PATH '$.id', claim_no INT UNSIGNED PATH '$.claim_no', state VARCHAR(16) PATH '$.state', \
            place VARCHAR(8) PATH '$.place', delay_us BIGINT PATH '$.delay_us', attempts INT UNSIGNED PATH '$.attempts', \
            lease_losses INT UNSIGNED PATH '$.lease_losses', snoozes INT UNSIGNED PATH '$.snoozes', \
@@ -346,17 +345,6 @@ pub(crate) fn id_list(ids: impl Iterator<Item = JobId>) -> String {
         .map(|id| format!("x'{}'", id.as_uuid().simple()))
         .collect();
     ids.join(", ")
-}
-
-fn hex_text(text: &str) -> String {
-    use std::fmt::Write;
-    let mut hex = String::with_capacity(text.len() * 2 + 3);
-    hex.push_str("x'");
-    for byte in text.bytes() {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex.push('\'');
-    hex
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySql, MySqlPool, QueryBuilder};
 
 use crate::error::QueueError;
 use crate::queue::Queue;
-use crate::sql::now_us;
+use crate::sql::{self, now_us};
 use crate::state::State;
 
 /// The queue in numbers.
@@ -88,30 +88,26 @@ impl Queue {
 }
 
 /// Counts all jobs; the slow part, done by one worker at a time, seldom.
-pub(crate) async fn count(conn: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+pub(crate) async fn count(pool: &MySqlPool) -> Result<(), QueueError> {
     let counts: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT kind, CAST(state AS CHAR), COUNT(*) FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
          GROUP BY state, kind",
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(pool)
     .await?;
-    let known: Vec<(String, String)> = sqlx::query_as("SELECT kind, CAST(state AS CHAR) FROM queue_counts")
-        .fetch_all(&mut *conn)
-        .await?;
-    let gone = known
-        .into_iter()
-        .filter(|(kind, state)| !counts.iter().any(|(k, s, _)| k == kind && s == state));
-    let gone: Vec<(String, String, i64)> = gone.map(|(kind, state)| (kind, state, 0)).collect();
-    for (kind, state, jobs) in counts.iter().chain(&gone) {
-        sqlx::query(
-            "INSERT INTO queue_counts (kind, state, jobs, counted_at) VALUES (?, ?, ?, UTC_TIMESTAMP(6)) \
-             ON DUPLICATE KEY UPDATE jobs = VALUES(jobs), counted_at = VALUES(counted_at)",
-        )
-        .bind(kind)
-        .bind(state)
-        .bind(jobs)
-        .execute(&mut *conn)
-        .await?;
+    let mut tx = sql::begin(pool).await?;
+    sqlx::query("DELETE FROM queue_counts").execute(&mut *tx).await?;
+    if !counts.is_empty() {
+        let mut insert: QueryBuilder<MySql> =
+            QueryBuilder::new("INSERT INTO queue_counts (kind, state, jobs, counted_at) ");
+        insert.push_values(&counts, |mut row, (kind, state, jobs)| {
+            row.push_bind(kind)
+                .push_bind(state)
+                .push_bind(jobs)
+                .push("UTC_TIMESTAMP(6)");
+        });
+        insert.build().persistent(false).execute(&mut *tx).await?;
     }
+    tx.commit().await?;
     Ok(())
 }

@@ -140,8 +140,7 @@ async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
     }
     if duties.contains(&Duty::Count) && Duty::Count.win(pool, COUNT_REST).await? {
         let started_at = Instant::now();
-        let mut conn = pool.acquire().await?;
-        stats::count(&mut conn).await?;
+        stats::count(pool).await?;
         let rest = started_at.elapsed() * COUNT_SHARE;
         if rest > COUNT_REST {
             let postpone = concat!(
@@ -149,10 +148,7 @@ async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
                 now_us!(),
                 " + ? WHERE duty = 'count'"
             );
-            sqlx::query(postpone)
-                .bind(micros(rest))
-                .execute(&mut *conn)
-                .await?;
+            sqlx::query(postpone).bind(micros(rest)).execute(pool).await?;
         }
     }
     Ok(())
