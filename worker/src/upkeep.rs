@@ -1,5 +1,5 @@
-//! What every worker does beside its jobs, without being asked: ends builds whose jobs ended without them, and carries out
-//! deletions that wait at providers. All of it is safe to do from several workers at once.
+//! What every worker does beside its jobs, without being asked: ends builds whose jobs ended without them, carries out
+//! deletions that wait at providers, and measures the queue. All of it is safe to do from several workers at once.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::halt::Halt;
 use crate::pipeline::delete_retired_everywhere;
 
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
+const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 const DELETION_INTERVAL: Duration = Duration::from_mins(1);
 /// A running build touches its row more often than this, except while it waits: then its job is looked at, and is fine.
 const STALE_SECONDS: u32 = 3;
@@ -25,7 +26,8 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let deletions = every(DELETION_INTERVAL, &stop, || {
         delete_retired_everywhere(&context.pool, &context.connections)
     });
-    tokio::join!(repair, deletions);
+    let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
+    tokio::join!(repair, deletions, measures);
 }
 
 async fn every<F: Future<Output = Result<(), Halt>>>(
@@ -41,9 +43,23 @@ async fn every<F: Future<Output = Result<(), Halt>>>(
             () = tokio::time::sleep(pause) => {}
         }
         if let Err(halt) = round().await {
-            tracing::warn!(?halt, "upkeep failed, it will be tried again");
+            tracing::warn!(%halt, "upkeep failed, it will be tried again");
         }
     }
+}
+
+/// The queue in numbers, as gauges: every worker shows the whole fleet's.
+async fn measure(context: &Context) -> Result<(), Halt> {
+    for (kind, stats) in context.queue.stats().await?.kinds {
+        for state in State::ALL {
+            let jobs = stats.jobs.get(&state).copied().unwrap_or_default();
+            #[expect(clippy::cast_precision_loss, reason = "a gauge; nobody counts to 2^52 jobs")]
+            metrics::gauge!("rag_queue_jobs", "kind" => kind.clone(), "state" => state.as_str())
+                .set(jobs as f64);
+        }
+        metrics::gauge!("rag_queue_oldest_ready_seconds", "kind" => kind).set(stats.oldest_ready_seconds);
+    }
+    Ok(())
 }
 
 /// A job can end without its handler: cancelled while it waited, out of attempts by time-outs or panics, given up after too

@@ -2,19 +2,28 @@
 
 use std::time::Duration;
 
+use log::LevelFilter;
+use sqlx::ConnectOptions as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+
+const SLOW_STATEMENT: Duration = Duration::from_secs(4);
 
 /// Opens a pool and makes sure that the database answers.
 ///
 /// Sessions run in UTC and READ COMMITTED. Under REPEATABLE READ the same workload meets gap-lock deadlocks, and a
 /// conditional `UPDATE` judges by an old snapshot.
 pub async fn connect(options: MySqlConnectOptions, max_connections: u32) -> Result<MySqlPool, sqlx::Error> {
-    pool_options(max_connections).connect_with(options).await
+    pool_options(max_connections).connect_with(quiet(options)).await
 }
 
 /// As [`connect`], but the first connection is made when it is needed.
 pub fn connect_lazy(options: MySqlConnectOptions, max_connections: u32) -> MySqlPool {
-    pool_options(max_connections).connect_lazy_with(options)
+    pool_options(max_connections).connect_lazy_with(quiet(options))
+}
+
+/// The queue waits for work in statements of a second: only what takes clearly longer is worth a warning.
+fn quiet(options: MySqlConnectOptions) -> MySqlConnectOptions {
+    options.log_slow_statements(LevelFilter::Warn, SLOW_STATEMENT)
 }
 
 fn pool_options(max_connections: u32) -> MySqlPoolOptions {
