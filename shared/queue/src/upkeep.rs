@@ -10,7 +10,7 @@ use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::id::JobId;
 use crate::keys;
-use crate::settle::{self, End, HELD_COLUMNS, Held, id_list};
+use crate::settle::{self, End, HELD_COLUMNS, Held, Within, id_list};
 use crate::sql::{self, micros, now_us, retrying};
 use crate::state::{Move, State};
 
@@ -198,7 +198,7 @@ async fn take_back_batch(pool: &MySqlPool, ids: &[JobId], config: &QueueConfig) 
         .iter()
         .map(|held| (held, settle::settle(held, &End::LeaseLost, config)))
         .collect();
-    settle::write(&mut tx, &settlements, config).await?;
+    settle::write(&mut tx, &settlements, config, Within::Callers).await?;
     tx.commit().await?;
     for held in &lost {
         tracing::warn!(job.id = %held.id, job.kind = held.kind, losses = held.lease_losses + 1, "a job's lease was lost");
