@@ -1,1 +1,23 @@
-//! The HTTP API: validates, writes rows and jobs in one transaction, reads state. Never writes to a provider.
+//! The HTTP API: validates, writes rows and jobs in one transaction, reads state. Never changes anything at a provider.
+//!
+//! [`router`] is the application, [`cli`] the program around it. A request passes `edge` (request id, log, problem
+//! bodies), then `auth` (who calls), then its handler in `routes`, which uses `extract` and `validate` and calls the
+//! functions of rag-db directly.
+
+mod auth;
+pub mod cli;
+
+mod edge;
+mod extract;
+mod openapi;
+mod paging;
+mod problem;
+mod routes;
+mod schemas;
+mod state;
+mod upload;
+mod validate;
+
+pub use auth::{KeyCache, Role, fingerprint, new_key};
+pub use routes::{document, router};
+pub use state::{App, Parts};

@@ -1,1 +1,15 @@
 //! The worker: runs the jobs that the API enqueued, and is the only program that changes anything at a provider.
+//!
+//! `jobs` has one file per job kind, `pipeline` one file per step of a build. Start as many workers as you like: what keeps
+//! them apart is the queue's claim, which every write of theirs is fenced by.
+
+mod context;
+mod halt;
+mod jobs;
+mod pipeline;
+mod server;
+mod upkeep;
+mod worker;
+
+pub use context::Context;
+pub use worker::run;

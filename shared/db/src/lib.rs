@@ -1,1 +1,25 @@
-//! One module per table: rows in, domain types out; every transition is one conditional UPDATE.
+//! The local truth in MariaDB: one module per table, rows in, domain types out.
+//!
+//! Functions take the caller's connection, so that several of them make one transaction. Every change of a status is one
+//! conditional `UPDATE` whose `WHERE` names the legal predecessors and which affects exactly one row; where it does not,
+//! the caller gets [`DbError::Conflict`] and its transaction is rolled back. Nothing here knows a provider or the queue.
+
+pub mod api_keys;
+pub mod attachments;
+pub mod builds;
+pub mod composition;
+pub mod connections;
+mod error;
+pub mod files;
+pub mod index_files;
+pub mod indexes;
+pub mod intents;
+mod pool;
+mod schema;
+mod sql;
+pub mod uploads;
+
+pub use error::DbError;
+pub use pool::{connect, connect_lazy};
+pub use schema::{MIGRATOR, SchemaError, check_schema, migrate};
+pub use sql::Text;

@@ -1,1 +1,22 @@
-//! Ids, statuses, legal transitions, aggregation and chunking rules. No IO.
+//! Ids, statuses, legal transitions, aggregation, chunking rules and the build plan.
+//!
+//! Pure values and functions: no IO, no async, no clock, no database types. Everything else in the workspace may depend
+//! on this crate; it depends on nothing of ours.
+
+mod attachment;
+mod chunking;
+mod domain_id;
+mod ids;
+mod indexing_status;
+mod plan;
+mod status;
+mod upload;
+
+pub use attachment::AttachmentState;
+pub use chunking::{ChunkingStrategy, InvalidChunking};
+pub use domain_id::{DomainId, InvalidDomainId};
+pub use ids::{ApiKeyId, AttachmentId, FileId, IndexId, IntentId, InvalidId, UploadId};
+pub use indexing_status::{FileCounts, IndexingStatus};
+pub use plan::{BuildPlan, DesiredFile, DetachReason, PresentFile, UploadedFile};
+pub use status::UnknownStatus;
+pub use upload::UploadStatus;

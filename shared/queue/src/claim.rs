@@ -117,6 +117,7 @@ impl Claim {
         if lease::fence(conn, self.token(), self.lease()).await? {
             return Ok(());
         }
+        tracing::warn!(job.id = %self.job_id(), "a write was refused: the claim is lost");
         self.cancel(CancelReason::LeaseLost);
         Err(QueueError::ClaimLost(self.token()))
     }

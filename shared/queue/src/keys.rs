@@ -122,7 +122,7 @@ pub(crate) async fn release_concurrency(
         .execute(&mut *conn)
         .await?;
     let unblock = format!(
-        "UPDATE queue_jobs SET state = '{}', order_us = rank_us WHERE id = ? AND {}",
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{}', order_us = rank_us WHERE id = ? AND {}",
         Move::Unblock.to(),
         Move::Unblock.condition()
     );

@@ -160,7 +160,9 @@ fn state_of(held: &Held) -> Result<State, QueueError> {
 
 /// Locks the job's row, after its concurrency key, if it can be had at once: whoever has it may want the key.
 async fn lock_without_waiting(conn: &mut MySqlConnection, id: JobId) -> Result<Option<Held>, QueueError> {
-    let select = format!("SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id = ? FOR UPDATE SKIP LOCKED");
+    let select = format!(
+        "SELECT {HELD_COLUMNS} FROM queue_jobs FORCE INDEX (PRIMARY) WHERE id = ? FOR UPDATE SKIP LOCKED"
+    );
     let row = sqlx::query(AssertSqlSafe(select))
         .bind(id)
         .fetch_optional(conn)
@@ -177,7 +179,7 @@ async fn try_cancel(queue: &Queue, id: JobId) -> Result<Try<Cancelled>, QueueErr
     }
     if state == State::Running {
         let flag = format!(
-            "UPDATE queue_jobs SET cancel_requested = 1 WHERE id = ? AND {}",
+            "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET cancel_requested = 1 WHERE id = ? AND {}",
             Move::Stop.condition()
         );
         let flagged = sqlx::query(AssertSqlSafe(flag))
@@ -203,7 +205,7 @@ async fn try_cancel(queue: &Queue, id: JobId) -> Result<Try<Cancelled>, QueueErr
         return Ok(Try::RowBusy);
     }
     let cancel = format!(
-        "UPDATE queue_jobs SET state = '{}', order_us = {}, cancel_requested = 1, finished_at = UTC_TIMESTAMP(6) \
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{}', order_us = {}, cancel_requested = 1, finished_at = UTC_TIMESTAMP(6) \
          WHERE id = ? AND {}",
         Move::Cancel.to(),
         now_us!(),
@@ -254,7 +256,7 @@ async fn try_retry(queue: &Queue, id: JobId) -> Result<Try<String>, QueueError> 
         ""
     };
     let revive = format!(
-        "UPDATE queue_jobs SET {fresh}state = '{}', order_us = rank_us, finished_at = NULL WHERE id = ? AND {}",
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET {fresh}state = '{}', order_us = rank_us, finished_at = NULL WHERE id = ? AND {}",
         step.to(),
         step.condition()
     );

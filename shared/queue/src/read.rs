@@ -206,6 +206,23 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// The active job of this kind that has this unique key; sees the caller's transaction.
+    pub async fn find_active(
+        &self,
+        conn: &mut sqlx::MySqlConnection,
+        kind: &str,
+        unique_key: &str,
+    ) -> Result<Option<JobId>, QueueError> {
+        let id = sqlx::query_scalar("SELECT job_id FROM queue_unique_keys WHERE kind = ? AND unique_key = ?")
+            .bind(kind)
+            .bind(unique_key)
+            .fetch_optional(conn)
+            .await?;
+        Ok(id)
+    }
+}
+
 fn job_from_row(row: &MySqlRow) -> Result<Job, QueueError> {
     let id: JobId = row.try_get("id")?;
     let corrupt = |column| QueueError::Corrupt { id, column };

@@ -60,7 +60,7 @@ pub(crate) async fn take(
     let mut rest = String::new();
     if !taken.is_empty() {
         rest = format!(
-            "UPDATE queue_jobs SET state = '{running}', order_us = {now} + {lease}, claim_no = claim_no + 1, \
+            "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{running}', order_us = {now} + {lease}, claim_no = claim_no + 1, \
                worker_id = x'{worker}', claimed_at = UTC_TIMESTAMP(6), \
                started_at = COALESCE(started_at, UTC_TIMESTAMP(6)), snooze_reason = NULL \
              WHERE id IN ({ids}) AND {from}; ",

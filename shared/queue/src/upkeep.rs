@@ -117,7 +117,9 @@ async fn promote_batch(pool: &MySqlPool, kind: &str) -> Result<(usize, Vec<JobId
 /// A delayed job takes its concurrency key when it is due, or gets in line for it. One per transaction: a key is a lock.
 async fn promote_keyed(pool: &MySqlPool, id: JobId) -> Result<(), QueueError> {
     let mut tx = sql::begin(pool).await?;
-    let select = format!("SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id = ? FOR UPDATE SKIP LOCKED");
+    let select = format!(
+        "SELECT {HELD_COLUMNS} FROM queue_jobs FORCE INDEX (PRIMARY) WHERE id = ? FOR UPDATE SKIP LOCKED"
+    );
     let Some(row) = sqlx::query(AssertSqlSafe(select))
         .bind(id)
         .fetch_optional(&mut *tx)
@@ -145,7 +147,7 @@ async fn promote_keyed(pool: &MySqlPool, id: JobId) -> Result<(), QueueError> {
 
 async fn promote_rows(conn: &mut MySqlConnection, step: Move, ids: &[JobId]) -> Result<(), QueueError> {
     let update = format!(
-        "UPDATE queue_jobs SET state = '{}', order_us = rank_us WHERE id IN ({}) AND {}",
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{}', order_us = rank_us WHERE id IN ({}) AND {}",
         step.to(),
         id_list(ids.iter().copied()),
         step.condition()
@@ -187,7 +189,7 @@ async fn take_back_batch(pool: &MySqlPool, ids: &[JobId], config: &QueueConfig) 
     let mut tx = sql::begin(pool).await?;
     // A row that is locked belongs to a handler's fenced transaction, or is being settled: not ours.
     let select = format!(
-        "SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id IN ({}) AND state = 'running' AND order_us <= {} \
+        "SELECT {HELD_COLUMNS} FROM queue_jobs FORCE INDEX (PRIMARY) WHERE id IN ({}) AND state = 'running' AND order_us <= {} \
          ORDER BY id FOR UPDATE SKIP LOCKED",
         id_list(ids.iter().copied()),
         now_us!()

@@ -151,13 +151,16 @@ impl Running {
         answer
     }
 
-    /// A handler that stops, or fails, because the process shuts down has not failed.
+    /// A handler that stops, or fails, because the process shuts down has not failed; and one that stops because its
+    /// claim is lost has not cancelled the job, even if nobody has taken it back yet.
     fn without_blame(&self, end: End) -> End {
-        let stopped = matches!(end, End::Handler(Outcome::Cancelled | Outcome::Retry { .. }));
-        if stopped && self.claim.reason() == Some(CancelReason::Shutdown) {
-            End::HandBack
-        } else {
-            end
+        if !matches!(end, End::Handler(Outcome::Cancelled | Outcome::Retry { .. })) {
+            return end;
+        }
+        match self.claim.reason() {
+            Some(CancelReason::Shutdown) => End::HandBack,
+            Some(CancelReason::LeaseLost) => End::LeaseLost,
+            Some(CancelReason::Requested) | None => end,
         }
     }
 }

@@ -100,6 +100,7 @@ fn hear(engine: &Engine, token: ClaimToken, standing: Standing, lease_until: Opt
         }
         Standing::Ended => {}
         Standing::Lost => {
+            tracing::warn!(job.id = %token.job_id(), "a job was taken back from this worker");
             held.lost = true;
             held.claim.cancel(CancelReason::LeaseLost);
         }

@@ -263,3 +263,43 @@ async fn too_many_lost_leases_end_a_job_and_free_its_keys(pool: MySqlPool) {
     .await;
     drop(answers);
 }
+
+/// Tasks of one handler that write side by side: none of them may take another's renewal for a lost claim.
+#[sqlx::test(migrations = "../../migrations")]
+async fn fences_of_one_claim_do_not_disturb_each_other(pool: MySqlPool) {
+    let queue = queue(&pool);
+    let puppet = Puppet::start(&queue);
+    enqueue(&queue, task("one", [])).await;
+    let (claim, _answer) = puppet.claim().await;
+    let tasks: Vec<_> = (0..6)
+        .map(|_| {
+            let (queue, claim) = (queue.clone(), claim.clone());
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    let mut tx = queue.begin().await.unwrap();
+                    claim.fence(&mut tx).await.unwrap();
+                    tx.commit().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_handler_that_stops_for_a_lost_claim_does_not_cancel_its_job(pool: MySqlPool) {
+    let queue = queue(&pool);
+    let puppet = Puppet::start(&queue);
+    let id = enqueue(&queue, task("one", [])).await.id;
+    let (claim, answer) = puppet.claim().await;
+    lose(&pool, &claim).await;
+    let mut tx = queue.begin().await.unwrap();
+    assert!(claim.fence(&mut tx).await.unwrap_err().is_claim_lost());
+    drop(tx);
+    let _ = answer.send(Outcome::Cancelled);
+    let (again, _answer) = puppet.claim().await;
+    assert_eq!(again.job_id(), id);
+    assert_eq!(job(&queue, id).await.state, State::Running);
+}

@@ -1,0 +1,67 @@
+//! Keys that were looked up a moment ago, so that a busy caller costs one query per [`FRESH`] and not one per request.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rag_db::{DbError, api_keys};
+use sqlx::MySqlPool;
+use subtle::ConstantTimeEq as _;
+
+use super::caller::{Caller, Role};
+use super::key::fingerprint;
+
+/// How long a revoked key may still be taken.
+const FRESH: Duration = Duration::from_secs(10);
+const MOST: usize = 10_000;
+
+/// Only keys that exist are remembered: guesses cannot fill it.
+#[derive(Debug, Default)]
+pub struct KeyCache {
+    callers: Mutex<HashMap<String, (Caller, Instant)>>,
+}
+
+impl KeyCache {
+    /// The holder of this key, unless there is none in force.
+    pub(crate) async fn find(&self, db: &MySqlPool, key: &str) -> Result<Option<Caller>, DbError> {
+        let fingerprint = fingerprint(key);
+        if let Some(caller) = self.remembered(&fingerprint) {
+            return Ok(Some(caller));
+        }
+        let mut connection = db.acquire().await?;
+        let Some(row) = api_keys::find_by_hash(&mut connection, &fingerprint).await? else {
+            return Ok(None);
+        };
+        // Found through an index on the hash; this comparison is the one that decides.
+        if !bool::from(row.key_sha256.as_bytes().ct_eq(fingerprint.as_bytes())) {
+            return Ok(None);
+        }
+        let Some(role) = Role::parse(&row.role) else {
+            tracing::warn!(key.id = %row.id, role = row.role, "the API key has an unknown role and is refused");
+            return Ok(None);
+        };
+        // An admin key is for every domain.
+        let domains = row.domains.filter(|_| role == Role::Service);
+        let caller = Caller::new(row.id, role, domains);
+        self.remember(fingerprint, &caller);
+        Ok(Some(caller))
+    }
+
+    fn remembered(&self, fingerprint: &str) -> Option<Caller> {
+        let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers
+            .get(fingerprint)
+            .filter(|(_, since)| since.elapsed() < FRESH)
+            .map(|(caller, _)| caller.clone())
+    }
+
+    fn remember(&self, fingerprint: String, caller: &Caller) {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= MOST {
+            callers.retain(|_, (_, since)| since.elapsed() < FRESH);
+        }
+        if callers.len() < MOST {
+            callers.insert(fingerprint, (caller.clone(), Instant::now()));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The program `rag-api`: its commands. Each is a small file; this one says which there are.
+
+mod keys;
+mod migrate;
+mod serve;
+
+use std::str::FromStr as _;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use rag_connections::Connections;
+use rag_providers::{NetworkPolicy, Registry};
+use rag_secrets::Keyring;
+use rag_settings::Settings;
+use secrecy::ExposeSecret as _;
+use sqlx::MySqlPool;
+use sqlx::mysql::MySqlConnectOptions;
+
+/// The HTTP API of rag-indexer. Settings are environment variables: `rag-api settings` lists them.
+#[derive(Debug, Parser)]
+#[command(name = "rag-api", version, about, after_help = rag_settings::render_table())]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API (the default)
+    Serve,
+    /// Bring the database schema to this version; safe to run from several places at once
+    Migrate,
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// List all settings with their defaults
+    Settings,
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+/// Runs one command to its end.
+pub async fn run(cli: Cli) -> Result<()> {
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::serve(&read_settings()?).await,
+        Command::Migrate => migrate::migrate(&read_settings()?).await,
+        Command::Keys(command) => keys::run(command, &read_settings()?).await,
+        Command::Settings => {
+            print!("{}", rag_settings::render_table());
+            Ok(())
+        }
+        Command::Openapi => {
+            println!(
+                "{}",
+                crate::document()
+                    .to_pretty_json()
+                    .context("the document could not be written")?
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Settings first, then logs, so that everything after can be logged.
+fn read_settings() -> Result<Settings> {
+    let settings = Settings::from_env()?;
+    rag_telemetry::init_logs(&settings.telemetry)?;
+    Ok(settings)
+}
+
+async fn connect(settings: &Settings) -> Result<MySqlPool> {
+    let uri = &settings.database.uri;
+    let options = MySqlConnectOptions::from_str(uri.expose()).context("DATABASE_URI is not usable")?;
+    rag_db::connect(options, settings.database.max_connections)
+        .await
+        .with_context(|| format!("the database at {uri} cannot be reached"))
+}
+
+fn connections(settings: &Settings) -> Result<Connections> {
+    let providers = &settings.providers;
+    let keyring = providers
+        .secrets_key
+        .as_ref()
+        .map(|key| Keyring::from_setting(key.expose_secret()))
+        .transpose()
+        .context("PROVIDER_SECRETS_KEY is not usable")?;
+    let network = NetworkPolicy {
+        allow_http_loopback: providers.allow_loopback_http,
+        allow_private: providers.allow_private_addresses,
+    };
+    Ok(Connections::new(Registry::builtin(), keyring, network))
+}

@@ -1,0 +1,110 @@
+//! `rag-api serve`: start, serve, and end without cutting anybody off.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use apalis_mariadb::{Queue, QueueConfig};
+use rag_files::FileStore;
+use rag_settings::{ApiAuth, Settings};
+use rag_telemetry::Metrics;
+use sqlx::MySqlPool;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::auth::KeyCache;
+use crate::state::{App, Parts};
+
+/// An upload to which nothing was added for this long belongs to a process that is gone.
+const STALE_UPLOAD: Duration = Duration::from_hours(24);
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+pub(super) async fn serve(settings: &Settings) -> Result<()> {
+    let stop = rag_telemetry::shutdown_signal()?;
+    let metrics = Metrics::install()?;
+    let db = super::connect(settings).await?;
+    rag_db::check_schema(&db).await?;
+    require_a_key(&db, settings.api.auth).await?;
+    let files = FileStore::at(&settings.files.root)
+        .await
+        .with_context(|| format!("FILES_ROOT ({}) cannot be used", settings.files.root.display()))?;
+    tokio::spawn(sweep(files.clone()));
+
+    let app = App::new(Parts {
+        queue: Queue::new(db.clone(), QueueConfig::default()),
+        connections: super::connections(settings)?,
+        settings: settings.clone(),
+        keys: KeyCache::default(),
+        db,
+        files,
+        metrics,
+    });
+    let listen = settings.api.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("API_LISTEN: cannot listen at {listen}"))?;
+    tracing::info!(address = %listener.local_addr()?, docs = "/docs", "serving");
+
+    let (ending, ended) = oneshot::channel::<()>();
+    let server = axum::serve(listener, crate::router(app)).with_graceful_shutdown(async {
+        let _sender_gone = ended.await;
+    });
+    let grace = settings.api.grace;
+    tokio::select! {
+        result = server => result.context("the server failed"),
+        () = async {
+            let signal = stop.await;
+            tracing::info!(signal, "ending: no new requests are taken");
+            let _server_gone = ending.send(());
+            tokio::time::sleep(grace).await;
+            tracing::warn!("requests were still running at the end of API_GRACE_SECONDS");
+        } => Ok(()),
+    }
+}
+
+/// An API that nobody can call is a mistake, and one that everybody can call must be meant.
+async fn require_a_key(db: &MySqlPool, auth: ApiAuth) -> Result<()> {
+    match auth {
+        ApiAuth::Off => {
+            tracing::warn!("API_AUTH=off: whoever reaches the port is an admin for every domain");
+            Ok(())
+        }
+        ApiAuth::Keys if rag_db::api_keys::any_active(&mut *db.acquire().await?).await? => Ok(()),
+        ApiAuth::Keys => bail!(
+            "there is no API key yet. Make one with `rag-api keys create --name admin --role admin`, or set API_AUTH=off"
+        ),
+    }
+}
+
+async fn sweep(files: FileStore) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        match files.remove_stale_uploads(STALE_UPLOAD).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed unfinished uploads of processes that are gone"),
+            Err(error) => tracing::warn!(%error, "unfinished uploads could not be looked for"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rag_domain::ApiKeyId;
+
+    use super::*;
+
+    #[sqlx::test(migrator = "rag_db::MIGRATOR")]
+    async fn serving_needs_a_key_or_an_explicit_no(db: MySqlPool) {
+        let error = require_a_key(&db, ApiAuth::Keys).await.unwrap_err();
+        assert!(error.to_string().contains("rag-api keys create"), "{error}");
+        assert!(require_a_key(&db, ApiAuth::Off).await.is_ok());
+        let id = ApiKeyId::new();
+        let mut connection = db.acquire().await.unwrap();
+        rag_db::api_keys::insert(&mut connection, id, "k", "admin", None, &"0".repeat(64))
+            .await
+            .unwrap();
+        assert!(require_a_key(&db, ApiAuth::Keys).await.is_ok());
+        rag_db::api_keys::revoke(&mut connection, id).await.unwrap();
+        assert!(require_a_key(&db, ApiAuth::Keys).await.is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! Extractors whose rejections are problems: the domain, JSON bodies, query strings, ids in paths.
+
+mod body;
+mod domain;
+mod path;
+mod query;
+
+pub(crate) use body::{JsonBody, OptionalBody};
+pub(crate) use domain::{Domain, X_DOMAIN_ID};
+pub(crate) use path::Id;
+pub(crate) use query::Params;

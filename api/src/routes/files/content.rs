@@ -1,0 +1,226 @@
+//! The bytes of a file: out, and new ones in.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use futures::TryStreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rag_db::files::{self, NewContent};
+use rag_domain::{DomainId, FileId};
+use rag_files::Saved;
+use tokio_util::io::ReaderStream;
+use uuid::Uuid;
+
+use super::FileOut;
+use crate::extract::{Domain, Id};
+use crate::problem::{Kind, Problem};
+use crate::state::App;
+use crate::upload::{Pace, media_type, paced};
+
+const READ_BYTES: usize = 64 * 1024;
+/// RFC 8187: everything but `attr-char` is encoded.
+const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Download a file's contents
+///
+/// `ETag` is the SHA-256 of the contents; with a matching `If-None-Match` the answer is 304 without a body.
+#[utoipa::path(get, path = "/files/{file_id}/download", tag = "files",
+    params(
+        ("file_id" = uuid::Uuid, Path, description = "The file"),
+        ("If-None-Match" = Option<String>, Header, description = "An ETag that the client has already"),
+    ),
+    responses(
+        (status = 200, description = "The contents, in the file's own type", content_type = "*/*",
+            body = Vec<u8>, headers(
+                ("ETag" = String, description = "SHA-256 of the contents, quoted"),
+                ("Content-Disposition" = String, description = "attachment, with the file's name"))),
+        (status = 304, description = "The client has them already"),
+        (status = 404, description = "No such file in this domain"),
+    ))]
+pub(super) async fn download_file(
+    State(app): State<App>,
+    Domain(domain): Domain,
+    Id(file_id): Id<FileId>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let file = files::get(&mut *app.connection().await?, &domain, file_id).await?;
+    let etag = format!("\"{}\"", file.sha256);
+    if headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .any(|tags| names(tags, &etag))
+    {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let (contents, length) = app.files.open(&file.local_path).await?;
+    if length != file.size_bytes {
+        return Err(Problem::new(
+            Kind::Internal,
+            "the stored contents do not have the file's size",
+        ));
+    }
+    let file_type =
+        HeaderValue::try_from(file.file_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (header::CONTENT_TYPE, file_type),
+        (header::CONTENT_LENGTH, length.into()),
+        (
+            header::ETAG,
+            HeaderValue::try_from(etag).map_err(Problem::internal)?,
+        ),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::try_from(disposition(&file.file_name)).map_err(Problem::internal)?,
+        ),
+        // The type is the uploader's choice: browsers must not improve on it.
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+    ];
+    let body = Body::from_stream(ReaderStream::with_capacity(contents, READ_BYTES));
+    Ok((headers, body).into_response())
+}
+
+/// Replace a file's contents
+///
+/// The body is the new contents as they are (`curl -T new.pdf …`), with any Content-Type but a form's. Name, tags and
+/// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing.
+#[utoipa::path(put, path = "/files/{file_id}/content", tag = "files",
+    params(("file_id" = uuid::Uuid, Path, description = "The file")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 200, description = "The file with its new contents", body = FileOut),
+        (status = 404, description = "No such file in this domain"),
+        (status = 408, description = "The upload stalled"),
+    ))]
+pub(super) async fn replace_content(
+    State(app): State<App>,
+    Domain(domain): Domain,
+    Id(file_id): Id<FileId>,
+    request: Request,
+) -> Result<Json<FileOut>, Problem> {
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("multipart/")) {
+        return Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "send the contents themselves as the body, not a form",
+        ));
+    }
+    // Asked before the transfer: nobody should send half a gigabyte to hear that there is no such file.
+    let file = files::get(&mut *app.connection().await?, &domain, file_id).await?;
+    let body =
+        paced(request.into_body(), app.settings.api.upload_idle, Pace::default()).map_err(Problem::from);
+    let limit = app.settings.api.max_file_bytes;
+    let mut saved = app
+        .files
+        .save(domain.as_str(), Uuid::from(file_id), &file.file_name, body, limit)
+        .await?;
+
+    if saved.size_bytes == 0 {
+        // More likely a body that got lost than a document without a word.
+        return Err(Problem::invalid_field("body", "is empty"));
+    }
+
+    let mut tx = app.begin().await?;
+    let old = files::lock(&mut tx, &domain, file_id).await?;
+    if old.sha256 == saved.sha256 {
+        return Ok(Json(old.into()));
+    }
+    let content = NewContent {
+        file_type: media_type(&old.file_name, &saved.head),
+        size_bytes: saved.size_bytes,
+        sha256: saved.sha256.clone(),
+        local_path: saved.relative_path.clone(),
+    };
+    files::replace_content(&mut tx, &domain, file_id, &content).await?;
+    let file = files::get(&mut tx, &domain, file_id).await?;
+    if let Err(error) = tx.commit().await {
+        settle(&app, &domain, file_id, &mut saved).await;
+        return Err(error.into());
+    }
+    saved.keep();
+    if let Err(error) = app.files.delete(&old.local_path).await {
+        tracing::warn!(file.id = %file_id, path = old.local_path, %error, "replaced contents were left behind");
+    }
+    Ok(Json(file.into()))
+}
+
+/// After a write that failed, perhaps only in its answer: keeps the contents unless the database says that no row
+/// names them. Lost disk space is better than a row without its contents.
+pub(super) async fn settle(app: &App, domain: &DomainId, id: FileId, saved: &mut Saved) {
+    let named = match app.db.acquire().await {
+        Ok(mut connection) => files::find(&mut connection, domain, id).await.ok(),
+        Err(_) => None,
+    };
+    match named {
+        Some(row)
+            if row
+                .as_ref()
+                .is_none_or(|row| row.local_path != saved.relative_path) => {}
+        Some(_) => saved.keep(),
+        None => {
+            tracing::warn!(file.id = %id, path = saved.relative_path, "contents were kept, though it is not known whether a row names them");
+            saved.keep();
+        }
+    }
+}
+
+fn names(tags: &HeaderValue, etag: &str) -> bool {
+    let tags = tags.to_str().unwrap_or_default();
+    tags.split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+/// RFC 6266: a plain name for old clients, the real one in UTF-8 for the others.
+fn disposition(file_name: &str) -> String {
+    let plain: String = file_name
+        .chars()
+        .map(|c| {
+            if (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\' | '%') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    format!(
+        "attachment; filename=\"{plain}\"; filename*=UTF-8''{}",
+        utf8_percent_encode(file_name, NOT_ATTR_CHAR)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_break_out_of_the_header() {
+        assert_eq!(
+            disposition("a b.pdf"),
+            "attachment; filename=\"a b.pdf\"; filename*=UTF-8''a%20b.pdf"
+        );
+        assert_eq!(
+            disposition("a\";x=\"\r\nб.txt"),
+            "attachment; filename=\"a_;x=____.txt\"; filename*=UTF-8''a%22%3Bx%3D%22%0D%0A%D0%B1.txt"
+        );
+    }
+
+    #[test]
+    fn etags_match_by_list_weakness_and_star() {
+        let value = HeaderValue::from_static;
+        assert!(names(&value("\"x\", W/\"abc\""), "\"abc\""));
+        assert!(names(&value("*"), "\"abc\""));
+        assert!(!names(&value("\"abcd\""), "\"abc\""));
+    }
+}

@@ -1,0 +1,178 @@
+//! `POST /files`: a form in, a file on disk and a row out, or nothing of both.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header};
+use rag_db::files::{self, NewFile};
+use rag_domain::{ChunkingStrategy, DomainId, FileId};
+use rag_files::Saved;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::FileOut;
+use crate::extract::Domain;
+use crate::problem::Problem;
+use crate::schemas::ChunkingSchema;
+use crate::state::App;
+use crate::upload::{Form, Part, media_type};
+use crate::validate::{Checks, NOTES_BYTES};
+
+/// Text parts hold JSON of this size at most; `notes` has the same limit.
+const TEXT_BYTES: usize = NOTES_BYTES;
+
+/// The parts of the form, in any order. Only `file` is required.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never constructed")]
+pub(super) struct UploadForm {
+    /// The contents. The part's filename becomes `file_name`: a name without folders.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    /// JSON.
+    #[schema(value_type = Option<ChunkingSchema>)]
+    chunking_strategy: Option<Value>,
+    /// A JSON array of strings: at most 64, of at most 128 characters each.
+    #[schema(example = json!(["contract", "2026"]))]
+    tags: Option<Vec<String>>,
+    /// Free text of at most 64 KiB.
+    notes: Option<String>,
+}
+
+/// Upload a file
+///
+/// The contents are streamed to disk. The type is told from the extension, then from the first bytes.
+#[utoipa::path(post, path = "/files", tag = "files",
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 201, description = "Stored", body = FileOut, headers(("Location" = String, description = "The file's path"))),
+        (status = 408, description = "The upload stalled"),
+    ))]
+pub(super) async fn upload_file(
+    State(app): State<App>,
+    Domain(domain): Domain,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = FileId::new();
+    let received = Received::read(&app, &domain, id, request).await?;
+    let file = received.store(&app, domain, id).await?;
+    let location = format!("/api/v1/files/{id}");
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(FileOut::from(file)),
+    )
+        .into_response())
+}
+
+/// What the form held.
+#[derive(Default)]
+struct Received {
+    contents: Option<(String, Saved)>,
+    chunking_strategy: Option<ChunkingStrategy>,
+    tags: Option<Vec<String>>,
+    notes: Option<String>,
+}
+
+impl Received {
+    async fn read(app: &App, domain: &DomainId, id: FileId, request: Request) -> Result<Self, Problem> {
+        let mut form = Form::of(request, app).await?;
+        let mut received = Self::default();
+        let mut seen = Vec::new();
+        while let Some(part) = form.next_part().await? {
+            let name = part.name().to_owned();
+            if seen.contains(&name) {
+                return Err(Problem::invalid_field(&name, "is there more than once"));
+            }
+            received.take(&name, part, app, domain, id).await?;
+            seen.push(name);
+        }
+        Ok(received)
+    }
+
+    async fn take(
+        &mut self,
+        name: &str,
+        part: Part<'_>,
+        app: &App,
+        domain: &DomainId,
+        id: FileId,
+    ) -> Result<(), Problem> {
+        let mut checks = Checks::default();
+        match name {
+            "file" => {
+                let file_name = part.file_name().unwrap_or_default().to_owned();
+                checks.file_name("file", &file_name);
+                checks.finish()?;
+                let limit = app.settings.api.max_file_bytes;
+                let saved = app
+                    .files
+                    .save(domain.as_str(), Uuid::from(id), &file_name, part.stream(), limit)
+                    .await?;
+                self.contents = Some((file_name, saved));
+                return Ok(());
+            }
+            "chunking_strategy" => {
+                let value = json(name, &part.text(TEXT_BYTES).await?)?;
+                self.chunking_strategy = value.and_then(|value| checks.chunking(name, &value));
+            }
+            "tags" => {
+                let tags = match json(name, &part.text(TEXT_BYTES).await?)? {
+                    None => None,
+                    Some(value) => Some(
+                        serde_json::from_value::<Vec<String>>(value)
+                            .map_err(|_| Problem::invalid_field(name, "must be a JSON array of strings"))?,
+                    ),
+                };
+                checks.tags(name, tags.as_deref().unwrap_or_default());
+                self.tags = tags;
+            }
+            "notes" => {
+                let notes = part.text(NOTES_BYTES).await?;
+                checks.text(name, &notes, NOTES_BYTES);
+                self.notes = Some(notes).filter(|notes| !notes.is_empty());
+            }
+            _ => checks.fail(
+                name,
+                "is not a part of this form: file, chunking_strategy, tags, notes are",
+            ),
+        }
+        checks.finish()
+    }
+
+    async fn store(self, app: &App, domain: DomainId, id: FileId) -> Result<files::File, Problem> {
+        let Some((file_name, mut saved)) = self.contents else {
+            return Err(Problem::invalid_field("file", "is missing"));
+        };
+        let row = NewFile {
+            id,
+            domain_id: domain,
+            file_type: media_type(&file_name, &saved.head),
+            file_name,
+            size_bytes: saved.size_bytes,
+            sha256: saved.sha256.clone(),
+            local_path: saved.relative_path.clone(),
+            tags: self.tags,
+            notes: self.notes,
+            chunking_strategy: self.chunking_strategy,
+        };
+        let mut connection = app.connection().await?;
+        if let Err(error) = files::insert(&mut connection, &row).await {
+            drop(connection);
+            super::content::settle(app, &row.domain_id, id, &mut saved).await;
+            return Err(error.into());
+        }
+        saved.keep();
+        Ok(files::get(&mut connection, &row.domain_id, id).await?)
+    }
+}
+
+/// JSON in a text part; blank and `null` are nothing.
+fn json(name: &str, text: &str) -> Result<Option<Value>, Problem> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| Problem::invalid_field(name, format!("is not JSON: {error}")))?;
+    Ok(Some(value).filter(|value| !value.is_null()))
+}

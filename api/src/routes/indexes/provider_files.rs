@@ -1,0 +1,203 @@
+//! `GET /indexes/{index_id}/provider-files` (R-B3): per file, what we hold, its copy at the provider, and how it fares in
+//! the vector store.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use rag_db::attachments::{self, Attachment};
+use rag_db::composition::{self, Member};
+use rag_db::indexes;
+use rag_domain::{AttachmentState, BuildPlan, ChunkingStrategy, DesiredFile, FileId, IndexId, PresentFile};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::extract::{Domain, Id};
+use crate::problem::Problem;
+use crate::schemas::ChunkingSchema;
+use crate::state::App;
+
+/// An index's files at its provider.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderFiles)]
+pub(super) struct ProviderFilesOut {
+    external_store_id: Option<String>,
+    /// The files of the index, in its order.
+    items: Vec<ProviderFileOut>,
+    /// What hangs in the vector store without belonging to the index any more; the next build takes it out.
+    leaving: Vec<AttachmentOut>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderFile)]
+struct ProviderFileOut {
+    file: LocalFileOut,
+    /// How it fares, all in all: pending (a build has to take it there) | in_progress | completed | failed | cancelled.
+    #[schema(example = "completed")]
+    status: &'static str,
+    /// Why it failed, at its upload or at its indexing.
+    last_error: Option<String>,
+    /// The strategy it is to be chunked with: the link's, else the file's, else the index's; null: the provider's default.
+    #[schema(value_type = Option<ChunkingSchema>)]
+    chunking_strategy: Option<ChunkingStrategy>,
+    /// Its copy at the provider.
+    upload: Option<UploadOut>,
+    /// Its places in the vector store: one, or two while a new version takes the place of an old one.
+    attachments: Vec<AttachmentOut>,
+}
+
+/// What we hold.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LocalFile)]
+struct LocalFileOut {
+    #[schema(value_type = uuid::Uuid)]
+    id: FileId,
+    file_name: String,
+    file_type: String,
+    size_bytes: u64,
+    sha256: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProviderUpload)]
+struct UploadOut {
+    /// pending | uploaded | failed | deleted
+    #[schema(example = "uploaded")]
+    status: &'static str,
+    external_file_id: Option<String>,
+    /// Of the contents that were uploaded.
+    content_sha256: String,
+    /// These are the contents that we hold now.
+    is_current: bool,
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attachment)]
+struct AttachmentOut {
+    #[schema(value_type = uuid::Uuid)]
+    file_id: FileId,
+    external_file_id: String,
+    /// pending | attaching | in_progress | completed | failed | cancelled | detaching
+    #[schema(example = "completed")]
+    state: &'static str,
+    content_sha256: String,
+    /// As asked for.
+    #[schema(value_type = Option<ChunkingSchema>)]
+    chunking_strategy: Option<ChunkingStrategy>,
+    /// As the provider reports it.
+    #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
+    reported_strategy: Option<Value>,
+    usage_bytes: Option<u64>,
+    error_code: Option<String>,
+    last_error: Option<String>,
+    attached_at: Option<DateTime<Utc>>,
+    updated_at: DateTime<Utc>,
+}
+
+/// List an index's files as they are at its provider
+///
+/// As far as the last look at the provider told.
+#[utoipa::path(get, path = "/indexes/{index_id}/provider-files", tag = "indexes",
+    params(("index_id" = uuid::Uuid, Path, description = "The index")),
+    responses(
+        (status = 200, description = "The files", body = ProviderFilesOut),
+        (status = 404, description = "No such index in this domain"),
+    ))]
+pub(super) async fn list_provider_files(
+    State(app): State<App>,
+    Domain(domain): Domain,
+    Id(index_id): Id<IndexId>,
+) -> Result<Json<ProviderFilesOut>, Problem> {
+    let mut connection = app.connection().await?;
+    let index = indexes::get(&mut connection, &domain, index_id).await?;
+    let members = composition::list(&mut connection, &domain, index_id).await?;
+    let mut rows = attachments::list(&mut connection, index_id).await?;
+    let items = members
+        .into_iter()
+        .map(|member| {
+            let own = rows
+                .extract_if(.., |row| row.local_file_id == member.desired.file_id)
+                .collect();
+            ProviderFileOut::new(member, own)
+        })
+        .collect();
+    let leaving = rows.into_iter().map(AttachmentOut::from).collect();
+    Ok(Json(ProviderFilesOut {
+        external_store_id: index.external_id,
+        items,
+        leaving,
+    }))
+}
+
+impl ProviderFileOut {
+    fn new(member: Member, rows: Vec<Attachment>) -> Self {
+        let Member {
+            desired,
+            file_name,
+            file_type,
+            upload_error,
+            ..
+        } = member;
+        let (status, last_error) = all_in_all(&desired, &rows, upload_error.as_deref());
+        let upload = desired.upload.map(|upload| UploadOut {
+            status: upload.status.as_str(),
+            external_file_id: upload.external_file_id,
+            is_current: upload.content_sha256 == desired.content_sha256,
+            content_sha256: upload.content_sha256,
+            last_error: upload_error,
+        });
+        Self {
+            file: LocalFileOut {
+                id: desired.file_id,
+                file_name,
+                file_type,
+                size_bytes: desired.size_bytes,
+                sha256: desired.content_sha256,
+            },
+            status,
+            last_error,
+            chunking_strategy: desired.strategy,
+            upload,
+            attachments: rows.into_iter().map(AttachmentOut::from).collect(),
+        }
+    }
+}
+
+/// The plan of a build for this file alone tells how it fares.
+fn all_in_all(
+    desired: &DesiredFile,
+    rows: &[Attachment],
+    upload_error: Option<&str>,
+) -> (&'static str, Option<String>) {
+    let present: Vec<_> = rows.iter().map(PresentFile::from).collect();
+    let plan = BuildPlan::new(std::slice::from_ref(desired), &present);
+    if !plan.upload_failed.is_empty() {
+        return ("failed", upload_error.map(str::to_owned));
+    }
+    match rows.iter().find(|row| plan.keep.contains(&row.id)) {
+        None => ("pending", None),
+        Some(row) => match row.state {
+            AttachmentState::Pending | AttachmentState::Attaching => ("in_progress", None),
+            state => (state.as_str(), row.last_error.clone()),
+        },
+    }
+}
+
+impl From<Attachment> for AttachmentOut {
+    fn from(row: Attachment) -> Self {
+        Self {
+            file_id: row.local_file_id,
+            external_file_id: row.external_file_id,
+            state: row.state.as_str(),
+            content_sha256: row.content_sha256,
+            chunking_strategy: row.chunking_strategy,
+            reported_strategy: row.reported_strategy,
+            usage_bytes: row.usage_bytes,
+            error_code: row.error_code,
+            last_error: row.last_error,
+            attached_at: row.attached_at,
+            updated_at: row.updated_at,
+        }
+    }
+}

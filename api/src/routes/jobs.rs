@@ -1,0 +1,262 @@
+//! `/jobs`: work in the background, as its domain may see it.
+
+use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, State as JobState};
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use rag_db::builds::{self, Build, Progress};
+use rag_domain::DomainId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::extract::{Domain, Id, Params};
+use crate::paging::Page;
+use crate::problem::Problem;
+use crate::schemas::JobStateSchema;
+use crate::state::App;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list_jobs))
+        .routes(routes!(get_job))
+}
+
+/// A piece of work in the background.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Job)]
+pub(super) struct JobOut {
+    #[schema(value_type = uuid::Uuid)]
+    id: JobId,
+    #[schema(example = "index_build")]
+    kind: String,
+    #[schema(value_type = JobStateSchema)]
+    state: &'static str,
+    /// The index that it is about.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    index_id: Option<String>,
+    /// What it was asked for.
+    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    input: Value,
+    /// Real failures so far; waiting and restarts do not count.
+    attempts: u32,
+    /// Failures that end it.
+    max_attempts: u32,
+    /// Why it does not run at the moment, and until when.
+    waiting: Option<WaitingOut>,
+    /// Somebody asked to cancel it while it ran.
+    cancel_requested: bool,
+    /// How far it has come; null before it has begun.
+    progress: Option<ProgressOut>,
+    /// What it came to, once it is done.
+    output: Option<Value>,
+    /// The latest failure; kept when a later attempt succeeds.
+    last_error: Option<String>,
+    /// How its earlier runs ended, oldest first, unless they ended well.
+    history: Vec<RunOut>,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobWaiting)]
+struct WaitingOut {
+    #[schema(example = "waits for a worker")]
+    reason: String,
+    /// When it goes on by itself; null: as soon as it can.
+    until: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BuildProgress)]
+struct ProgressOut {
+    /// ensure_vector_store | upload_files | attach_files | await_indexing | detach_files | finish
+    #[schema(example = "await_indexing")]
+    step: String,
+    files_total: u32,
+    /// Files with a current copy at the provider.
+    files_uploaded: u32,
+    /// Files that the provider accepted into the store.
+    files_attached: u32,
+    files_completed: u32,
+    files_failed: u32,
+    bytes_total: u64,
+    bytes_uploaded: u64,
+    updated_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobRun)]
+struct RunOut {
+    /// retried | failed | cancelled | handed_back | lease_lost
+    #[schema(value_type = String, example = "retried")]
+    ended: Value,
+    error: Option<String>,
+    started_at: Option<DateTime<Utc>>,
+    ended_at: DateTime<Utc>,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct JobsParams {
+    /// Only jobs of this kind.
+    #[param(example = "index_build")]
+    kind: Option<String>,
+    /// Only jobs in this state.
+    #[param(value_type = Option<JobStateSchema>)]
+    state: Option<String>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List jobs
+///
+/// Newest first, without their progress: `GET /jobs/{job_id}` has it.
+#[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobsParams), responses(
+    (status = 200, description = "A page of the domain's jobs", body = Page<JobOut>),
+))]
+async fn list_jobs(
+    State(app): State<App>,
+    Domain(domain): Domain,
+    Params(params): Params<JobsParams>,
+) -> Result<Json<Page<JobOut>>, Problem> {
+    let limit = params.limit.unwrap_or(50);
+    if !(1..=200).contains(&limit) {
+        return Err(Problem::malformed("limit must be 1 to 200"));
+    }
+    let state = params.state.map(|state| state.parse()).transpose();
+    let after = params.cursor.map(|cursor| cursor.parse()).transpose();
+    let filter = JobFilter {
+        tenant: Some(domain.to_string()),
+        kind: params.kind,
+        state: state.map_err(|_| Problem::malformed("state is not one of a job's states"))?,
+    };
+    let page = apalis_mariadb::Page {
+        limit,
+        after: after.map_err(|_| Problem::malformed("cursor is not a next_cursor that this API gave"))?,
+    };
+    let page = app.queue.list_jobs(&filter, &page).await?;
+    Ok(Json(Page {
+        items: page.items.into_iter().map(|job| JobOut::new(job, None)).collect(),
+        next_cursor: page.next.map(String::from),
+    }))
+}
+
+/// Read a job
+#[utoipa::path(get, path = "/jobs/{job_id}", tag = "jobs",
+    params(("job_id" = uuid::Uuid, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The job", body = JobOut),
+        (status = 404, description = "No such job in this domain"),
+    ))]
+async fn get_job(
+    State(app): State<App>,
+    Domain(domain): Domain,
+    Id(job_id): Id<JobId>,
+) -> Result<Json<JobOut>, Problem> {
+    Ok(Json(read(&app, &domain, job_id).await?))
+}
+
+/// The domain's job with this id.
+pub(super) async fn read(app: &App, domain: &DomainId, id: JobId) -> Result<JobOut, Problem> {
+    find(app, domain, id)
+        .await?
+        .ok_or_else(|| Problem::not_found("job"))
+}
+
+pub(super) async fn find(app: &App, domain: &DomainId, id: JobId) -> Result<Option<JobOut>, Problem> {
+    let job = app.queue.find_job(id).await?;
+    let Some(job) = job.filter(|job| job.tenant.as_deref() == Some(domain.as_str())) else {
+        return Ok(None);
+    };
+    let build = builds::find(&mut *app.connection().await?, &id.to_string()).await?;
+    Ok(Some(JobOut::new(job, build)))
+}
+
+impl JobOut {
+    fn new(job: Job, build: Option<Build>) -> Self {
+        Self {
+            id: job.id,
+            state: job.state.as_str(),
+            index_id: job
+                .payload
+                .get("index_id")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            attempts: job.attempts,
+            max_attempts: job.max_attempts,
+            waiting: waiting(&job),
+            cancel_requested: job.cancel_requested,
+            progress: build.map(ProgressOut::from),
+            output: job.output,
+            last_error: job.last_error,
+            history: job.history.into_iter().map(RunOut::from).collect(),
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            kind: job.kind,
+            input: job.payload,
+        }
+    }
+}
+
+fn waiting(job: &Job) -> Option<WaitingOut> {
+    let reason = match job.state {
+        JobState::Ready => "waits for a worker".to_owned(),
+        JobState::Blocked => "waits for another job of the same index to end".to_owned(),
+        JobState::Scheduled => match &job.snooze_reason {
+            Some(reason) => reason.clone(),
+            None if job.attempts > 0 => "backs off after a failure".to_owned(),
+            None => "waits for its time".to_owned(),
+        },
+        JobState::Running | JobState::Done | JobState::Failed | JobState::Cancelled => return None,
+    };
+    Some(WaitingOut {
+        reason,
+        until: job.run_at,
+    })
+}
+
+impl From<Build> for ProgressOut {
+    fn from(build: Build) -> Self {
+        let Progress {
+            files_total,
+            files_uploaded,
+            files_attached,
+            files_completed,
+            files_failed,
+            bytes_total,
+            bytes_uploaded,
+        } = build.progress;
+        Self {
+            step: build.step,
+            files_total,
+            files_uploaded,
+            files_attached,
+            files_completed,
+            files_failed,
+            bytes_total,
+            bytes_uploaded,
+            updated_at: build.updated_at,
+        }
+    }
+}
+
+impl From<EndedClaim> for RunOut {
+    fn from(claim: EndedClaim) -> Self {
+        Self {
+            ended: serde_json::to_value(claim.ended).unwrap_or_default(),
+            error: claim.error,
+            started_at: claim.started_at,
+            ended_at: claim.ended_at,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! All routes, in groups by what is layered over them: who may call, how long it may take, how much may be sent.
+//!
+//! The same groups give the OpenAPI document, so a route cannot be served without being described.
+
+mod files;
+mod indexes;
+mod jobs;
+mod operations;
+mod providers;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::auth::{self, Role};
+use crate::edge;
+use crate::openapi;
+use crate::problem::{Kind, Problem};
+use crate::state::App;
+
+const API: &str = "/api/v1";
+
+/// Reads and writes of a domain.
+fn service() -> OpenApiRouter<App> {
+    OpenApiRouter::new().nest(
+        API,
+        files::routes().merge(indexes::routes()).merge(jobs::routes()),
+    )
+}
+
+/// What callers may know of the installation.
+fn installation() -> OpenApiRouter<App> {
+    OpenApiRouter::new().nest(API, providers::routes())
+}
+
+/// Contents of files, which may take their time.
+fn transfers() -> OpenApiRouter<App> {
+    OpenApiRouter::new().nest(API, files::transfer_routes())
+}
+
+/// What concerns the installation and no domain.
+fn admin() -> OpenApiRouter<App> {
+    OpenApiRouter::new().nest(API, providers::admin_routes())
+}
+
+/// The OpenAPI document of everything that [`router`] serves.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let parts = openapi::Groups {
+        operations: operations::routes().into_openapi(),
+        domain: [service().into_openapi(), transfers().into_openapi()],
+        keyed: [installation().into_openapi(), admin().into_openapi()],
+    };
+    openapi::assemble(parts)
+}
+
+/// The whole application.
+pub fn router(app: App) -> Router {
+    let role = |role| from_fn_with_state((app.clone(), role), auth::require);
+    let deadline = from_fn_with_state(app.clone(), deadline);
+    let body_limit = DefaultBodyLimit::max(app.settings.api.max_body_bytes);
+
+    let service = Router::from(service().merge(installation()))
+        .route_layer(deadline.clone())
+        .route_layer(body_limit)
+        .route_layer(role(Role::Service));
+    let transfers = Router::from(transfers())
+        .route_layer(DefaultBodyLimit::max(files::upload_limit(&app.settings.api)))
+        .route_layer(role(Role::Service));
+    let admin = Router::from(admin())
+        .route_layer(deadline.clone())
+        .route_layer(body_limit)
+        .route_layer(role(Role::Admin));
+    let operations = Router::from(operations::routes()).route_layer(deadline);
+
+    service
+        .merge(transfers)
+        .merge(admin)
+        .merge(operations)
+        .merge(SwaggerUi::new("/docs").url("/api/v1/openapi.json", document()))
+        // Without a fallback of its own the router's 404 would pass by the layer below.
+        .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"))
+        .layer(from_fn(edge::observe))
+        .with_state(app)
+}
+
+async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(app.settings.api.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            Problem::new(Kind::Unavailable, "the request took too long and was given up").into_response()
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! For operators: is it alive, is it ready, what does it count. No key needed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::problem::{Kind, Problem};
+use crate::state::App;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
+}
+
+/// How the program is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+}
+
+const OK: Health = Health {
+    status: "ok",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// The process answers
+///
+/// Says nothing about the database: restart the program only when this fails.
+#[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, description = "Alive", body = Health)))]
+async fn live() -> Json<Health> {
+    Json(OK)
+}
+
+/// The process can serve requests
+///
+/// The database answers and has exactly the schema of this version.
+#[utoipa::path(get, path = "/health/ready", tag = "operations", responses(
+    (status = 200, description = "Ready", body = Health),
+    (status = 503, description = "The database is away or has another schema version"),
+))]
+async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
+    match rag_db::check_schema(&app.db).await {
+        Ok(()) => Ok(Json(OK)),
+        Err(error) => Err(Problem::new(Kind::Unavailable, error.to_string()).because(error)),
+    }
+}
+
+/// Metrics in the Prometheus text format
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses(
+    (status = 200, description = "Metrics", body = String, content_type = "text/plain"),
+))]
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        app.metrics.render(),
+    )
+}

@@ -1,0 +1,89 @@
+//! `/providers` for front ends, and `/admin/providers` for admins (R-4.6, R-B5). One row per provider type, for the whole
+//! installation. Credentials go in and never come out.
+
+mod connection_in;
+mod connections;
+mod health;
+mod overview;
+
+use chrono::{DateTime, Utc};
+use rag_db::connections::Connection;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::problem::Problem;
+use crate::state::App;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(overview::list_providers))
+        .routes(routes!(overview::get_provider_health))
+}
+
+pub(super) fn admin_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(connections::list_connections))
+        .routes(routes!(
+            connections::get_connection,
+            connections::put_connection,
+            connections::update_connection,
+            connections::delete_connection
+        ))
+        .routes(routes!(health::check_health))
+}
+
+/// The connection to a provider. Its credentials are write-only.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Connection)]
+struct ConnectionOut {
+    #[schema(example = "openai")]
+    provider_type: String,
+    /// null: the provider's own.
+    #[schema(example = "https://api.openai.com/v1")]
+    base_url: Option<String>,
+    #[schema(example = "api_key")]
+    auth_type: String,
+    has_credentials: bool,
+    /// A short-lived access token is stored.
+    has_token: bool,
+    token_expires_at: Option<DateTime<Utc>>,
+    /// While false nothing is asked of the provider.
+    is_enabled: bool,
+    last_healthcheck_at: Option<DateTime<Utc>>,
+    last_error: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Connection> for ConnectionOut {
+    fn from(row: Connection) -> Self {
+        Self {
+            provider_type: row.provider_type,
+            base_url: row.base_url,
+            auth_type: row.auth_type,
+            has_credentials: row.credentials_enc.is_some(),
+            has_token: row.token_enc.is_some(),
+            token_expires_at: row.token_expires_at,
+            is_enabled: row.is_enabled,
+            last_healthcheck_at: row.last_healthcheck_at,
+            last_error: row.last_error,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// for types in paths.
+fn require_known(app: &App, provider_type: &str) -> Result<(), Problem> {
+    if app.connections.registry().contains(provider_type) {
+        Ok(())
+    } else {
+        Err(Problem::not_found("provider type"))
+    }
+}
+
+fn no_connection(provider_type: &str) -> Problem {
+    Problem::not_found(&format!("connection: provider `{provider_type}` has none"))
+}

@@ -1,0 +1,53 @@
+//! What handlers share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use apalis_mariadb::Queue;
+use rag_connections::Connections;
+use rag_files::FileStore;
+use rag_settings::Settings;
+use rag_telemetry::Metrics;
+use sqlx::pool::PoolConnection;
+use sqlx::{MySql, MySqlPool, Transaction};
+
+use crate::auth::KeyCache;
+use crate::problem::Problem;
+
+/// The application's state. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Parts>);
+
+/// What an [`App`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub db: MySqlPool,
+    pub files: FileStore,
+    pub queue: Queue,
+    pub connections: Connections,
+    pub settings: Settings,
+    pub metrics: Metrics,
+    pub keys: KeyCache,
+}
+
+impl App {
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<MySql>, Problem> {
+        Ok(self.db.acquire().await?)
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, MySql>, Problem> {
+        Ok(self.db.begin().await?)
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

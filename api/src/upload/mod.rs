@@ -1,0 +1,37 @@
+//! Receiving file contents: from a request's body to the file store, without ever holding a file in memory.
+
+mod form;
+mod media_type;
+mod paced;
+
+pub(crate) use form::{Form, Part};
+pub(crate) use media_type::media_type;
+pub(crate) use paced::{BodyFailed, Pace, paced};
+
+use rag_files::SaveError;
+
+use crate::problem::{Kind, Problem};
+
+impl From<BodyFailed> for Problem {
+    fn from(error: BodyFailed) -> Self {
+        let kind = match error {
+            BodyFailed::Idle(_) => Kind::RequestTimeout,
+            BodyFailed::TooLarge => Kind::ContentTooLarge,
+            BodyFailed::HeadersTooLarge | BodyFailed::Broken(_) => Kind::MalformedRequest,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl<E: Into<Self>> From<SaveError<E>> for Problem {
+    fn from(error: SaveError<E>) -> Self {
+        match error {
+            SaveError::TooLarge { limit } => Self::new(
+                Kind::ContentTooLarge,
+                format!("the file is larger than {limit} bytes"),
+            ),
+            SaveError::Source(error) => error.into(),
+            SaveError::Files(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A request body that is read at the reader's pace and not forever.
+
+use std::error::Error as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use futures::{Stream, StreamExt as _};
+use thiserror::Error;
+
+/// What the boundary and the headers of one part, and anything before them, may take.
+const HEADER_BYTES: u64 = 64 * 1024;
+
+/// Why a body did not arrive.
+#[derive(Debug, Error)]
+pub(crate) enum BodyFailed {
+    #[error("nothing arrived for {} seconds", .0.as_secs())]
+    Idle(Duration),
+    #[error("the request is too large")]
+    TooLarge,
+    #[error("the headers of a part are too large, or the boundary is not the one that Content-Type names")]
+    HeadersTooLarge,
+    #[error("the body did not arrive completely")]
+    Broken(#[source] axum::Error),
+}
+
+/// Tells the body whether the form reader is between two parts. It buffers whatever it is given until it has found a
+/// boundary and headers: without a limit, a body with a wrong boundary would end up in memory whole.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pace {
+    between_parts: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Pace {
+    pub(crate) fn look_for_part(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.between_parts.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read_part(&self) {
+        self.between_parts.store(false, Ordering::Relaxed);
+    }
+
+    fn admits(&self) -> bool {
+        !self.between_parts.load(Ordering::Relaxed) || self.bytes.load(Ordering::Relaxed) <= HEADER_BYTES
+    }
+}
+
+/// The body's data, ended by an error when nothing arrives for `idle` or when `pace` says so.
+///
+/// After each piece it is once not ready: form readers drain a stream as long as it is ready, into a buffer.
+pub(crate) fn paced(
+    body: Body,
+    idle: Duration,
+    pace: Pace,
+) -> impl Stream<Item = Result<Bytes, BodyFailed>> + Send {
+    let timed = futures::stream::unfold(Some(body.into_data_stream()), move |state| {
+        let pace = pace.clone();
+        async move {
+            let mut data = state?;
+            if !pace.admits() {
+                return Some((Err(BodyFailed::HeadersTooLarge), None));
+            }
+            match tokio::time::timeout(idle, data.next()).await {
+                Err(_) => Some((Err(BodyFailed::Idle(idle)), None)),
+                Ok(None) => None,
+                Ok(Some(Err(error))) => Some((Err(failed(error)), None)),
+                Ok(Some(Ok(piece))) => {
+                    pace.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                    Some((Ok(piece), Some(data)))
+                }
+            }
+        }
+    });
+    Breathing {
+        inner: Box::pin(timed),
+        pause: false,
+    }
+}
+
+fn failed(error: axum::Error) -> BodyFailed {
+    let limited = error
+        .source()
+        .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
+    if limited {
+        BodyFailed::TooLarge
+    } else {
+        BodyFailed::Broken(error)
+    }
+}
+
+struct Breathing<S> {
+    inner: Pin<Box<S>>,
+    pause: bool,
+}
+
+impl<S: Stream> Stream for Breathing<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        if std::mem::take(&mut self.pause) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = self.inner.as_mut().poll_next(context);
+        self.pause = matches!(polled, Poll::Ready(Some(_)));
+        polled
+    }
+}

@@ -1,0 +1,11 @@
+//! The API through its real router, against a real MariaDB: one database per test.
+#![expect(clippy::unwrap_used, reason = "this crate is tests, its helpers included")]
+
+mod auth;
+mod builds;
+mod files;
+mod harness;
+mod indexes;
+mod openapi;
+mod problems;
+mod providers;

@@ -1,0 +1,170 @@
+//! The command line: what may be said, and the help. Nothing is checked against the machine here.
+
+use std::path::PathBuf;
+
+use crate::failure::{Failure, Result};
+
+pub(crate) const HELP: &str = "\
+cargo xtask demo [--keep] [--provider emulator|openai] [--query TEXT] [FOLDER]
+    Indexes the documents of FOLDER (default: this repository's own) through the real API, queue and worker, shows
+    the progress, the result per file and a search answer.
+      --keep             leave everything running afterwards, and print the addresses and curl lines to try;
+                         Ctrl-C stops it
+      --provider openai  use the account of OPENAI_API_KEY (OPENAI_BASE_URL changes the address) instead of the
+                         emulator that comes with the repository; files and a vector store are created there
+      --query TEXT       what to search for at the end (default: words from one of the documents)
+
+cargo xtask test [ARGS...]
+    Runs all tests: `cargo nextest run --workspace` if cargo-nextest is installed, else `cargo test --workspace`,
+    and then the doc tests. With ARGS, which go to the test runner as they are, only what they select runs.
+
+Both need MariaDB 10.6 or newer, and start a private instance of it (own data, own socket, no TCP port) that ends with
+the command. Missing server programs are installed by apt: with root rights or password-less sudo as packages
+mariadb-server-core and mariadb-client-core, which start no service; without them unpacked into .local/mariadb.
+
+DATABASE_URI=mysql://user:password@host:3306/name
+    Use this server and start none. For the tests its account must be able to create and drop databases.
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Help,
+    Demo(DemoOptions),
+    /// Arguments for the test runner.
+    Test(Vec<String>),
+    /// Internal: this program as the process that cleans up after another one.
+    Keeper {
+        run_id: String,
+        folders: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct DemoOptions {
+    pub(crate) keep: bool,
+    pub(crate) provider: Provider,
+    pub(crate) query: Option<String>,
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// Where the demo's documents are indexed.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Provider {
+    #[default]
+    Emulator,
+    OpenAi,
+}
+
+pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Request> {
+    let mut args = args.into_iter();
+    match args.next().as_deref() {
+        None | Some("help" | "--help" | "-h") => Ok(Request::Help),
+        Some("demo") => parse_demo(args),
+        Some("test") => Ok(Request::Test(args.collect())),
+        Some("keeper") => {
+            let run_id = args
+                .next()
+                .ok_or_else(|| Failure::new("keeper is internal and needs a run id"))?;
+            Ok(Request::Keeper {
+                run_id,
+                folders: args.map(PathBuf::from).collect(),
+            })
+        }
+        Some(other) => Err(Failure::new(format!(
+            "no command `{other}`; there are demo and test (see --help)"
+        ))),
+    }
+}
+
+fn parse_demo(args: impl Iterator<Item = String>) -> Result<Request> {
+    let mut options = DemoOptions::default();
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--help" | "-h" => return Ok(Request::Help),
+            "--keep" => options.keep = true,
+            "--provider" => {
+                options.provider = match args.next().as_deref() {
+                    Some("emulator") => Provider::Emulator,
+                    Some("openai") => Provider::OpenAi,
+                    _ => return Err(Failure::new("--provider takes emulator or openai")),
+                };
+            }
+            "--query" => {
+                let query = args
+                    .next()
+                    .ok_or_else(|| Failure::new("--query takes the text to search for"))?;
+                options.query = Some(query);
+            }
+            flag if flag.starts_with('-') => {
+                return Err(Failure::new(format!(
+                    "demo has no option `{flag}` (see cargo xtask --help)"
+                )));
+            }
+            folder if options.folder.is_none() => options.folder = Some(folder.into()),
+            extra => {
+                return Err(Failure::new(format!(
+                    "demo takes one folder, `{extra}` is a second one"
+                )));
+            }
+        }
+    }
+    Ok(Request::Demo(options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Request> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn nothing_and_help_print_the_help() {
+        for line in ["", "help", "--help", "-h", "demo --help", "demo --keep -h"] {
+            assert_eq!(parsed(line).unwrap(), Request::Help, "{line}");
+        }
+    }
+
+    #[test]
+    fn demo_takes_its_options_in_any_order() {
+        let expected = Request::Demo(DemoOptions {
+            keep: true,
+            provider: Provider::OpenAi,
+            query: Some("lease".to_owned()),
+            folder: Some("docs".into()),
+        });
+        assert_eq!(
+            parsed("demo docs --keep --query lease --provider openai").unwrap(),
+            expected
+        );
+        assert_eq!(
+            parsed("demo --provider openai --query lease --keep docs").unwrap(),
+            expected
+        );
+        assert_eq!(parsed("demo").unwrap(), Request::Demo(DemoOptions::default()));
+    }
+
+    #[test]
+    fn test_passes_everything_through() {
+        let args = ["-p", "rag-db", "--help"].map(str::to_owned).to_vec();
+        assert_eq!(parsed("test -p rag-db --help").unwrap(), Request::Test(args));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, part) in [
+            ("deploy", "no command `deploy`"),
+            ("demo --fast", "no option `--fast`"),
+            ("demo a b", "`b` is a second one"),
+            ("demo --provider", "emulator or openai"),
+            ("demo --provider yandex", "emulator or openai"),
+            ("demo --query", "takes the text"),
+        ] {
+            let message = parsed(line).unwrap_err().to_string();
+            assert!(message.contains(part), "{line}: {message}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The server's programs: looked for in the usual places, else installed (see `packages`).
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{VARIABLE, packages};
+use crate::failure::{Failure, Result, Trying};
+use crate::run::repository;
+
+/// The oldest MariaDB with `SKIP LOCKED`.
+const OLDEST: Version = Version { major: 10, minor: 6 };
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    major: u32,
+    minor: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MariaDB {}.{}", self.major, self.minor)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Programs {
+    server: PathBuf,
+    installer: PathBuf,
+    /// The root of an unpacked copy; the programs then need to be told where their other files are.
+    unpacked: Option<PathBuf>,
+    version: Version,
+}
+
+impl Programs {
+    pub(crate) fn find_or_install() -> Result<Self> {
+        let unpacked = repository().join(".local/mariadb");
+        if let Some(found) = Self::find(&unpacked)? {
+            return Ok(found);
+        }
+        packages::provide(&unpacked)?;
+        Self::find(&unpacked)?.ok_or_else(|| {
+            Failure::new(format!(
+                "MariaDB was installed, but there is no mariadbd; set {VARIABLE} to use a server"
+            ))
+        })
+    }
+
+    fn find(unpacked: &Path) -> Result<Option<Self>> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        // Outside of root's PATH.
+        folders.extend(["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from));
+        let pick = |names: [&str; 2]| {
+            let mut candidates = folders
+                .iter()
+                .flat_map(|folder| names.map(|name| folder.join(name)));
+            candidates.find(|candidate| candidate.is_file())
+        };
+        // `mysqld` may be Oracle's server; the version tells.
+        if let (Some(server), Some(installer)) = (
+            pick(["mariadbd", "mysqld"]),
+            pick(["mariadb-install-db", "mysql_install_db"]),
+        ) {
+            if let Some(version) = version(Command::new(&server))?.filter(|version| *version >= OLDEST) {
+                return Ok(Some(Self {
+                    server,
+                    installer,
+                    unpacked: None,
+                    version,
+                }));
+            }
+            println!("{} is not {OLDEST} or newer: not used", server.display());
+        }
+        let mut copy = Self {
+            server: unpacked.join("usr/sbin/mariadbd"),
+            installer: unpacked.join("usr/bin/mariadb-install-db"),
+            unpacked: Some(unpacked.to_path_buf()),
+            version: OLDEST,
+        };
+        if !copy.server.is_file() {
+            return Ok(None);
+        }
+        let mut probe = Command::new(&copy.server);
+        probe.envs(copy.environment());
+        copy.version = version(probe)?
+            .filter(|version| *version >= OLDEST)
+            .ok_or_else(|| {
+                Failure::new(format!(
+                    "{} is not {OLDEST} or newer; set {VARIABLE} to use a server",
+                    copy.server.display()
+                ))
+            })?;
+        Ok(Some(copy))
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(crate) fn server(&self) -> &Path {
+        &self.server
+    }
+
+    /// The program that fills an empty data directory.
+    pub(crate) fn installer(&self) -> &Path {
+        &self.installer
+    }
+
+    /// Options that an unpacked copy needs, for both programs.
+    pub(crate) fn place_options(&self) -> Vec<OsString> {
+        let option = |name: &str, path: PathBuf| {
+            let mut option = OsString::from(name);
+            option.push(path);
+            option
+        };
+        self.unpacked.as_ref().map_or_else(Vec::new, |root| {
+            vec![
+                option("--basedir=", root.join("usr")),
+                option("--lc-messages-dir=", root.join("usr/share/mysql")),
+            ]
+        })
+    }
+
+    /// Variables that an unpacked copy needs to find its libraries.
+    pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
+        let Some(root) = &self.unpacked else {
+            return Vec::new();
+        };
+        let folders = ["usr/lib", "lib"]
+            .into_iter()
+            .flat_map(|part| library_folders(&root.join(part)));
+        let Ok(joined) = std::env::join_paths(folders) else {
+            return Vec::new();
+        };
+        vec![("LD_LIBRARY_PATH".into(), joined)]
+    }
+}
+
+/// A folder of libraries and its subfolders by architecture (`x86_64-linux-gnu`).
+fn library_folders(parent: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![parent.to_path_buf()];
+    if let Ok(entries) = std::fs::read_dir(parent) {
+        let below = entries.flatten().map(|entry| entry.path());
+        folders.extend(below.filter(|path| path.to_string_lossy().contains("-linux-")));
+    }
+    folders
+}
+
+/// None if it is no MariaDB.
+fn version(mut server: Command) -> Result<Option<Version>> {
+    let shown = format!("{}", server.get_program().display());
+    let output = server
+        .args(["--no-defaults", "--version"])
+        .output()
+        .trying(|| format!("run {shown}"))?;
+    Ok(parse_version(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// `mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)`.
+fn parse_version(text: &str) -> Option<Version> {
+    let word = text.split_once("Ver ")?.1.split_whitespace().next()?;
+    let (numbers, _) = word.split_once("-MariaDB")?;
+    let mut numbers = numbers.split('.').map(str::parse);
+    Some(Version {
+        major: numbers.next()?.ok()?,
+        minor: numbers.next()?.ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_ordered() {
+        let debian =
+            "/usr/sbin/mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)";
+        assert_eq!(parse_version(debian), Some(Version { major: 10, minor: 11 }));
+        assert!(parse_version(debian).unwrap() > OLDEST);
+        assert!(parse_version("mariadbd  Ver 11.4.2-MariaDB for Linux on x86_64").unwrap() > OLDEST);
+        assert!(
+            parse_version("mysqld  Ver 10.5.23-MariaDB-0+deb11u1 for debian-linux-gnu").unwrap() < OLDEST
+        );
+        assert_eq!(
+            parse_version("/usr/sbin/mysqld  Ver 8.0.40 for Linux on x86_64 (MySQL Community)"),
+            None
+        );
+        assert_eq!(parse_version(""), None);
+    }
+}

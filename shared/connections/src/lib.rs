@@ -1,0 +1,158 @@
+//! From a stored connection row to an open provider: the only place where credentials are unsealed.
+//!
+//! `rag-db` knows rows and no providers, `rag-providers` knows providers and no rows; this crate is where they meet, for the
+//! API (health, search) and the worker (everything else).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use rag_db::DbError;
+use rag_db::connections::{self, Connection};
+use rag_providers::{
+    ConnectionConfig, Credentials, ErrorKind, NetworkPolicy, OpenError, Operation, Provider, ProviderError,
+    Registry,
+};
+use rag_secrets::Keyring;
+use sqlx::MySqlConnection;
+
+/// Opens providers, and keeps them open as long as their row stays as it is.
+#[derive(Debug)]
+pub struct Connections {
+    registry: Registry,
+    /// `None`: no `PROVIDER_SECRETS_KEY` is set; connections without credentials work all the same.
+    keyring: Option<Keyring>,
+    network: NetworkPolicy,
+    open: Mutex<HashMap<String, Kept>>,
+}
+
+/// A client, and the version of the row that it was built from.
+type Kept = (DateTime<Utc>, Arc<dyn Provider>);
+
+/// Why a provider can't be used now.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("there is no connection to provider `{0}`")]
+    Missing(String),
+    #[error("the connection to provider `{0}` is switched off")]
+    SwitchedOff(String),
+    /// Configuration, credentials or the key that they are sealed with; also recorded in the row's `last_error`.
+    #[error("the connection to provider `{provider}` can't be used: {reason}")]
+    Unusable { provider: String, reason: String },
+    #[error("the connection could not be read")]
+    Database(#[from] DbError),
+}
+
+impl ConnectError {
+    /// The connection's state in the words of a provider error, for callers that treat both alike.
+    pub fn into_provider_error(self) -> Result<ProviderError, DbError> {
+        match self {
+            Self::Database(error) => Err(error),
+            other => Ok(ProviderError::new(
+                ErrorKind::Disabled,
+                Operation::Connect,
+                other.to_string(),
+            )),
+        }
+    }
+}
+
+impl Connections {
+    pub fn new(registry: Registry, keyring: Option<Keyring>, network: NetworkPolicy) -> Self {
+        Self {
+            registry,
+            keyring,
+            network,
+            open: Mutex::default(),
+        }
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub fn keyring(&self) -> Option<&Keyring> {
+        self.keyring.as_ref()
+    }
+
+    /// The network rules that every connection is opened with.
+    pub fn network(&self) -> NetworkPolicy {
+        self.network
+    }
+
+    /// The provider of this type, if its connection exists, is switched on and can be opened.
+    ///
+    /// The row is read every time, so that switching a connection off works at once; the client is kept.
+    pub async fn open(
+        &self,
+        db: &mut MySqlConnection,
+        provider_type: &str,
+    ) -> Result<Arc<dyn Provider>, ConnectError> {
+        let row = connections::find(db, provider_type).await?;
+        let row = row.ok_or_else(|| ConnectError::Missing(provider_type.to_owned()))?;
+        if !row.is_enabled {
+            return Err(ConnectError::SwitchedOff(row.provider_type));
+        }
+        if let Some(provider) = self.kept(&row) {
+            return Ok(provider);
+        }
+        match self.build(&row) {
+            Ok(provider) => {
+                self.keep(&row, &provider);
+                Ok(provider)
+            }
+            Err(reason) => {
+                tracing::error!(
+                    provider = provider_type,
+                    reason,
+                    "the provider connection can't be used"
+                );
+                // Only a new text is written: `last_error` must not turn every attempt into a write.
+                if row.last_error.as_deref() != Some(reason.as_str()) {
+                    connections::record_error(db, provider_type, &reason).await?;
+                }
+                Err(ConnectError::Unusable {
+                    provider: row.provider_type,
+                    reason,
+                })
+            }
+        }
+    }
+
+    fn kept(&self, row: &Connection) -> Option<Arc<dyn Provider>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, provider) = open.get(&row.provider_type)?;
+        (*version == row.updated_at).then(|| Arc::clone(provider))
+    }
+
+    fn keep(&self, row: &Connection, provider: &Arc<dyn Provider>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(row.provider_type.clone(), (row.updated_at, Arc::clone(provider)));
+    }
+
+    fn build(&self, row: &Connection) -> Result<Arc<dyn Provider>, String> {
+        let config = self.config(row)?;
+        self.registry.open(config).map_err(|error| match error {
+            OpenError::Client(error) => error.message.to_string(),
+            other => other.to_string(),
+        })
+    }
+
+    /// The row as the provider layer takes it, with its credentials unsealed.
+    fn config(&self, row: &Connection) -> Result<ConnectionConfig, String> {
+        let mut config = ConnectionConfig::new(&row.provider_type, &row.auth_type);
+        config.base_url.clone_from(&row.base_url);
+        config.network = self.network;
+        if let Some(envelope) = &row.credentials_enc {
+            let keyring = self
+                .keyring
+                .as_ref()
+                .ok_or("PROVIDER_SECRETS_KEY is not set, but the credentials are sealed")?;
+            let value = keyring
+                .open_json(&row.provider_type, "credentials_enc", envelope)
+                .map_err(|error| format!("the credentials can't be unsealed: {error}"))?;
+            config.credentials = Some(Credentials::from_value(&value).map_err(|error| error.to_string())?);
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,222 @@
+//! `rag_index_attachments`: what hangs in a vector store, or is on its way in or out.
+
+use chrono::{DateTime, Utc};
+use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, FileId, IndexId, PresentFile};
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::error::on_duplicate;
+use crate::sql::{Text, exactly_one, in_list};
+
+/// A row of `rag_index_attachments`.
+#[derive(Debug, Clone, FromRow)]
+pub struct Attachment {
+    #[sqlx(try_from = "Text<AttachmentId>")]
+    pub id: AttachmentId,
+    #[sqlx(try_from = "Text<IndexId>")]
+    pub index_id: IndexId,
+    pub external_store_id: String,
+    #[sqlx(try_from = "Text<FileId>")]
+    pub local_file_id: FileId,
+    pub external_file_id: String,
+    pub content_sha256: String,
+    pub size_bytes: u64,
+    /// As asked for.
+    #[sqlx(json(nullable))]
+    pub chunking_strategy: Option<ChunkingStrategy>,
+    #[sqlx(try_from = "Text<AttachmentState>")]
+    pub state: AttachmentState,
+    pub external_batch_id: Option<String>,
+    /// As the provider reports it.
+    #[sqlx(json(nullable))]
+    pub reported_strategy: Option<Value>,
+    pub usage_bytes: Option<u64>,
+    pub error_code: Option<String>,
+    pub last_error: Option<String>,
+    /// When the provider accepted it.
+    pub attached_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl From<&Attachment> for PresentFile {
+    fn from(row: &Attachment) -> Self {
+        Self {
+            attachment_id: row.id,
+            file_id: row.local_file_id,
+            external_file_id: row.external_file_id.clone(),
+            content_sha256: row.content_sha256.clone(),
+            strategy: row.chunking_strategy,
+            state: row.state,
+        }
+    }
+}
+
+const COLUMNS: &str = "id, index_id, external_store_id, local_file_id, external_file_id, content_sha256, size_bytes, \
+     chunking_strategy, state, external_batch_id, reported_strategy, usage_bytes, error_code, last_error, attached_at, \
+     created_at, updated_at";
+
+/// A file that is about to be attached.
+#[derive(Debug, Clone)]
+pub struct NewAttachment<'a> {
+    pub index_id: IndexId,
+    pub external_store_id: &'a str,
+    pub local_file_id: FileId,
+    pub external_file_id: &'a str,
+    pub content_sha256: &'a str,
+    pub size_bytes: u64,
+    pub chunking_strategy: Option<ChunkingStrategy>,
+}
+
+/// What a look at the provider told of one file.
+#[derive(Debug, Clone)]
+pub struct Observation<'a> {
+    /// `in_progress` or a settled state.
+    pub state: AttachmentState,
+    pub reported_strategy: Option<&'a Value>,
+    pub usage_bytes: Option<u64>,
+    pub error_code: Option<&'a str>,
+    pub last_error: Option<&'a str>,
+}
+
+/// Every attachment of an index, whatever its state.
+pub async fn list(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<Attachment>, DbError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM rag_index_attachments WHERE index_id = ? ORDER BY created_at, id");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .fetch_all(db)
+        .await?)
+}
+
+/// Writes a `pending` row. [`DbError::Duplicate`] if this file is in this store already, or still on its way out.
+pub async fn insert(db: &mut MySqlConnection, new: &NewAttachment<'_>) -> Result<AttachmentId, DbError> {
+    let id = AttachmentId::new();
+    sqlx::query(
+        "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, content_sha256, \
+         size_bytes, chunking_strategy, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending')",
+    )
+    .bind(Text(id))
+    .bind(Text(new.index_id))
+    .bind(new.external_store_id)
+    .bind(Text(new.local_file_id))
+    .bind(new.external_file_id)
+    .bind(new.content_sha256)
+    .bind(new.size_bytes)
+    .bind(new.chunking_strategy.map(Json))
+    .execute(db)
+    .await
+    .map_err(on_duplicate("attachment"))?;
+    Ok(id)
+}
+
+/// The intent of an attach: the provider is about to be asked for these.
+pub async fn mark_attaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    transition_all(db, ids, AttachmentState::Attaching, "state = 'attaching'", None).await
+}
+
+/// The provider accepted these; `batch` is the file batch they went in with.
+pub async fn mark_in_progress(
+    db: &mut MySqlConnection,
+    ids: &[AttachmentId],
+    batch: Option<&str>,
+) -> Result<(), DbError> {
+    let set = "state = 'in_progress', attached_at = UTC_TIMESTAMP(6)";
+    transition_all(db, ids, AttachmentState::InProgress, set, batch).await
+}
+
+/// The provider never saw these (a complete listing says so), or refused before any effect: they can be asked for again.
+pub async fn mark_pending(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    transition_all(db, ids, AttachmentState::Pending, "state = 'pending'", None).await
+}
+
+/// The intent of a detach: the provider is about to be asked to take these out.
+pub async fn mark_detaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    transition_all(db, ids, AttachmentState::Detaching, "state = 'detaching'", None).await
+}
+
+/// What the provider says of a file that it has.
+pub async fn observe(
+    db: &mut MySqlConnection,
+    id: AttachmentId,
+    seen: &Observation<'_>,
+) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_index_attachments SET state = ?, reported_strategy = COALESCE(?, reported_strategy), usage_bytes = ?, \
+         error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), updated_at = UTC_TIMESTAMP(6) \
+         WHERE id = ? AND state IN {}",
+        in_list(seen.state.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(Text(seen.state))
+        .bind(seen.reported_strategy.map(Json))
+        .bind(seen.usage_bytes)
+        .bind(seen.error_code)
+        .bind(seen.last_error)
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// The provider confirmed that the file is out (or was never in).
+pub async fn delete_detached(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
+    let result = sqlx::query("DELETE FROM rag_index_attachments WHERE id = ? AND state = 'detaching'")
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// The store itself is given up, and with it all that hung in it. Answers the provider's file ids that hung there.
+pub async fn forget_store(db: &mut MySqlConnection, external_store_id: &str) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar(
+        "DELETE FROM rag_index_attachments WHERE external_store_id = ? RETURNING external_file_id",
+    )
+    .bind(external_store_id)
+    .fetch_all(db)
+    .await?)
+}
+
+/// A build begins: what failed or was cancelled before is taken out, to go in again.
+pub async fn retry_failed(db: &mut MySqlConnection, index: IndexId) -> Result<u64, DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_attachments SET state = 'detaching' WHERE index_id = ? AND state IN ('failed', 'cancelled')",
+    )
+    .bind(Text(index))
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Moves all of `ids` or, if one of them may not move, errors with [`DbError::Conflict`].
+async fn transition_all(
+    db: &mut MySqlConnection,
+    ids: &[AttachmentId],
+    to: AttachmentState,
+    set: &str,
+    batch: Option<&str>,
+) -> Result<(), DbError> {
+    for chunk in ids.chunks(500) {
+        let marks = vec!["?"; chunk.len()].join(",");
+        let sql = format!(
+            "UPDATE rag_index_attachments SET {set}, external_batch_id = COALESCE(?, external_batch_id), \
+             updated_at = UTC_TIMESTAMP(6) WHERE id IN ({marks}) AND state IN {}",
+            in_list(to.predecessors())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(batch);
+        for id in chunk {
+            query = query.bind(Text(*id));
+        }
+        let moved = query.execute(&mut *db).await?.rows_affected();
+        if moved != chunk.len() as u64 {
+            return Err(DbError::Conflict {
+                what: "attachment",
+                id: format!("(one of {})", chunk.len()),
+            });
+        }
+    }
+    Ok(())
+}

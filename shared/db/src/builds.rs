@@ -1,0 +1,144 @@
+//! `rag_index_builds`: where a build stands, for whoever asks and for the worker that goes on with it.
+
+use chrono::{DateTime, Utc};
+use rag_domain::{DomainId, IndexId};
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::{Text, exactly_one};
+
+/// A row of `rag_index_builds`.
+#[derive(Debug, Clone, FromRow)]
+pub struct Build {
+    /// The queue's id of the job.
+    pub job_id: String,
+    #[sqlx(try_from = "Text<IndexId>")]
+    pub index_id: IndexId,
+    #[sqlx(try_from = "Text<DomainId>")]
+    pub domain_id: DomainId,
+    /// `ensure_vector_store`, `upload_files`, `attach_files`, `await_indexing`, `detach_files` or `finish`.
+    pub step: String,
+    #[sqlx(flatten)]
+    pub progress: Progress,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// How far a build has come, in files and bytes. The counts are of the composition as it is now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow, serde::Serialize)]
+pub struct Progress {
+    pub files_total: u32,
+    /// Files with a current copy at the provider.
+    pub files_uploaded: u32,
+    /// Files that the provider accepted into the store.
+    pub files_attached: u32,
+    pub files_completed: u32,
+    pub files_failed: u32,
+    pub bytes_total: u64,
+    pub bytes_uploaded: u64,
+}
+
+const COLUMNS: &str = "job_id, index_id, domain_id, step, files_total, files_uploaded, files_attached, files_completed, \
+     files_failed, bytes_total, bytes_uploaded, started_at, finished_at, updated_at";
+
+/// Makes the row if this job has none; the answer tells whether it is new, that is, whether the build begins now.
+pub async fn begin(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    index: IndexId,
+    domain: &DomainId,
+    first_step: &str,
+) -> Result<bool, DbError> {
+    let result = sqlx::query(
+        "INSERT IGNORE INTO rag_index_builds (job_id, index_id, domain_id, step, started_at) VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6))",
+    )
+    .bind(job_id)
+    .bind(Text(index))
+    .bind(domain.as_str())
+    .bind(first_step)
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+pub async fn find(db: &mut MySqlConnection, job_id: &str) -> Result<Option<Build>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_index_builds WHERE job_id = ?");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(job_id)
+        .fetch_optional(db)
+        .await?)
+}
+
+/// The build of an index that began last.
+pub async fn find_latest(db: &mut MySqlConnection, index: IndexId) -> Result<Option<Build>, DbError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM rag_index_builds WHERE index_id = ? ORDER BY started_at DESC LIMIT 1");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .fetch_optional(db)
+        .await?)
+}
+
+pub async fn set_step(db: &mut MySqlConnection, job_id: &str, step: &str) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_builds SET step = ?, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL",
+    )
+    .bind(step)
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "build", job_id)
+}
+
+pub async fn set_progress(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    progress: &Progress,
+) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_builds SET files_total = ?, files_uploaded = ?, files_attached = ?, files_completed = ?, \
+         files_failed = ?, bytes_total = ?, bytes_uploaded = ?, updated_at = UTC_TIMESTAMP(6) \
+         WHERE job_id = ? AND finished_at IS NULL",
+    )
+    .bind(progress.files_total)
+    .bind(progress.files_uploaded)
+    .bind(progress.files_attached)
+    .bind(progress.files_completed)
+    .bind(progress.files_failed)
+    .bind(progress.bytes_total)
+    .bind(progress.bytes_uploaded)
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "build", job_id)
+}
+
+/// The build is over, however it ended.
+pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_builds SET finished_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
+         WHERE job_id = ? AND finished_at IS NULL",
+    )
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "build", job_id)
+}
+
+/// Builds that nobody has touched for a while although they are not over: their jobs may have ended without them.
+pub async fn list_stale(
+    db: &mut MySqlConnection,
+    older_than_seconds: u32,
+    limit: u32,
+) -> Result<Vec<Build>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_index_builds WHERE finished_at IS NULL \
+         AND updated_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND ORDER BY updated_at LIMIT ?"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(older_than_seconds)
+        .bind(limit)
+        .fetch_all(db)
+        .await?)
+}

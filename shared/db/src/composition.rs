@@ -1,0 +1,93 @@
+//! What belongs in an index, read together: links, files and their copies at the provider.
+
+use rag_domain::{ChunkingStrategy, DesiredFile, DomainId, FileId, IndexId, UploadStatus, UploadedFile};
+use sqlx::{FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::Text;
+
+/// A file of an index with all that a build needs to know of it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub desired: DesiredFile,
+    pub file_name: String,
+    /// MIME type.
+    pub file_type: String,
+    /// Relative to FILES_ROOT.
+    pub local_path: String,
+    /// Why the last upload failed.
+    pub upload_error: Option<String>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    #[sqlx(try_from = "Text<FileId>")]
+    file_id: FileId,
+    file_name: String,
+    file_type: String,
+    local_path: String,
+    size_bytes: u64,
+    sha256: String,
+    #[sqlx(json(nullable))]
+    link_strategy: Option<ChunkingStrategy>,
+    #[sqlx(json(nullable))]
+    file_strategy: Option<ChunkingStrategy>,
+    #[sqlx(json(nullable))]
+    index_strategy: Option<ChunkingStrategy>,
+    upload_status: Option<Text<UploadStatus>>,
+    content_sha256: Option<String>,
+    external_file_id: Option<String>,
+    upload_error: Option<String>,
+}
+
+/// The composition of an index in its order. Files of another domain than the index's never appear (R-10.6).
+pub async fn list(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    index: IndexId,
+) -> Result<Vec<Member>, DbError> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT f.id AS file_id, f.file_name, f.file_type, f.local_path, f.size_bytes, f.sha256, \
+                l.chunking_strategy AS link_strategy, f.chunking_strategy AS file_strategy, \
+                i.chunking_strategy AS index_strategy, u.status AS upload_status, u.content_sha256, u.external_file_id, \
+                u.last_error AS upload_error \
+         FROM rag_indexes i \
+         JOIN rag_index_files l ON l.index_id = i.id \
+         JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id \
+         LEFT JOIN rag_provider_file_uploads u ON u.local_file_id = f.id AND u.provider_id = i.provider_type \
+         WHERE i.id = ? AND i.domain_id = ? AND i.deleted_at IS NULL \
+         ORDER BY l.include_order, l.file_id",
+    )
+    .bind(Text(index))
+    .bind(domain.as_str())
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Member::from).collect())
+}
+
+impl From<Row> for Member {
+    fn from(row: Row) -> Self {
+        let upload = match (row.upload_status, row.content_sha256) {
+            (Some(status), Some(content_sha256)) => Some(UploadedFile {
+                status: status.0,
+                content_sha256,
+                external_file_id: row.external_file_id,
+            }),
+            _ => None,
+        };
+        let strategy = ChunkingStrategy::effective(row.link_strategy, row.file_strategy, row.index_strategy);
+        Self {
+            desired: DesiredFile {
+                file_id: row.file_id,
+                content_sha256: row.sha256,
+                size_bytes: row.size_bytes,
+                strategy,
+                upload,
+            },
+            file_name: row.file_name,
+            file_type: row.file_type,
+            local_path: row.local_path,
+            upload_error: row.upload_error,
+        }
+    }
+}

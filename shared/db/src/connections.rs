@@ -1,0 +1,132 @@
+//! `rag_provider_connections`: one row per provider type, for the whole installation (R-4.3).
+//!
+//! Secrets pass through here sealed; opening them is the business of whoever builds a provider client.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::error::on_duplicate;
+use crate::sql::exactly_one;
+
+/// A row of `rag_provider_connections`. Its secrets are sealed envelopes.
+#[derive(Debug, Clone, FromRow)]
+pub struct Connection {
+    #[sqlx(rename = "id")]
+    pub provider_type: String,
+    pub base_url: Option<String>,
+    pub auth_type: String,
+    #[sqlx(json(nullable))]
+    pub credentials_enc: Option<Value>,
+    #[sqlx(json(nullable))]
+    pub token_enc: Option<Value>,
+    pub token_expires_at: Option<DateTime<Utc>>,
+    pub is_enabled: bool,
+    pub last_healthcheck_at: Option<DateTime<Utc>>,
+    pub last_error: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+const COLUMNS: &str = "id, base_url, auth_type, credentials_enc, token_enc, token_expires_at, is_enabled, \
+     last_healthcheck_at, last_error, created_at, updated_at";
+
+/// What an admin sets; writing it clears `last_error` and any cached token (R-4.7).
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    pub provider_type: String,
+    pub base_url: Option<String>,
+    pub auth_type: String,
+    pub credentials_enc: Option<Value>,
+    pub is_enabled: bool,
+}
+
+pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO rag_provider_connections (id, base_url, auth_type, credentials_enc, is_enabled) VALUES (?, ?, ?, ?, ?)",
+    )
+    .bind(&settings.provider_type)
+    .bind(&settings.base_url)
+    .bind(&settings.auth_type)
+    .bind(settings.credentials_enc.as_ref().map(Json))
+    .bind(settings.is_enabled)
+    .execute(db)
+    .await
+    .map_err(on_duplicate("connection"))?;
+    Ok(())
+}
+
+/// Sets every field of [`ConnectionSettings`]; the caller has read the row with [`lock`] before.
+pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_provider_connections SET base_url = ?, auth_type = ?, credentials_enc = ?, is_enabled = ?, \
+         token_enc = NULL, token_expires_at = NULL, last_error = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
+    )
+    .bind(&settings.base_url)
+    .bind(&settings.auth_type)
+    .bind(settings.credentials_enc.as_ref().map(Json))
+    .bind(settings.is_enabled)
+    .bind(&settings.provider_type)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "connection", &settings.provider_type)
+}
+
+pub async fn find(db: &mut MySqlConnection, provider_type: &str) -> Result<Option<Connection>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_provider_connections WHERE id = ?");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(provider_type)
+        .fetch_optional(db)
+        .await?)
+}
+
+/// As [`find`], and locks the row until the transaction ends.
+pub async fn lock(db: &mut MySqlConnection, provider_type: &str) -> Result<Option<Connection>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_provider_connections WHERE id = ? FOR UPDATE");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(provider_type)
+        .fetch_optional(db)
+        .await?)
+}
+
+pub async fn list(db: &mut MySqlConnection) -> Result<Vec<Connection>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_provider_connections ORDER BY id");
+    Ok(sqlx::query_as(AssertSqlSafe(sql)).fetch_all(db).await?)
+}
+
+/// The answer tells whether there was one.
+pub async fn delete(db: &mut MySqlConnection, provider_type: &str) -> Result<bool, DbError> {
+    let result = sqlx::query("DELETE FROM rag_provider_connections WHERE id = ?")
+        .bind(provider_type)
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected() > 0)
+}
+
+/// A health check was made now, and found this error or none (R-4.8).
+pub async fn record_health(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    error: Option<&str>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_connections SET last_healthcheck_at = UTC_TIMESTAMP(6), last_error = ? WHERE id = ?",
+    )
+    .bind(error)
+    .bind(provider_type)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A call failed because of the connection itself: credentials, address, key (R-4.13).
+pub async fn record_error(db: &mut MySqlConnection, provider_type: &str, error: &str) -> Result<(), DbError> {
+    sqlx::query("UPDATE rag_provider_connections SET last_error = ? WHERE id = ?")
+        .bind(error)
+        .bind(provider_type)
+        .execute(db)
+        .await?;
+    Ok(())
+}

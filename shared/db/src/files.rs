@@ -1,0 +1,219 @@
+//! `rag_files`: documents, whose bytes are kept by `rag-files`.
+
+use chrono::{DateTime, Utc};
+use rag_domain::{ChunkingStrategy, DomainId, FileId, IndexId};
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::{Text, exactly_one};
+
+/// A row of `rag_files`.
+#[derive(Debug, Clone, FromRow)]
+pub struct File {
+    #[sqlx(try_from = "Text<FileId>")]
+    pub id: FileId,
+    #[sqlx(try_from = "Text<DomainId>")]
+    pub domain_id: DomainId,
+    pub file_name: String,
+    /// MIME type.
+    pub file_type: String,
+    pub size_bytes: u64,
+    /// 64 hex digits.
+    pub sha256: String,
+    /// Relative to FILES_ROOT.
+    pub local_path: String,
+    #[sqlx(json(nullable))]
+    pub tags: Option<Vec<String>>,
+    pub notes: Option<String>,
+    #[sqlx(json(nullable))]
+    pub chunking_strategy: Option<ChunkingStrategy>,
+    /// Only of files that were imported from a provider.
+    pub external_file_id: Option<String>,
+    pub external_uploaded_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+pub(crate) const COLUMNS: &str = "id, domain_id, file_name, file_type, size_bytes, sha256, local_path, tags, notes, \
+     chunking_strategy, external_file_id, external_uploaded_at, created_at, updated_at";
+
+/// What is known of a file when its bytes are on disk.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    pub id: FileId,
+    pub domain_id: DomainId,
+    pub file_name: String,
+    pub file_type: String,
+    pub size_bytes: u64,
+    pub sha256: String,
+    pub local_path: String,
+    pub tags: Option<Vec<String>>,
+    pub notes: Option<String>,
+    pub chunking_strategy: Option<ChunkingStrategy>,
+}
+
+/// What a caller may change later; `None` leaves a field, `Some(None)` clears it.
+#[derive(Debug, Clone, Default)]
+pub struct FileChanges {
+    pub file_name: Option<String>,
+    pub tags: Option<Option<Vec<String>>>,
+    pub notes: Option<Option<String>>,
+    pub chunking_strategy: Option<Option<ChunkingStrategy>>,
+}
+
+/// New bytes for an existing file.
+#[derive(Debug, Clone)]
+pub struct NewContent {
+    pub file_type: String,
+    pub size_bytes: u64,
+    pub sha256: String,
+    pub local_path: String,
+}
+
+pub async fn insert(db: &mut MySqlConnection, file: &NewFile) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO rag_files (id, domain_id, file_name, file_type, size_bytes, sha256, local_path, tags, notes, chunking_strategy) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(Text(file.id))
+    .bind(file.domain_id.as_str())
+    .bind(&file.file_name)
+    .bind(&file.file_type)
+    .bind(file.size_bytes)
+    .bind(&file.sha256)
+    .bind(&file.local_path)
+    .bind(file.tags.as_ref().map(Json))
+    .bind(&file.notes)
+    .bind(file.chunking_strategy.map(Json))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn find(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<Option<File>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ?");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .bind(domain.as_str())
+        .fetch_optional(db)
+        .await?)
+}
+
+pub async fn get(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<File, DbError> {
+    find(db, domain, id).await?.ok_or(DbError::NotFound("file"))
+}
+
+/// As [`get`], and locks the row until the transaction ends.
+pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<File, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ? FOR UPDATE");
+    let row = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .bind(domain.as_str())
+        .fetch_optional(db)
+        .await?;
+    row.ok_or(DbError::NotFound("file"))
+}
+
+/// Newest first; `before` is the (created_at, id) of the last row of the page before.
+pub async fn list(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    before: Option<(DateTime<Utc>, FileId)>,
+    limit: u32,
+) -> Result<Vec<File>, DbError> {
+    let cursor = if before.is_some() {
+        "AND (created_at, id) < (?, ?)"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_files WHERE domain_id = ? {cursor} ORDER BY created_at DESC, id DESC LIMIT ?"
+    );
+    let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(domain.as_str());
+    if let Some((created_at, id)) = before {
+        query = query.bind(created_at).bind(Text(id));
+    }
+    Ok(query.bind(limit).fetch_all(db).await?)
+}
+
+pub async fn update(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    id: FileId,
+    changes: &FileChanges,
+) -> Result<(), DbError> {
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("UPDATE rag_files SET id = id");
+    if let Some(file_name) = &changes.file_name {
+        query.push(", file_name = ").push_bind(file_name);
+    }
+    if let Some(tags) = &changes.tags {
+        query.push(", tags = ").push_bind(tags.as_ref().map(Json));
+    }
+    if let Some(notes) = &changes.notes {
+        query.push(", notes = ").push_bind(notes);
+    }
+    if let Some(strategy) = changes.chunking_strategy {
+        query.push(", chunking_strategy = ").push_bind(strategy.map(Json));
+    }
+    query.push(" WHERE id = ").push_bind(Text(id));
+    query
+        .push(" AND domain_id = ")
+        .push_bind(domain.as_str().to_owned());
+    query.build().execute(db).await?;
+    Ok(())
+}
+
+/// Points the file at new bytes. The old ones stay on disk until the caller removes them after its commit.
+pub async fn replace_content(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    id: FileId,
+    content: &NewContent,
+) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_files SET file_type = ?, size_bytes = ?, sha256 = ?, local_path = ?, updated_at = UTC_TIMESTAMP(6) \
+         WHERE id = ? AND domain_id = ?",
+    )
+    .bind(&content.file_type)
+    .bind(content.size_bytes)
+    .bind(&content.sha256)
+    .bind(&content.local_path)
+    .bind(Text(id))
+    .bind(domain.as_str())
+    .execute(db)
+    .await?;
+    exactly_one(&result, "file", id)
+}
+
+/// Removes the row. The caller has made sure that no index and no provider copy needs it.
+pub async fn delete(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<(), DbError> {
+    let result = sqlx::query("DELETE FROM rag_files WHERE id = ? AND domain_id = ?")
+        .bind(Text(id))
+        .bind(domain.as_str())
+        .execute(db)
+        .await?;
+    exactly_one(&result, "file", id)
+}
+
+/// The files of an index in its order. Files of another domain never appear.
+pub async fn list_of_index(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    index: IndexId,
+) -> Result<Vec<File>, DbError> {
+    let columns = COLUMNS
+        .split(", ")
+        .map(|column| format!("f.{column}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let sql = format!(
+        "SELECT {columns} FROM rag_index_files l JOIN rag_files f ON f.id = l.file_id \
+         WHERE l.index_id = ? AND f.domain_id = ? ORDER BY l.include_order, l.file_id"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .bind(domain.as_str())
+        .fetch_all(db)
+        .await?)
+}

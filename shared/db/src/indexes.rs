@@ -1,0 +1,254 @@
+//! `rag_indexes`: knowledge bases and where their indexing stands.
+//!
+//! A row with `deleted_at` is hidden from every function here that takes a domain.
+
+use chrono::{DateTime, Utc};
+use rag_domain::{ChunkingStrategy, DomainId, IndexId, IndexingStatus};
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::{Text, exactly_one, in_list};
+
+/// A row of `rag_indexes`.
+#[derive(Debug, Clone, FromRow)]
+pub struct Index {
+    #[sqlx(try_from = "Text<IndexId>")]
+    pub id: IndexId,
+    #[sqlx(try_from = "Text<DomainId>")]
+    pub domain_id: DomainId,
+    pub name: String,
+    pub description: Option<String>,
+    pub provider_type: String,
+    /// The vector store at the provider.
+    pub external_id: Option<String>,
+    #[sqlx(json(nullable))]
+    pub chunking_strategy: Option<ChunkingStrategy>,
+    #[sqlx(json(nullable))]
+    pub expires_after: Option<Value>,
+    #[sqlx(json(nullable))]
+    pub metadata: Option<Value>,
+    #[sqlx(try_from = "Text<IndexingStatus>")]
+    pub indexing_status: IndexingStatus,
+    /// Start of the last indexing attempt.
+    pub indexed_at: Option<DateTime<Utc>>,
+    pub last_error: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+const COLUMNS: &str = "id, domain_id, name, description, provider_type, external_id, chunking_strategy, expires_after, \
+     metadata, indexing_status, indexed_at, last_error, created_at, updated_at";
+
+/// What a caller gives to make an index.
+#[derive(Debug, Clone)]
+pub struct NewIndex {
+    pub id: IndexId,
+    pub domain_id: DomainId,
+    pub name: String,
+    pub description: Option<String>,
+    pub provider_type: String,
+    pub chunking_strategy: Option<ChunkingStrategy>,
+    pub expires_after: Option<Value>,
+    pub metadata: Option<Value>,
+}
+
+/// What a caller may change later; `None` leaves a field, `Some(None)` clears it.
+#[derive(Debug, Clone, Default)]
+pub struct IndexChanges {
+    pub name: Option<String>,
+    pub description: Option<Option<String>>,
+    pub chunking_strategy: Option<Option<ChunkingStrategy>>,
+    pub expires_after: Option<Option<Value>>,
+    pub metadata: Option<Option<Value>>,
+}
+
+pub async fn insert(db: &mut MySqlConnection, index: &NewIndex) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO rag_indexes (id, domain_id, name, description, provider_type, chunking_strategy, expires_after, metadata) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(Text(index.id))
+    .bind(index.domain_id.as_str())
+    .bind(&index.name)
+    .bind(&index.description)
+    .bind(&index.provider_type)
+    .bind(index.chunking_strategy.map(Json))
+    .bind(index.expires_after.as_ref().map(Json))
+    .bind(index.metadata.as_ref().map(Json))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn find(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    id: IndexId,
+) -> Result<Option<Index>, DbError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .bind(domain.as_str())
+        .fetch_optional(db)
+        .await?)
+}
+
+pub async fn get(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Result<Index, DbError> {
+    find(db, domain, id).await?.ok_or(DbError::NotFound("index"))
+}
+
+/// As [`find`], and locks the row until the transaction ends.
+///
+/// Whoever enqueues a job for an index, changes its composition or ends its build takes this lock first: so a change is
+/// either seen by the build that is about to end, or finds that build ended.
+pub async fn find_for_update(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    id: IndexId,
+) -> Result<Option<Index>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL FOR UPDATE"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .bind(domain.as_str())
+        .fetch_optional(db)
+        .await?)
+}
+
+/// As [`find_for_update`], and errors if there is none.
+pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Result<Index, DbError> {
+    find_for_update(db, domain, id)
+        .await?
+        .ok_or(DbError::NotFound("index"))
+}
+
+/// Newest first; `before` is the (created_at, id) of the last row of the page before.
+pub async fn list(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    before: Option<(DateTime<Utc>, IndexId)>,
+    limit: u32,
+) -> Result<Vec<Index>, DbError> {
+    let cursor = if before.is_some() {
+        "AND (created_at, id) < (?, ?)"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_indexes WHERE domain_id = ? AND deleted_at IS NULL {cursor} \
+         ORDER BY created_at DESC, id DESC LIMIT ?"
+    );
+    let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(domain.as_str());
+    if let Some((created_at, id)) = before {
+        query = query.bind(created_at).bind(Text(id));
+    }
+    Ok(query.bind(limit).fetch_all(db).await?)
+}
+
+pub async fn update(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    id: IndexId,
+    changes: &IndexChanges,
+) -> Result<(), DbError> {
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("UPDATE rag_indexes SET id = id");
+    if let Some(name) = &changes.name {
+        query.push(", name = ").push_bind(name);
+    }
+    if let Some(description) = &changes.description {
+        query.push(", description = ").push_bind(description);
+    }
+    if let Some(strategy) = changes.chunking_strategy {
+        query.push(", chunking_strategy = ").push_bind(strategy.map(Json));
+    }
+    if let Some(expires_after) = &changes.expires_after {
+        query
+            .push(", expires_after = ")
+            .push_bind(expires_after.as_ref().map(Json));
+    }
+    if let Some(metadata) = &changes.metadata {
+        query.push(", metadata = ").push_bind(metadata.as_ref().map(Json));
+    }
+    query.push(" WHERE id = ").push_bind(Text(id));
+    query
+        .push(" AND domain_id = ")
+        .push_bind(domain.as_str().to_owned())
+        .push(" AND deleted_at IS NULL");
+    query.build().execute(db).await?;
+    Ok(())
+}
+
+/// Removes the row. The caller has made sure that nothing of the index is left at the provider.
+pub async fn delete(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Result<(), DbError> {
+    let result = sqlx::query("DELETE FROM rag_indexes WHERE id = ? AND domain_id = ?")
+        .bind(Text(id))
+        .bind(domain.as_str())
+        .execute(db)
+        .await?;
+    exactly_one(&result, "index", id)
+}
+
+/// A build begins: `in_progress`, `indexed_at` is now, the last error is history (R-10.2).
+pub async fn mark_in_progress(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_indexes SET indexing_status = 'in_progress', indexed_at = UTC_TIMESTAMP(6), last_error = NULL \
+         WHERE id = ? AND indexing_status IN {}",
+        in_list(IndexingStatus::InProgress.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql)).bind(Text(id)).execute(db).await?;
+    exactly_one(&result, "index", id)
+}
+
+/// A build ends: `done` or `failed`, from `in_progress` alone.
+pub async fn mark_built(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    status: IndexingStatus,
+    last_error: Option<&str>,
+) -> Result<(), DbError> {
+    debug_assert!(
+        matches!(status, IndexingStatus::Done | IndexingStatus::Failed),
+        "a build ends done or failed"
+    );
+    let result = sqlx::query(
+        "UPDATE rag_indexes SET indexing_status = ?, last_error = ? WHERE id = ? AND indexing_status = 'in_progress'",
+    )
+    .bind(Text(status))
+    .bind(last_error)
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    exactly_one(&result, "index", id)
+}
+
+/// The store was made (or adopted): only one store ever becomes an index's store.
+pub async fn set_external_id(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    external_id: &str,
+) -> Result<(), DbError> {
+    let result = sqlx::query("UPDATE rag_indexes SET external_id = ? WHERE id = ? AND external_id IS NULL")
+        .bind(external_id)
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "index", id)
+}
+
+/// The index gives up this store; what becomes of the store itself is the caller's business.
+pub async fn clear_external_id(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    external_id: &str,
+) -> Result<(), DbError> {
+    let result = sqlx::query("UPDATE rag_indexes SET external_id = NULL WHERE id = ? AND external_id = ?")
+        .bind(Text(id))
+        .bind(external_id)
+        .execute(db)
+        .await?;
+    exactly_one(&result, "index", id)
+}

@@ -1,0 +1,321 @@
+//! `rag_provider_intents`: what is about to happen, or may have happened, at a provider.
+//!
+//! The row is written before the call and goes in the transaction that records its outcome. One subject has one intent,
+//! held by one queue claim; whoever finds an intent of a claim that is no longer live takes it over, and first looks at
+//! the provider for what the old holder may have left there. Whether a claim is live is the queue's knowledge, so the
+//! caller asks the queue and names the token that it found dead.
+
+use chrono::{DateTime, Utc};
+use rag_domain::{IndexId, IntentId};
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::{Text, exactly_one};
+
+/// What an intent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    CreateVectorStore,
+    UploadFile,
+    DeleteVectorStore,
+    DeleteFile,
+}
+
+impl Operation {
+    /// The spelling in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateVectorStore => "create_vector_store",
+            Self::UploadFile => "upload_file",
+            Self::DeleteVectorStore => "delete_vector_store",
+            Self::DeleteFile => "delete_file",
+        }
+    }
+}
+
+/// A row of `rag_provider_intents`.
+#[derive(Debug, Clone, FromRow)]
+pub struct Intent {
+    /// Also the tag of a store that is made for it.
+    #[sqlx(try_from = "Text<IntentId>")]
+    pub id: IntentId,
+    pub provider_id: String,
+    /// An index id, a local file id, or (for deletions) the provider's id.
+    pub subject: String,
+    pub content_sha256: Option<String>,
+    pub file_name: Option<String>,
+    pub size_bytes: Option<u64>,
+    pub claim_token: Option<String>,
+    pub last_error: Option<String>,
+    /// By the database's clock.
+    pub created_at: DateTime<Utc>,
+}
+
+const COLUMNS: &str =
+    "id, provider_id, subject, content_sha256, file_name, size_bytes, claim_token, last_error, created_at";
+
+/// What a new intent says.
+#[derive(Debug, Clone)]
+pub struct NewIntent<'a> {
+    pub provider_id: &'a str,
+    pub operation: Operation,
+    pub subject: &'a str,
+    pub index_id: Option<IndexId>,
+    pub content: Option<Content<'a>>,
+    pub claim_token: &'a str,
+}
+
+/// The bytes that an upload is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Content<'a> {
+    pub sha256: &'a str,
+    pub file_name: &'a str,
+    pub size_bytes: u64,
+}
+
+/// What [`declare`] found.
+#[derive(Debug, Clone)]
+pub enum Declared {
+    /// A fresh intent: nothing can be at the provider yet.
+    New(Intent),
+    /// Somebody declared it before; the row is locked until the transaction ends.
+    Existing(Intent),
+}
+
+/// Writes the intent, unless the subject has one already.
+pub async fn declare(db: &mut MySqlConnection, intent: &NewIntent<'_>) -> Result<Declared, DbError> {
+    let result = sqlx::query(
+        "INSERT IGNORE INTO rag_provider_intents \
+         (id, provider_id, operation, subject, index_id, content_sha256, file_name, size_bytes, claim_token, created_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6))",
+    )
+    .bind(Text(IntentId::new()))
+    .bind(intent.provider_id)
+    .bind(intent.operation.as_str())
+    .bind(intent.subject)
+    .bind(intent.index_id.map(Text))
+    .bind(intent.content.map(|content| content.sha256))
+    .bind(intent.content.map(|content| content.file_name))
+    .bind(intent.content.map(|content| content.size_bytes))
+    .bind(intent.claim_token)
+    .execute(&mut *db)
+    .await?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_intents WHERE provider_id = ? AND operation = ? AND subject = ? FOR UPDATE"
+    );
+    let row: Intent = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(intent.provider_id)
+        .bind(intent.operation.as_str())
+        .bind(intent.subject)
+        .fetch_optional(db)
+        .await?
+        // Between our INSERT IGNORE and the read the holder resolved it: look again from the start.
+        .ok_or(DbError::Conflict {
+            what: "intent",
+            id: intent.subject.to_owned(),
+        })?;
+    Ok(if result.rows_affected() == 1 {
+        Declared::New(row)
+    } else {
+        Declared::Existing(row)
+    })
+}
+
+/// Takes an intent over from a claim that the queue says is no longer live.
+pub async fn take_over(
+    db: &mut MySqlConnection,
+    id: IntentId,
+    dead_token: Option<&str>,
+    claim_token: &str,
+) -> Result<(), DbError> {
+    let result =
+        sqlx::query("UPDATE rag_provider_intents SET claim_token = ? WHERE id = ? AND claim_token <=> ?")
+            .bind(claim_token)
+            .bind(Text(id))
+            .bind(dead_token)
+            .execute(db)
+            .await?;
+    exactly_one(&result, "intent", id)
+}
+
+/// The outcome is recorded in this transaction: the intent has done its service.
+pub async fn resolve(db: &mut MySqlConnection, id: IntentId, claim_token: &str) -> Result<(), DbError> {
+    let result = sqlx::query("DELETE FROM rag_provider_intents WHERE id = ? AND claim_token = ?")
+        .bind(Text(id))
+        .bind(claim_token)
+        .execute(db)
+        .await?;
+    exactly_one(&result, "intent", id)
+}
+
+/// Which upload intents a file of this name and size at the provider could belong to.
+pub async fn list_uploads_like(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file_name: &str,
+    size_bytes: u64,
+) -> Result<Vec<Intent>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_intents \
+         WHERE provider_id = ? AND operation = 'upload_file' AND file_name = ? AND size_bytes = ?"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(provider)
+        .bind(file_name)
+        .bind(size_bytes)
+        .fetch_all(db)
+        .await?)
+}
+
+/// Whether any row of ours speaks of this file of the provider: as a copy, in a store, or to be deleted.
+pub async fn is_file_referenced(
+    db: &mut MySqlConnection,
+    provider: &str,
+    external_file_id: &str,
+) -> Result<bool, DbError> {
+    if is_file_in_use(db, provider, external_file_id).await? {
+        return Ok(true);
+    }
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject = ?",
+    )
+    .bind(provider)
+    .bind(external_file_id)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Whether this file of the provider is somebody's copy or hangs in a store of ours.
+pub async fn is_file_in_use(
+    db: &mut MySqlConnection,
+    provider: &str,
+    external_file_id: &str,
+) -> Result<bool, DbError> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ?) \
+         OR EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?)",
+    )
+    .bind(provider)
+    .bind(external_file_id)
+    .bind(external_file_id)
+    .fetch_one(db)
+    .await?;
+    Ok(found != 0)
+}
+
+/// Whether this store of the provider is an index's.
+pub async fn is_store_referenced(
+    db: &mut MySqlConnection,
+    provider: &str,
+    store: &str,
+) -> Result<bool, DbError> {
+    let row: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM rag_indexes WHERE provider_type = ? AND external_id = ? LIMIT 1")
+            .bind(provider)
+            .bind(store)
+            .fetch_optional(db)
+            .await?;
+    Ok(row.is_some())
+}
+
+/// Marks a file of ours at the provider for deletion, unless it is still somebody's copy or hangs in a store. Call it in
+/// the transaction that drops what may have been the last reference.
+pub async fn retire_file(
+    db: &mut MySqlConnection,
+    provider: &str,
+    external_file_id: &str,
+) -> Result<bool, DbError> {
+    let result = sqlx::query(
+        "INSERT IGNORE INTO rag_provider_intents (id, provider_id, operation, subject, created_at) \
+         SELECT ?, ?, 'delete_file', ?, UTC_TIMESTAMP(6) FROM DUAL \
+         WHERE NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ?) \
+         AND NOT EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?)",
+    )
+    .bind(Text(IntentId::new()))
+    .bind(provider)
+    .bind(external_file_id)
+    .bind(provider)
+    .bind(external_file_id)
+    .bind(external_file_id)
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Marks a store of ours for deletion.
+pub async fn retire_store(
+    db: &mut MySqlConnection,
+    provider: &str,
+    index_id: IndexId,
+    external_store_id: &str,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT IGNORE INTO rag_provider_intents (id, provider_id, operation, subject, index_id, created_at) \
+         VALUES (?, ?, 'delete_vector_store', ?, ?, UTC_TIMESTAMP(6))",
+    )
+    .bind(Text(IntentId::new()))
+    .bind(provider)
+    .bind(external_store_id)
+    .bind(Text(index_id))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Deletions that wait at a provider, oldest first.
+pub async fn list_deletions(
+    db: &mut MySqlConnection,
+    provider: &str,
+    operation: Operation,
+    limit: u32,
+) -> Result<Vec<Intent>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_intents WHERE provider_id = ? AND operation = ? ORDER BY created_at, id LIMIT ?"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(provider)
+        .bind(operation.as_str())
+        .bind(limit)
+        .fetch_all(db)
+        .await?)
+}
+
+/// The provider confirmed the deletion (or never knew the thing). Deleting twice is harmless, so no claim is asked for.
+pub async fn resolve_deletion(db: &mut MySqlConnection, id: IntentId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_provider_intents WHERE id = ?")
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The provider refused; the intent stays for the next try.
+pub async fn record_error(db: &mut MySqlConnection, id: IntentId, error: &str) -> Result<(), DbError> {
+    sqlx::query("UPDATE rag_provider_intents SET last_error = ? WHERE id = ?")
+        .bind(error)
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Whether anything of this index is on its way at a provider.
+pub async fn any_of_index(db: &mut MySqlConnection, index_id: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM rag_provider_intents WHERE index_id = ? LIMIT 1")
+            .bind(Text(index_id))
+            .fetch_optional(db)
+            .await?;
+    Ok(row.is_some())
+}
+
+/// The providers at which deletions wait.
+pub async fn list_providers_with_deletions(db: &mut MySqlConnection) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar(
+        "SELECT DISTINCT provider_id FROM rag_provider_intents \
+         WHERE operation IN ('delete_file', 'delete_vector_store') ORDER BY provider_id",
+    )
+    .fetch_all(db)
+    .await?)
+}

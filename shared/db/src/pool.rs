@@ -1,0 +1,35 @@
+//! Connections with the session settings that this layer relies on.
+
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+
+/// Opens a pool and makes sure that the database answers.
+///
+/// Sessions run in UTC and READ COMMITTED. Under REPEATABLE READ the same workload meets gap-lock deadlocks, and a
+/// conditional `UPDATE` judges by an old snapshot.
+pub async fn connect(options: MySqlConnectOptions, max_connections: u32) -> Result<MySqlPool, sqlx::Error> {
+    pool_options(max_connections).connect_with(options).await
+}
+
+/// As [`connect`], but the first connection is made when it is needed.
+pub fn connect_lazy(options: MySqlConnectOptions, max_connections: u32) -> MySqlPool {
+    pool_options(max_connections).connect_lazy_with(options)
+}
+
+fn pool_options(max_connections: u32) -> MySqlPoolOptions {
+    MySqlPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // The time zone is sqlx's own doing; named here because rows rely on it.
+                sqlx::raw_sql(
+                    "SET time_zone = '+00:00'; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                )
+                .execute(connection)
+                .await
+                .map(|_| ())
+            })
+        })
+}

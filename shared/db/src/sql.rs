@@ -1,0 +1,85 @@
+//! How domain types meet columns.
+
+use std::fmt::Display;
+
+use sqlx::mysql::MySqlQueryResult;
+
+use crate::DbError;
+
+/// A status column compares with any of these: `state IN ('a','b')`. The words are constants of `rag-domain`, never input.
+pub(crate) fn in_list<T: Display>(words: &[T]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    format!("({})", quoted.join(","))
+}
+
+/// The rule of one transition: exactly one row moved.
+pub(crate) fn exactly_one(
+    result: &MySqlQueryResult,
+    what: &'static str,
+    id: impl Display,
+) -> Result<(), DbError> {
+    match result.rows_affected() {
+        1 => Ok(()),
+        _ => Err(DbError::Conflict {
+            what,
+            id: id.to_string(),
+        }),
+    }
+}
+
+/// A domain type that is text in the database: ids and statuses.
+///
+/// `TEXT` columns are compared and decoded through their one spelling in `rag-domain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<T>(pub T);
+
+impl<T> sqlx::Type<sqlx::MySql> for Text<T> {
+    fn type_info() -> sqlx::mysql::MySqlTypeInfo {
+        <str as sqlx::Type<sqlx::MySql>>::type_info()
+    }
+
+    fn compatible(ty: &sqlx::mysql::MySqlTypeInfo) -> bool {
+        <str as sqlx::Type<sqlx::MySql>>::compatible(ty)
+    }
+}
+
+impl<'q, T: Display> sqlx::Encode<'q, sqlx::MySql> for Text<T> {
+    fn encode_by_ref(&self, buffer: &mut Vec<u8>) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+        <String as sqlx::Encode<'q, sqlx::MySql>>::encode(self.0.to_string(), buffer)
+    }
+}
+
+impl<'r, T> sqlx::Decode<'r, sqlx::MySql> for Text<T>
+where
+    T: TryFrom<String>,
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    fn decode(value: sqlx::mysql::MySqlValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+        let text = <String as sqlx::Decode<'r, sqlx::MySql>>::decode(value)?;
+        Ok(Self(T::try_from(text)?))
+    }
+}
+
+/// Lets rows hold the domain types themselves: `#[sqlx(try_from = "Text<IndexId>")]`.
+macro_rules! unwrap_text {
+    ($($name:ident),+ $(,)?) => {
+        $(impl From<Text<rag_domain::$name>> for rag_domain::$name {
+            fn from(text: Text<Self>) -> Self {
+                text.0
+            }
+        })+
+    };
+}
+
+unwrap_text!(
+    ApiKeyId,
+    AttachmentId,
+    AttachmentState,
+    DomainId,
+    FileId,
+    IndexId,
+    IndexingStatus,
+    IntentId,
+    UploadId,
+    UploadStatus
+);

@@ -1,0 +1,185 @@
+//! `rag_provider_file_uploads`: the copy of each local file at each provider (R-4.4, R-4.9).
+
+use chrono::{DateTime, Utc};
+use rag_domain::{FileId, IndexId, UploadId, UploadStatus};
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::{Text, exactly_one, in_list};
+
+/// A row of `rag_provider_file_uploads`.
+#[derive(Debug, Clone, FromRow)]
+pub struct Upload {
+    #[sqlx(try_from = "Text<UploadId>")]
+    pub id: UploadId,
+    pub provider_id: String,
+    #[sqlx(try_from = "Text<FileId>")]
+    pub local_file_id: FileId,
+    pub external_file_id: Option<String>,
+    pub external_uploaded_at: Option<DateTime<Utc>>,
+    pub content_sha256: String,
+    #[sqlx(try_from = "Text<UploadStatus>")]
+    pub status: UploadStatus,
+    pub last_error: Option<String>,
+    #[sqlx(json(nullable))]
+    pub raw_provider_json: Option<Value>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+const COLUMNS: &str = "id, provider_id, local_file_id, external_file_id, external_uploaded_at, content_sha256, status, \
+     last_error, raw_provider_json, created_at, updated_at";
+
+pub async fn find(db: &mut MySqlConnection, provider: &str, file: FileId) -> Result<Option<Upload>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_file_uploads WHERE provider_id = ? AND local_file_id = ?"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(provider)
+        .bind(Text(file))
+        .fetch_optional(db)
+        .await?)
+}
+
+/// Every provider's copy of one file.
+pub async fn list_of_file(db: &mut MySqlConnection, file: FileId) -> Result<Vec<Upload>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_file_uploads WHERE local_file_id = ? ORDER BY provider_id"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(file))
+        .fetch_all(db)
+        .await?)
+}
+
+/// The content is wanted at the provider: makes the row, or moves it to `pending` for this content. An older copy's
+/// `external_file_id` stays in the row until [`mark_uploaded`] replaces it.
+pub async fn mark_pending(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file: FileId,
+    sha256: &str,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO rag_provider_file_uploads (id, provider_id, local_file_id, content_sha256, status) \
+         VALUES (?, ?, ?, ?, 'pending') \
+         ON DUPLICATE KEY UPDATE content_sha256 = VALUES(content_sha256), status = 'pending', last_error = NULL",
+    )
+    .bind(Text(UploadId::new()))
+    .bind(provider)
+    .bind(Text(file))
+    .bind(sha256)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The provider has this content. Answers the id of an older copy that this one replaces: retire it in the same
+/// transaction (`intents::retire_file`).
+pub async fn mark_uploaded(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file: FileId,
+    sha256: &str,
+    external_file_id: &str,
+    raw: &Value,
+) -> Result<Option<String>, DbError> {
+    let older: Option<Option<String>> = sqlx::query_scalar(
+        "SELECT external_file_id FROM rag_provider_file_uploads WHERE provider_id = ? AND local_file_id = ? FOR UPDATE",
+    )
+    .bind(provider)
+    .bind(Text(file))
+    .fetch_optional(&mut *db)
+    .await?;
+    let sql = format!(
+        "UPDATE rag_provider_file_uploads SET external_file_id = ?, external_uploaded_at = UTC_TIMESTAMP(6), status = 'uploaded', \
+         last_error = NULL, raw_provider_json = ? \
+         WHERE provider_id = ? AND local_file_id = ? AND content_sha256 = ? AND status IN {}",
+        in_list(UploadStatus::Uploaded.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(external_file_id)
+        .bind(Json(raw))
+        .bind(provider)
+        .bind(Text(file))
+        .bind(sha256)
+        .execute(db)
+        .await?;
+    exactly_one(&result, "upload of file", file)?;
+    Ok(older.flatten().filter(|older| older != external_file_id))
+}
+
+/// The upload failed for good.
+pub async fn mark_failed(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file: FileId,
+    sha256: &str,
+    error: &str,
+) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_provider_file_uploads SET status = 'failed', last_error = ? \
+         WHERE provider_id = ? AND local_file_id = ? AND content_sha256 = ? AND status IN {}",
+        in_list(UploadStatus::Failed.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(error)
+        .bind(provider)
+        .bind(Text(file))
+        .bind(sha256)
+        .execute(db)
+        .await?;
+    exactly_one(&result, "upload of file", file)
+}
+
+/// A build begins: uploads of its files that failed before get another try; with `force` all of them are made anew.
+pub async fn reset_for_build(
+    db: &mut MySqlConnection,
+    provider: &str,
+    index: IndexId,
+    force: bool,
+) -> Result<u64, DbError> {
+    let which = if force {
+        "u.status IN ('failed', 'uploaded')"
+    } else {
+        "u.status = 'failed'"
+    };
+    let sql = format!(
+        "UPDATE rag_provider_file_uploads u JOIN rag_index_files l ON l.file_id = u.local_file_id \
+         SET u.status = 'pending', u.last_error = NULL WHERE l.index_id = ? AND u.provider_id = ? AND {which}"
+    );
+    Ok(sqlx::query(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .bind(provider)
+        .execute(db)
+        .await?
+        .rows_affected())
+}
+
+/// The provider no longer knows this copy: the next build uploads it again.
+pub async fn mark_lost(
+    db: &mut MySqlConnection,
+    provider: &str,
+    external_file_id: &str,
+) -> Result<u64, DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_provider_file_uploads SET status = 'pending', external_file_id = NULL \
+         WHERE provider_id = ? AND external_file_id = ? AND status = 'uploaded'",
+    )
+    .bind(provider)
+    .bind(external_file_id)
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Removes a file's rows, whatever their status. The caller has made sure that no provider holds a copy.
+pub async fn delete_of_file(db: &mut MySqlConnection, file: FileId) -> Result<u64, DbError> {
+    let result = sqlx::query("DELETE FROM rag_provider_file_uploads WHERE local_file_id = ?")
+        .bind(Text(file))
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected())
+}

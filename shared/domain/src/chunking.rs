@@ -1,0 +1,158 @@
+//! How a file is cut into chunks, and whose wish counts.
+
+use serde::{Deserialize, Serialize};
+
+/// The provider's `chunking_strategy`, in its wire form: `{"type":"auto"}` or
+/// `{"type":"static","static":{"max_chunk_size_tokens":800,"chunk_overlap_tokens":400}}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ChunkingStrategy {
+    /// The provider's choice.
+    Auto {},
+    /// Fixed sizes, in tokens.
+    Static { r#static: StaticChunking },
+}
+
+/// Sizes in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticChunking {
+    pub max_chunk_size_tokens: u32,
+    pub chunk_overlap_tokens: u32,
+}
+
+/// Which rule a strategy breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidChunking {
+    #[error("not a chunking strategy: {0}")]
+    Shape(String),
+    #[error("max_chunk_size_tokens is {0}, it must be between 100 and 4096")]
+    Size(u32),
+    #[error("chunk_overlap_tokens is {overlap}, it must not exceed half of max_chunk_size_tokens ({half})")]
+    Overlap { overlap: u32, half: u32 },
+}
+
+impl ChunkingStrategy {
+    pub const AUTO: Self = Self::Auto {};
+
+    /// Sizes in tokens; not checked, see [`validate`](Self::validate).
+    pub const fn fixed(max_chunk_size_tokens: u32, chunk_overlap_tokens: u32) -> Self {
+        Self::Static {
+            r#static: StaticChunking {
+                max_chunk_size_tokens,
+                chunk_overlap_tokens,
+            },
+        }
+    }
+
+    /// Reads and validates the wire form.
+    pub fn from_json(value: &serde_json::Value) -> Result<Self, InvalidChunking> {
+        let strategy = Self::deserialize(value).map_err(|error| InvalidChunking::Shape(error.to_string()))?;
+        strategy.validate()?;
+        Ok(strategy)
+    }
+
+    /// The rules of the OpenAI protocol, which every provider here shares.
+    pub const fn validate(&self) -> Result<(), InvalidChunking> {
+        let Self::Static {
+            r#static:
+                StaticChunking {
+                    max_chunk_size_tokens,
+                    chunk_overlap_tokens,
+                },
+        } = *self
+        else {
+            return Ok(());
+        };
+        if max_chunk_size_tokens < 100 || max_chunk_size_tokens > 4096 {
+            return Err(InvalidChunking::Size(max_chunk_size_tokens));
+        }
+        let half = max_chunk_size_tokens / 2;
+        if chunk_overlap_tokens > half {
+            return Err(InvalidChunking::Overlap {
+                overlap: chunk_overlap_tokens,
+                half,
+            });
+        }
+        Ok(())
+    }
+
+    /// The link's wish, else the file's, else the index's (R-B2, R-10.2); `None` leaves it to the provider.
+    pub fn effective(link: Option<Self>, file: Option<Self>, index: Option<Self>) -> Option<Self> {
+        link.or(file).or(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_wire_form_is_openais() {
+        let strategy = ChunkingStrategy::fixed(800, 400);
+        let wire =
+            json!({"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}});
+        assert_eq!(serde_json::to_value(strategy).unwrap(), wire);
+        assert_eq!(ChunkingStrategy::from_json(&wire), Ok(strategy));
+        assert_eq!(
+            serde_json::to_value(ChunkingStrategy::AUTO).unwrap(),
+            json!({"type": "auto"})
+        );
+    }
+
+    #[test]
+    fn the_limits_themselves_are_allowed() {
+        for (size, overlap, ok) in [
+            (100, 0, true),
+            (4096, 2048, true),
+            (99, 0, false),
+            (4097, 0, false),
+            (101, 51, false),
+        ] {
+            assert_eq!(
+                ChunkingStrategy::fixed(size, overlap).validate().is_ok(),
+                ok,
+                "{size}/{overlap}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_shapes_are_refused_with_the_reason() {
+        for wrong in [
+            json!(null),
+            json!("auto"),
+            json!({"type": "magic"}),
+            json!({"type": "static"}),
+            json!({"type": "auto", "size": 1}),
+        ] {
+            assert!(
+                matches!(
+                    ChunkingStrategy::from_json(&wrong),
+                    Err(InvalidChunking::Shape(_))
+                ),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_nearest_wish_counts() {
+        let (link, file, index) = (
+            ChunkingStrategy::fixed(100, 0),
+            ChunkingStrategy::fixed(200, 0),
+            ChunkingStrategy::AUTO,
+        );
+        assert_eq!(
+            ChunkingStrategy::effective(Some(link), Some(file), Some(index)),
+            Some(link)
+        );
+        assert_eq!(
+            ChunkingStrategy::effective(None, Some(file), Some(index)),
+            Some(file)
+        );
+        assert_eq!(ChunkingStrategy::effective(None, None, Some(index)), Some(index));
+        assert_eq!(ChunkingStrategy::effective(None, None, None), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! The store itself: save, open, delete.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _};
+use sha2::{Digest as _, Sha256};
+use tokio::fs::{self, File};
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+use uuid::Uuid;
+
+use crate::error::{FilesError, SaveError, failed};
+use crate::layout::{checked, relative_path, stored_name};
+use crate::saved::{Saved, remove_now};
+
+/// How many of the first bytes a save hands back for recognizing the type.
+pub const HEAD_BYTES: usize = 8192;
+/// Contents are written in pieces of this size, however small the pieces are in which they arrive.
+const WRITE_BYTES: usize = 256 * 1024;
+const INCOMING: &str = ".incoming";
+
+/// A folder of file contents. Cheap to clone; processes and machines that share the folder may all use it at once.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    root: PathBuf,
+}
+
+impl FileStore {
+    /// Creates the folder if need be.
+    pub async fn at(root: impl Into<PathBuf>) -> Result<Self, FilesError> {
+        let root = root.into();
+        fs::create_dir_all(root.join(INCOMING))
+            .await
+            .map_err(failed("create the folder of file contents"))?;
+        Ok(Self { root })
+    }
+
+    /// Streams `contents` into a new version of the file and answers where it is.
+    ///
+    /// The bytes are hashed on the way, are on disk (fsync, also of the folders) when this returns, and appear under
+    /// their final path at once or not at all. Memory use does not depend on their size. When this fails, or its future
+    /// is dropped, nothing is left; when the result is dropped without [`Saved::keep`], neither.
+    pub async fn save<S, E>(
+        &self,
+        domain: &str,
+        file_id: Uuid,
+        file_name: &str,
+        contents: S,
+        max_bytes: u64,
+    ) -> Result<Saved, SaveError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+    {
+        let incoming = Incoming(self.root.join(INCOMING).join(Uuid::new_v4().to_string()));
+        let (size_bytes, sha256, head) = receive(&incoming.0, contents, max_bytes).await?;
+        let name = stored_name(&sha256, Uuid::new_v4(), file_name);
+        let relative_path = relative_path(domain, file_id, &name);
+        let path = self.root.join(&relative_path);
+        let saved = Saved {
+            relative_path,
+            size_bytes,
+            sha256,
+            head,
+            remove_on_drop: Some(path.clone()),
+        };
+        // In a task of its own, because a rename cannot be called back: when the caller goes away, the task ends its
+        // work and then drops `saved`, which removes what was published.
+        let root = self.root.clone();
+        let publishing = tokio::spawn(async move {
+            publish(&root, &incoming.0, &path)
+                .await
+                .map_err(failed("store the file contents"))?;
+            Ok(saved)
+        });
+        match publishing.await {
+            Ok(result) => result.map_err(SaveError::Files),
+            Err(stopped) => Err(failed("store the file contents")(io::Error::other(stopped)).into()),
+        }
+    }
+
+    /// Opens stored contents for reading and tells their length in bytes.
+    pub async fn open(&self, relative_path: &str) -> Result<(File, u64), FilesError> {
+        let path = self.root.join(checked(relative_path)?);
+        let file = match File::open(&path).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(FilesError::NotFound(relative_path.to_owned()));
+            }
+            Err(source) => {
+                return Err(FilesError::Io {
+                    action: "open the file contents",
+                    source,
+                });
+            }
+        };
+        let metadata = file
+            .metadata()
+            .await
+            .map_err(failed("read the size of the file contents"))?;
+        if !metadata.is_file() {
+            return Err(FilesError::InvalidPath(relative_path.to_owned()));
+        }
+        Ok((file, metadata.len()))
+    }
+
+    /// Removes stored contents; answers whether there were any.
+    pub async fn delete(&self, relative_path: &str) -> Result<bool, FilesError> {
+        let path = self.root.join(checked(relative_path)?);
+        match fs::remove_file(&path).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => {
+                return Err(FilesError::Io {
+                    action: "remove the file contents",
+                    source,
+                });
+            }
+        }
+        if let Some(folder) = path.parent() {
+            // Fails, as it should, while the folder holds another version.
+            let _not_empty = fs::remove_dir(folder).await;
+        }
+        Ok(true)
+    }
+
+    /// Removes what killed processes left half received: nothing has been written to it for `older_than`.
+    /// Answers how many there were.
+    pub async fn remove_stale_uploads(&self, older_than: Duration) -> Result<u64, FilesError> {
+        let action = "look for stale uploads";
+        let mut removed = 0;
+        let mut entries = fs::read_dir(self.root.join(INCOMING))
+            .await
+            .map_err(failed(action))?;
+        while let Some(entry) = entries.next_entry().await.map_err(failed(action))? {
+            let Ok(modified) = entry.metadata().await.and_then(|metadata| metadata.modified()) else {
+                continue; // Published or removed in the meantime.
+            };
+            let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+            if age >= older_than && fs::remove_file(entry.path()).await.is_ok() {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+async fn publish(root: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    let folder = to.parent().unwrap_or(root);
+    // A delete may take the empty folder away between the two calls; then it is made again.
+    let mut tries = 0;
+    loop {
+        fs::create_dir_all(folder).await?;
+        match fs::rename(from, to).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 3 => tries += 1,
+            result => break result?,
+        }
+    }
+    // The name is durable only once every folder on the way is.
+    let mut folder = Some(folder);
+    while let Some(path) = folder.filter(|path| path.starts_with(root)) {
+        File::open(path).await?.sync_all().await?;
+        folder = path.parent();
+    }
+    Ok(())
+}
+
+/// Removes a half-received upload, whatever ended it. After a successful rename there is nothing left to remove.
+struct Incoming(PathBuf);
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        remove_now(&self.0);
+    }
+}
+
+async fn receive<S, E>(path: &Path, contents: S, max_bytes: u64) -> Result<(u64, String, Bytes), SaveError<E>>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+{
+    let file = File::create_new(path)
+        .await
+        .map_err(failed("create a file for the contents"))?;
+    let mut writer = BufWriter::with_capacity(WRITE_BYTES, file);
+    let mut hasher = Sha256::new();
+    let mut head = BytesMut::new();
+    let mut size_bytes = 0_u64;
+    let mut contents = std::pin::pin!(contents);
+    while let Some(piece) = contents.next().await {
+        let piece = piece.map_err(SaveError::Source)?;
+        size_bytes += piece.len() as u64;
+        if size_bytes > max_bytes {
+            return Err(SaveError::TooLarge { limit: max_bytes });
+        }
+        let missing = HEAD_BYTES.saturating_sub(head.len()).min(piece.len());
+        head.extend_from_slice(&piece[..missing]);
+        hasher.update(&piece);
+        writer
+            .write_all(&piece)
+            .await
+            .map_err(failed("write the file contents"))?;
+    }
+    writer.flush().await.map_err(failed("write the file contents"))?;
+    writer
+        .into_inner()
+        .sync_all()
+        .await
+        .map_err(failed("write the file contents to disk"))?;
+    Ok((size_bytes, hex::encode(hasher.finalize()), head.freeze()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! The store on a real folder.
+
+use std::convert::Infallible;
+
+use futures::stream;
+use tokio::io::AsyncReadExt as _;
+
+use super::*;
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    store: FileStore,
+}
+
+async fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::at(folder.path().join("files")).await.unwrap();
+    Fixture { folder, store }
+}
+
+impl Fixture {
+    /// Every file below the root, relative to it, sorted.
+    fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push(
+                        path.strip_prefix(self.folder.path())
+                            .unwrap()
+                            .display()
+                            .to_string(),
+                    );
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    async fn read(&self, relative_path: &str) -> Vec<u8> {
+        let (mut file, length) = self.store.open(relative_path).await.unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).await.unwrap();
+        assert_eq!(bytes.len() as u64, length);
+        bytes
+    }
+}
+
+fn pieces(parts: &[&'static str]) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
+    stream::iter(
+        parts
+            .iter()
+            .map(|part| Ok(Bytes::from_static(part.as_bytes())))
+            .collect::<Vec<_>>(),
+    )
+}
+
+#[tokio::test]
+async fn contents_come_back_with_their_hash_and_size() {
+    let fixture = fixture().await;
+    let id = Uuid::new_v4();
+    let mut saved = fixture
+        .store
+        .save("d1", id, "a.txt", pieces(&["hello ", "", "world"]), 11)
+        .await
+        .unwrap();
+    saved.keep();
+    assert_eq!(saved.size_bytes, 11);
+    assert_eq!(
+        saved.sha256,
+        "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
+    );
+    assert_eq!(saved.head.as_ref(), b"hello world");
+    assert!(
+        saved.relative_path.starts_with(&format!("d1/{id}/b94d27b9934d-")),
+        "{}",
+        saved.relative_path
+    );
+    let path = saved.relative_path.clone();
+    drop(saved);
+    assert_eq!(fixture.read(&path).await, b"hello world");
+    assert_eq!(fixture.files(), [format!("files/{path}")]);
+}
+
+#[tokio::test]
+async fn hostile_names_stay_below_their_folder() {
+    let fixture = fixture().await;
+    let id = Uuid::new_v4();
+    let long = "я".repeat(5000);
+    for (domain, name) in [
+        ("../..", "../../x"),
+        ("/etc", "/etc/passwd"),
+        ("a\0b", "\0"),
+        (long.as_str(), &long),
+        (".", ".."),
+    ] {
+        let mut saved = fixture
+            .store
+            .save(domain, id, name, pieces(&["x"]), 10)
+            .await
+            .unwrap();
+        saved.keep();
+        assert!(saved.relative_path.starts_with('~'), "{}", saved.relative_path);
+        assert_eq!(fixture.read(&saved.relative_path).await, b"x");
+    }
+    let files = fixture.files();
+    assert_eq!(files.len(), 5);
+    assert!(
+        files
+            .iter()
+            .all(|file| file.starts_with("files/~") && file.contains(&id.to_string())),
+        "{files:?}"
+    );
+}
+
+#[tokio::test]
+async fn too_large_or_broken_off_leaves_nothing() {
+    let fixture = fixture().await;
+    let id = Uuid::new_v4();
+    let too_large = fixture
+        .store
+        .save("d", id, "a", pieces(&["12345", "678901"]), 10)
+        .await;
+    assert!(matches!(too_large, Err(SaveError::TooLarge { limit: 10 })));
+
+    let broken = stream::iter([Ok(Bytes::from_static(b"123")), Err("gone")]);
+    let broken = fixture.store.save("d", id, "a", broken, 10).await;
+    assert!(matches!(broken, Err(SaveError::Source("gone"))));
+
+    // The client goes away in mid-upload: the future is dropped.
+    let endless = pieces(&["123"]).chain(stream::pending());
+    let cancelled = fixture.store.save("d", id, "a", endless, 10);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), cancelled)
+            .await
+            .is_err()
+    );
+
+    assert_eq!(fixture.files(), [""; 0]);
+}
+
+#[tokio::test]
+async fn contents_that_are_not_kept_go() {
+    let fixture = fixture().await;
+    let id = Uuid::new_v4();
+    let mut kept = fixture
+        .store
+        .save("d", id, "a", pieces(&["same"]), 10)
+        .await
+        .unwrap();
+    kept.keep();
+    let dropped = fixture
+        .store
+        .save("d", id, "a", pieces(&["same"]), 10)
+        .await
+        .unwrap();
+    assert_ne!(
+        kept.relative_path, dropped.relative_path,
+        "a version never overwrites another, not even its equal"
+    );
+    drop(dropped);
+    assert_eq!(fixture.files(), [format!("files/{}", kept.relative_path)]);
+}
+
+#[tokio::test]
+async fn an_open_version_survives_its_replacement_and_removal() {
+    let fixture = fixture().await;
+    let id = Uuid::new_v4();
+    let mut old = fixture
+        .store
+        .save("d", id, "a", pieces(&["old"]), 10)
+        .await
+        .unwrap();
+    old.keep();
+    let (mut reader, _) = fixture.store.open(&old.relative_path).await.unwrap();
+    let mut new = fixture
+        .store
+        .save("d", id, "a", pieces(&["new"]), 10)
+        .await
+        .unwrap();
+    new.keep();
+    assert!(fixture.store.delete(&old.relative_path).await.unwrap());
+    let mut text = String::new();
+    reader.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "old");
+    assert_eq!(fixture.read(&new.relative_path).await, b"new");
+    assert!(
+        !fixture.store.delete(&old.relative_path).await.unwrap(),
+        "it is gone already"
+    );
+    assert!(matches!(
+        fixture.store.open(&old.relative_path).await,
+        Err(FilesError::NotFound(_))
+    ));
+    assert!(fixture.store.delete(&new.relative_path).await.unwrap());
+    assert!(
+        !fixture
+            .folder
+            .path()
+            .join("files/d")
+            .join(id.to_string())
+            .exists(),
+        "its folder goes with the last"
+    );
+}
+
+#[tokio::test]
+async fn the_head_is_limited_and_large_contents_are_whole() {
+    let fixture = fixture().await;
+    let piece = Bytes::from(vec![7_u8; 100_000]);
+    let large = stream::iter(
+        (0..20)
+            .map(|_| Ok::<_, Infallible>(piece.clone()))
+            .collect::<Vec<_>>(),
+    );
+    let saved = fixture
+        .store
+        .save("d", Uuid::new_v4(), "a.bin", large, u64::MAX)
+        .await
+        .unwrap();
+    assert_eq!(saved.head.len(), HEAD_BYTES);
+    assert_eq!(saved.size_bytes, 2_000_000);
+    assert_eq!(
+        hex::encode(Sha256::digest(fixture.read(&saved.relative_path).await)),
+        saved.sha256
+    );
+}
+
+#[tokio::test]
+async fn leftovers_of_killed_processes_are_swept_by_age() {
+    let fixture = fixture().await;
+    std::fs::write(fixture.folder.path().join("files/.incoming/left"), "x").unwrap();
+    assert_eq!(
+        fixture
+            .store
+            .remove_stale_uploads(Duration::from_mins(1))
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        fixture.store.remove_stale_uploads(Duration::ZERO).await.unwrap(),
+        1
+    );
+    assert_eq!(fixture.files(), [""; 0]);
+}
+
+#[tokio::test]
+async fn many_saves_and_deletes_of_one_file_do_not_disturb_each_other() {
+    let fixture = fixture().await;
+    let id = Uuid::new_v4();
+    let tasks: Vec<_> = (0..40)
+        .map(|_| {
+            let store = fixture.store.clone();
+            tokio::spawn(async move {
+                let mut saved = store.save("d", id, "a", pieces(&["x"]), 10).await.unwrap();
+                saved.keep();
+                assert!(store.delete(&saved.relative_path).await.unwrap());
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(fixture.files(), [""; 0]);
+}

@@ -1,0 +1,47 @@
+//! The jobs that the API enqueues and the worker runs: their payloads, kinds and unique keys.
+//!
+//! Payloads live in job rows across upgrades: fields are added with a default, never renamed or removed.
+
+use apalis_mariadb::JobKind;
+use rag_domain::{DomainId, IndexId};
+use serde::{Deserialize, Serialize};
+
+/// Builds an index at its provider: store, uploads, attachments, polling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexBuild {
+    pub index_id: IndexId,
+    pub domain_id: DomainId,
+    /// Give up the present store and make a new one.
+    #[serde(default)]
+    pub recreate: bool,
+    /// Upload every file again, whatever the provider has.
+    #[serde(default)]
+    pub force_upload: bool,
+}
+
+impl JobKind for IndexBuild {
+    const KIND: &'static str = "index_build";
+}
+
+impl IndexBuild {
+    /// One build per index is active at a time.
+    pub fn unique_key(&self) -> String {
+        format!("{}:{}", Self::KIND, self.index_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_of_older_versions_are_read() {
+        let index_id = IndexId::new();
+        let old = serde_json::json!({"index_id": index_id, "domain_id": "0"});
+        let job: IndexBuild = serde_json::from_value(old).unwrap();
+        assert_eq!(
+            (job.index_id, job.recreate, job.force_upload),
+            (index_id, false, false)
+        );
+    }
+}

@@ -1,0 +1,365 @@
+//! What can go wrong in a provider call, whether it may have taken effect, and what to do about it. The mapping of wire
+//! answers to these kinds is in `http`; the mapping of kinds to HTTP answers is the API's.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+/// A call of the contract; names the span, the metric label and the error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    CreateVectorStore,
+    ListVectorStores,
+    GetVectorStore,
+    UpdateVectorStore,
+    DeleteVectorStore,
+    SearchVectorStore,
+    UploadFile,
+    ListFiles,
+    GetFile,
+    FileContent,
+    UpdateFile,
+    DeleteFile,
+    AttachFile,
+    GetStoreFile,
+    ListStoreFiles,
+    UpdateStoreFileAttributes,
+    StoreFileContent,
+    DetachFile,
+    CreateFileBatch,
+    GetFileBatch,
+    CancelFileBatch,
+    ListFileBatchFiles,
+    Health,
+    /// Getting or refreshing an access token, on behalf of another call.
+    Authenticate,
+    /// Building the client of a connection; nothing was sent.
+    Connect,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateVectorStore => "create_vector_store",
+            Self::ListVectorStores => "list_vector_stores",
+            Self::GetVectorStore => "get_vector_store",
+            Self::UpdateVectorStore => "update_vector_store",
+            Self::DeleteVectorStore => "delete_vector_store",
+            Self::SearchVectorStore => "search_vector_store",
+            Self::UploadFile => "upload_file",
+            Self::ListFiles => "list_files",
+            Self::GetFile => "get_file",
+            Self::FileContent => "file_content",
+            Self::UpdateFile => "update_file",
+            Self::DeleteFile => "delete_file",
+            Self::AttachFile => "attach_file",
+            Self::GetStoreFile => "get_store_file",
+            Self::ListStoreFiles => "list_store_files",
+            Self::UpdateStoreFileAttributes => "update_store_file_attributes",
+            Self::StoreFileContent => "store_file_content",
+            Self::DetachFile => "detach_file",
+            Self::CreateFileBatch => "create_file_batch",
+            Self::GetFileBatch => "get_file_batch",
+            Self::CancelFileBatch => "cancel_file_batch",
+            Self::ListFileBatchFiles => "list_file_batch_files",
+            Self::Health => "health",
+            Self::Authenticate => "authenticate",
+            Self::Connect => "connect",
+        }
+    }
+
+    /// Whether the call changes anything at the provider. (A search is a POST and changes nothing.)
+    pub fn is_write(self) -> bool {
+        match self {
+            Self::CreateVectorStore
+            | Self::UpdateVectorStore
+            | Self::DeleteVectorStore
+            | Self::UploadFile
+            | Self::UpdateFile
+            | Self::DeleteFile
+            | Self::AttachFile
+            | Self::UpdateStoreFileAttributes
+            | Self::DetachFile
+            | Self::CreateFileBatch
+            | Self::CancelFileBatch => true,
+            Self::ListVectorStores
+            | Self::GetVectorStore
+            | Self::SearchVectorStore
+            | Self::ListFiles
+            | Self::GetFile
+            | Self::FileContent
+            | Self::GetStoreFile
+            | Self::ListStoreFiles
+            | Self::StoreFileContent
+            | Self::GetFileBatch
+            | Self::ListFileBatchFiles
+            | Self::Health
+            | Self::Authenticate
+            | Self::Connect => false,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The class of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The provider says that the thing does not exist. Right after a creation it may merely not be visible yet.
+    NotFound,
+    /// The provider will never take this request.
+    InvalidRequest,
+    /// Credentials missing, wrong, expired or without the right.
+    Unauthorized,
+    /// Too fast; `retry_after` says how long to wait, if the provider did.
+    RateLimited,
+    /// The account is exhausted; waiting alone does not help.
+    QuotaExceeded,
+    /// No answer in time.
+    Timeout,
+    /// The provider could not be reached, or answered that it is in trouble.
+    Unavailable,
+    /// This provider does not have the operation.
+    Unsupported,
+    /// The file or request is larger than the provider takes.
+    TooLarge,
+    /// The file exists but the provider does not hand out its bytes. Never a sign that it was deleted.
+    ContentUnavailable,
+    /// The answer made no sense: cut JSON, HTML, another object than asked for, a listing that loops.
+    Protocol,
+    /// The connection is switched off, or its configuration or credentials can't be used.
+    Disabled,
+}
+
+impl ErrorKind {
+    /// A stable word for logs, metrics and rows.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::InvalidRequest => "invalid_request",
+            Self::Unauthorized => "unauthorized",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::Unsupported => "unsupported",
+            Self::TooLarge => "too_large",
+            Self::ContentUnavailable => "content_unavailable",
+            Self::Protocol => "protocol",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether a failed call may have changed something at the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Certainly not. Also for every read.
+    None,
+    /// It may have: adopt by listing before doing it again.
+    Unknown,
+    /// It has, and only what followed failed (the answer of an accepted write could not be used, say).
+    Done,
+}
+
+/// What a worker should do with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Try again after `after`, or after the usual backoff. With effect `Unknown` or `Done`, look first.
+    Retry { after: Option<Duration> },
+    /// Nothing but a human (or a changed connection) will help; trying again is allowed, but rarely and slowly.
+    WaitForOperator,
+    /// Trying again cannot help.
+    Fail,
+}
+
+/// A failed provider call. `message` is bounded, on one line, and free of credentials; `Display` does not repeat the source.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation}: {kind}{}: {message}", Exchange(*status, request_id.as_deref()))]
+pub struct ProviderError {
+    pub kind: ErrorKind,
+    pub operation: Operation,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// The provider's own word for the failure (`insufficient_quota`, `INVALID_ARGUMENT`, …).
+    pub code: Option<Box<str>>,
+    /// How long the provider asked to wait.
+    pub retry_after: Option<Duration>,
+    /// The provider's id of the request, for its support; ours if it gave none.
+    pub request_id: Option<Box<str>>,
+    pub message: Box<str>,
+    pub effect: Effect,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The part of the message that tells one exchange from another; it ends up in `last_error`, where support looks for it.
+struct Exchange<'a>(Option<u16>, Option<&'a str>);
+
+impl fmt::Display for Exchange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (Some(status), Some(id)) => write!(f, " (HTTP {status}, request {id})"),
+            (Some(status), None) => write!(f, " (HTTP {status})"),
+            (None, Some(id)) => write!(f, " (request {id})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl ProviderError {
+    /// An error without an answer behind it and without effect. `message` must hold no credentials.
+    pub fn new(kind: ErrorKind, operation: Operation, message: impl Into<Box<str>>) -> Self {
+        Self {
+            kind,
+            operation,
+            status: None,
+            code: None,
+            retry_after: None,
+            request_id: None,
+            message: message.into(),
+            effect: Effect::None,
+            source: None,
+        }
+    }
+
+    /// The connection is switched off. For callers that check `is_enabled`.
+    pub fn disabled(operation: Operation) -> Self {
+        Self::new(
+            ErrorKind::Disabled,
+            operation,
+            "the provider connection is switched off",
+        )
+    }
+
+    /// This provider does not have the operation.
+    pub fn unsupported(operation: Operation, message: impl Into<Box<str>>) -> Self {
+        Self::new(ErrorKind::Unsupported, operation, message)
+    }
+
+    #[must_use]
+    pub fn with_effect(mut self, effect: Effect) -> Self {
+        self.effect = effect;
+        self
+    }
+
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Names the exchange behind the error, unless it is named already.
+    #[must_use]
+    pub(crate) fn or_request_id(mut self, request_id: Option<Box<str>>) -> Self {
+        self.request_id = self.request_id.or(request_id);
+        self
+    }
+
+    /// What to do about it. The only place where kinds become decisions.
+    pub fn disposition(&self) -> Disposition {
+        match self.kind {
+            ErrorKind::RateLimited | ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Protocol => {
+                Disposition::Retry {
+                    after: self.retry_after,
+                }
+            }
+            ErrorKind::Unauthorized | ErrorKind::QuotaExceeded | ErrorKind::Disabled => {
+                Disposition::WaitForOperator
+            }
+            ErrorKind::NotFound
+            | ErrorKind::InvalidRequest
+            | ErrorKind::Unsupported
+            | ErrorKind::TooLarge
+            | ErrorKind::ContentUnavailable => Disposition::Fail,
+        }
+    }
+
+    /// As [`ProviderError::disposition`], for a call about something that was created or attached at `created_at`: within
+    /// `grace` (see `Capabilities::settle_grace`) a "not found" means "not visible yet" and is worth a retry.
+    pub fn disposition_for_new(
+        &self,
+        created_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+        grace: Duration,
+    ) -> Disposition {
+        let age = (now - created_at).to_std().unwrap_or_default();
+        if self.kind == ErrorKind::NotFound && age < grace {
+            return Disposition::Retry {
+                after: self.retry_after,
+            };
+        }
+        self.disposition()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_disposition() {
+        let retry = Disposition::Retry {
+            after: Some(Duration::from_secs(9)),
+        };
+        for (kind, expected) in [
+            (ErrorKind::NotFound, Disposition::Fail),
+            (ErrorKind::InvalidRequest, Disposition::Fail),
+            (ErrorKind::Unauthorized, Disposition::WaitForOperator),
+            (ErrorKind::RateLimited, retry),
+            (ErrorKind::QuotaExceeded, Disposition::WaitForOperator),
+            (ErrorKind::Timeout, retry),
+            (ErrorKind::Unavailable, retry),
+            (ErrorKind::Unsupported, Disposition::Fail),
+            (ErrorKind::TooLarge, Disposition::Fail),
+            (ErrorKind::ContentUnavailable, Disposition::Fail),
+            (ErrorKind::Protocol, retry),
+            (ErrorKind::Disabled, Disposition::WaitForOperator),
+        ] {
+            let mut error = ProviderError::new(kind, Operation::GetFile, "m");
+            error.retry_after = Some(Duration::from_secs(9));
+            assert_eq!(error.disposition(), expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn not_found_is_no_verdict_on_the_young() {
+        let error = ProviderError::new(ErrorKind::NotFound, Operation::GetVectorStore, "m");
+        let now = Utc::now();
+        let at_age = |seconds: i64| {
+            error.disposition_for_new(
+                now - chrono::Duration::seconds(seconds),
+                now,
+                Duration::from_secs(30),
+            )
+        };
+        assert_eq!(at_age(5), Disposition::Retry { after: None });
+        assert_eq!(at_age(31), Disposition::Fail);
+        // A creation in the future is a clock that differs, not an old thing.
+        assert_eq!(at_age(-5), Disposition::Retry { after: None });
+    }
+
+    #[test]
+    fn display_names_the_exchange_and_not_the_source() {
+        let mut error = ProviderError::new(ErrorKind::Unavailable, Operation::AttachFile, "try later")
+            .with_source(std::io::Error::other("inner"));
+        assert_eq!(error.to_string(), "attach_file: unavailable: try later");
+        error.status = Some(503);
+        error.request_id = Some("r1".into());
+        assert_eq!(
+            error.to_string(),
+            "attach_file: unavailable (HTTP 503, request r1): try later"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! Large files, through `/uploads`: open an upload, send its parts one after the other, complete it. Until it is completed
+//! there is no file, so whatever fails before has no effect; what is left behind expires by itself (after an hour at OpenAI),
+//! and is cancelled if possible.
+
+use serde_json::{Value, json};
+use tracing::debug;
+
+use super::decode::{Expected, object};
+use super::files::check_size;
+use super::provider::OpenAiClient;
+use crate::error::{Effect, ErrorKind, Operation, ProviderError};
+use crate::http::{Call, MultipartFile};
+use crate::types::{FileUpload, ProviderFile};
+
+/// What OpenAI takes at most.
+const PART_BYTES: u64 = 64 * 1024 * 1024;
+const OPERATION: Operation = Operation::UploadFile;
+
+impl OpenAiClient {
+    pub(super) async fn upload_in_parts(&self, upload: FileUpload) -> Result<ProviderFile, ProviderError> {
+        let upload_id = self.open_upload(&upload).await.map_err(without_effect)?;
+        let part_ids = match self.send_parts(&upload_id, &upload).await {
+            Ok(part_ids) => part_ids,
+            Err(error) => {
+                self.cancel_upload(&upload_id).await;
+                return Err(without_effect(error));
+            }
+        };
+        self.complete_upload(&upload_id, part_ids, upload.size_bytes)
+            .await
+    }
+
+    async fn open_upload(&self, upload: &FileUpload) -> Result<String, ProviderError> {
+        let call = Call::post(OPERATION, &["uploads"])?.repeatable().json(json!({
+            "filename": upload.file_name,
+            "purpose": self.profile.purpose,
+            "bytes": upload.size_bytes,
+            "mime_type": (self.profile.content_type)(upload),
+        }));
+        let answer = self.transport.json(&call).await?;
+        id_of(&answer.value, "upload")
+    }
+
+    async fn send_parts(&self, upload_id: &str, upload: &FileUpload) -> Result<Vec<String>, ProviderError> {
+        let mut part_ids = Vec::new();
+        let mut offset = 0;
+        while offset < upload.size_bytes {
+            let size_bytes = PART_BYTES.min(upload.size_bytes - offset);
+            // A part that is not named in the completion does not exist, so it may be sent twice.
+            let call = Call::post(OPERATION, &["uploads", upload_id, "parts"])?.repeatable();
+            let part = MultipartFile {
+                fields: Vec::new(),
+                file_field: "data",
+                file_name: "part".to_owned(),
+                content_type: "application/octet-stream".to_owned(),
+                source: upload.body.clone(),
+                offset,
+                size_bytes,
+                to_the_end: offset + size_bytes == upload.size_bytes,
+            };
+            let answer = self.transport.upload(&call, &part).await?;
+            part_ids.push(id_of(&answer.value, "upload.part")?);
+            offset += size_bytes;
+        }
+        Ok(part_ids)
+    }
+
+    async fn complete_upload(
+        &self,
+        upload_id: &str,
+        part_ids: Vec<String>,
+        size_bytes: u64,
+    ) -> Result<ProviderFile, ProviderError> {
+        let call =
+            Call::post(OPERATION, &["uploads", upload_id, "complete"])?.json(json!({"part_ids": part_ids}));
+        let answer = self.transport.json(&call).await?;
+        let expected = Expected::new(OPERATION);
+        if answer.value.get("status").and_then(Value::as_str) != Some("completed") {
+            return Err(expected.protocol_error("the upload was completed, but does not say so"));
+        }
+        let Some(file) = answer.value.get("file").filter(|file| file.is_object()) else {
+            return Err(expected
+                .protocol_error("the upload is completed, but its file is not named")
+                .with_effect(Effect::Done));
+        };
+        check_size(object(file.clone(), expected)?, size_bytes)
+    }
+
+    async fn cancel_upload(&self, upload_id: &str) {
+        let Ok(call) = Call::post(OPERATION, &["uploads", upload_id, "cancel"]) else {
+            return;
+        };
+        if let Err(error) = self.transport.json(&call).await {
+            debug!(%error, upload_id, "an abandoned upload could not be cancelled; it will expire");
+        }
+    }
+}
+
+fn without_effect(error: ProviderError) -> ProviderError {
+    error.with_effect(Effect::None)
+}
+
+fn id_of(value: &Value, word: &str) -> Result<String, ProviderError> {
+    let own_word = value.get("object").and_then(Value::as_str);
+    match value.get("id").and_then(Value::as_str) {
+        Some(id) if !id.is_empty() && own_word.is_none_or(|own| own == word) => Ok(id.to_owned()),
+        _ => Err(ProviderError::new(
+            ErrorKind::Protocol,
+            OPERATION,
+            format!("the answer is not an {word}"),
+        )),
+    }
+}

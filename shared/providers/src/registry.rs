@@ -1,0 +1,179 @@
+//! From the string key of a provider to its adapter. The registry knows the adapters' list and nothing about them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::connection::{ConnectionConfig, Credentials, FieldError};
+use crate::contract::Provider;
+use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::openai::OpenAi;
+use crate::protocol::base_url;
+use crate::sentralix::Sentralix;
+use crate::yandex::Yandex;
+
+/// One way to authenticate, and the fields it takes from `credentials`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthMethod {
+    /// The word for `auth_type`.
+    pub auth_type: &'static str,
+    pub required: &'static [&'static str],
+    pub optional: &'static [&'static str],
+}
+
+/// What an adapter brings to the registry: its word, what a connection to it needs, and how to build one.
+pub trait Adapter: Send + Sync {
+    /// The registry key, and the id of the connection's row.
+    fn provider_type(&self) -> &'static str;
+
+    /// Used when a connection names none; `None`: the connection must name one.
+    fn default_base_url(&self) -> Option<&'static str>;
+
+    fn auth_methods(&self) -> &'static [AuthMethod];
+
+    /// Checks beyond the common ones (base URL, auth type, required fields): the form of a key, say. Only called when the
+    /// common ones passed.
+    fn check(&self, config: &ConnectionConfig) -> Vec<FieldError>;
+
+    /// Builds the client of a connection that passed all checks. Sends nothing.
+    fn open(&self, config: ConnectionConfig) -> Result<Arc<dyn Provider>, ProviderError>;
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("unknown provider type {0:?}")]
+    UnknownProvider(String),
+    /// Every mistake at once.
+    #[error("the connection is not valid: {}", joined(.0))]
+    Invalid(Vec<FieldError>),
+    #[error("the client could not be built")]
+    Client(#[source] ProviderError),
+}
+
+fn joined(errors: &[FieldError]) -> String {
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// For callers that treat an unusable connection as any other provider error.
+impl From<OpenError> for ProviderError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Client(error) => error,
+            other => Self::new(ErrorKind::Disabled, Operation::Connect, other.to_string()),
+        }
+    }
+}
+
+/// The adapters by their key.
+#[derive(Clone)]
+pub struct Registry {
+    adapters: BTreeMap<&'static str, Arc<dyn Adapter>>,
+}
+
+impl Registry {
+    /// No adapter at all; for composing one's own set with [`Registry::with`].
+    pub fn empty() -> Self {
+        Self {
+            adapters: BTreeMap::new(),
+        }
+    }
+
+    /// Every adapter of this crate.
+    pub fn builtin() -> Self {
+        Self::empty()
+            .with(Arc::new(OpenAi))
+            .with(Arc::new(Sentralix))
+            .with(Arc::new(Yandex))
+    }
+
+    /// Adds an adapter, or replaces the one with the same key.
+    #[must_use]
+    pub fn with(mut self, adapter: Arc<dyn Adapter>) -> Self {
+        self.adapters.insert(adapter.provider_type(), adapter);
+        self
+    }
+
+    /// The known keys, sorted.
+    pub fn provider_types(&self) -> impl Iterator<Item = &'static str> {
+        self.adapters.keys().copied()
+    }
+
+    pub fn contains(&self, provider_type: &str) -> bool {
+        self.adapters.contains_key(provider_type)
+    }
+
+    /// The adapter's own description of what it needs.
+    ///
+    /// # Errors
+    /// [`OpenError::UnknownProvider`].
+    pub fn adapter(&self, provider_type: &str) -> Result<&dyn Adapter, OpenError> {
+        self.adapters
+            .get(provider_type)
+            .map(AsRef::as_ref)
+            .ok_or_else(|| OpenError::UnknownProvider(provider_type.to_owned()))
+    }
+
+    /// Checks a connection without opening it: all mistakes at once, none of them quoting a secret.
+    ///
+    /// # Errors
+    /// [`OpenError::UnknownProvider`], or [`OpenError::Invalid`].
+    pub fn validate(&self, config: &ConnectionConfig) -> Result<(), OpenError> {
+        let adapter = self.adapter(&config.provider_type)?;
+        let mut errors = Vec::new();
+        if let Err(error) = base_url(config, adapter.default_base_url()) {
+            errors.push(error);
+        }
+        errors.extend(check_auth(adapter.auth_methods(), config));
+        if errors.is_empty() {
+            errors = adapter.check(config);
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(OpenError::Invalid(errors))
+        }
+    }
+
+    /// Checks a connection and builds its client. Sends nothing. A client holds a pool of connections: keep it as long as
+    /// the row it was built from stays the same.
+    ///
+    /// # Errors
+    /// As [`Registry::validate`], and [`OpenError::Client`] if the machine can't build a client (no CA certificates, say).
+    pub fn open(&self, config: ConnectionConfig) -> Result<Arc<dyn Provider>, OpenError> {
+        self.validate(&config)?;
+        self.adapter(&config.provider_type)?
+            .open(config)
+            .map_err(OpenError::Client)
+    }
+}
+
+fn check_auth(methods: &[AuthMethod], config: &ConnectionConfig) -> Vec<FieldError> {
+    let Some(method) = methods.iter().find(|method| method.auth_type == config.auth_type) else {
+        let known: Vec<&str> = methods.iter().map(|method| method.auth_type).collect();
+        return vec![FieldError::new(
+            "auth_type",
+            format!("must be one of: {}", known.join(", ")),
+        )];
+    };
+    let given: Vec<&str> = config.credentials.iter().flat_map(Credentials::fields).collect();
+    let missing = method.required.iter().filter(|field| !given.contains(field));
+    let missing = missing.map(|field| FieldError::new(format!("credentials.{field}"), "is required"));
+    let known = |field: &&str| method.required.contains(field) || method.optional.contains(field);
+    let unknown = given.iter().filter(|field| !known(field)).map(|field| {
+        let fields: Vec<&str> = method.required.iter().chain(method.optional).copied().collect();
+        let message = format!("is unknown; {} takes: {}", method.auth_type, fields.join(", "));
+        FieldError::new(format!("credentials.{field}"), message)
+    });
+    missing.chain(unknown).collect()
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.adapters.keys()).finish()
+    }
+}

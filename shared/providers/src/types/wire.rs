@@ -1,0 +1,78 @@
+//! Lenient pieces of wire decoding that the result types share: nulls where the document promises objects, and times that
+//! come as unix seconds.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// A result that a provider answers with: it names its `object` words and its id, and keeps the JSON it came from.
+pub(crate) trait WireObject: for<'de> Deserialize<'de> {
+    /// What `object` may say. Servers disagree on some of them, hence a list.
+    const OBJECTS: &'static [&'static str];
+
+    fn id(&self) -> &str;
+
+    fn keep_raw(&mut self, raw: Value);
+}
+
+/// `null` and an absent field both mean the default.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Unix seconds, whole or fractional; `null`, absent or out of range is no time at all.
+pub(crate) fn unix_seconds<'de, D>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let value = Option::<Value>::deserialize(deserializer)?;
+    Ok(value
+        .as_ref()
+        .and_then(whole_seconds)
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0)))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a fraction of a second is dropped on purpose, and a float beyond i64 saturates and is then out of range"
+)]
+fn whole_seconds(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number
+            .as_i64()
+            .or_else(|| number.as_f64().map(|seconds| seconds as i64)),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Timed {
+        #[serde(default, deserialize_with = "unix_seconds")]
+        at: Option<DateTime<Utc>>,
+    }
+
+    #[test]
+    fn times_are_read_from_every_form_seen() {
+        for (json, expected) in [
+            (r#"{"at":1699061776}"#, Some(1_699_061_776)),
+            (r#"{"at":1699061776.75}"#, Some(1_699_061_776)),
+            (r#"{"at":"1699061776"}"#, Some(1_699_061_776)),
+            (r#"{"at":null}"#, None),
+            ("{}", None),
+            (r#"{"at":1e300}"#, None),
+            (r#"{"at":"soon"}"#, None),
+        ] {
+            let timed: Timed = serde_json::from_str(json).unwrap();
+            assert_eq!(timed.at.map(|at| at.timestamp()), expected, "{json}");
+        }
+    }
+}

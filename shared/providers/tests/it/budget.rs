@@ -1,0 +1,80 @@
+//! The hook through which a fleet holds itself back.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rag_providers::{
+    BudgetRefused, Disposition, Effect, ErrorKind, NewVectorStore, Operation, Provider, Registry,
+    RequestBudget,
+};
+use serde_json::json;
+
+use crate::server::{Server, json, status};
+
+#[derive(Default)]
+struct Budget {
+    left: Mutex<usize>,
+    reported: Mutex<Vec<(Operation, Option<Duration>)>>,
+}
+
+#[async_trait]
+impl RequestBudget for Budget {
+    async fn acquire(&self, _operation: Operation) -> Result<(), BudgetRefused> {
+        let mut left = self.left.lock().unwrap();
+        *left = left.checked_sub(1).ok_or(BudgetRefused {
+            retry_after: Duration::from_secs(20),
+        })?;
+        Ok(())
+    }
+
+    async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) {
+        self.reported.lock().unwrap().push((operation, retry_after));
+    }
+}
+
+fn with_budget(server: &Server, requests: usize) -> (Arc<dyn Provider>, Arc<Budget>) {
+    let budget = Arc::new(Budget {
+        left: Mutex::new(requests),
+        ..Budget::default()
+    });
+    let mut config = server.config("openai");
+    config.budget = Some(Arc::clone(&budget) as Arc<dyn RequestBudget>);
+    (Registry::builtin().open(config).unwrap(), budget)
+}
+
+#[tokio::test]
+async fn a_used_up_budget_sends_nothing() {
+    let server = Server::start([]).await;
+    let (provider, budget) = with_budget(&server, 0);
+    let error = provider
+        .create_vector_store(NewVectorStore::default())
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind, error.effect), (ErrorKind::RateLimited, Effect::None));
+    assert_eq!(
+        error.disposition(),
+        Disposition::Retry {
+            after: Some(Duration::from_secs(20))
+        }
+    );
+    assert!(server.requests().is_empty());
+    assert!(
+        budget.reported.lock().unwrap().is_empty(),
+        "the provider has not complained"
+    );
+}
+
+#[tokio::test]
+async fn every_try_counts_and_every_complaint_is_passed_on() {
+    let limited = status(429, &json!({"error": {"message": "slow down"}})).header("retry-after", "0.1");
+    let done = json(&json!({"object": "list", "data": [], "has_more": false}));
+    let server = Server::start([limited, done]).await;
+    let (provider, budget) = with_budget(&server, 5);
+    provider.health().await.unwrap();
+    assert_eq!(*budget.left.lock().unwrap(), 3);
+    assert_eq!(
+        *budget.reported.lock().unwrap(),
+        [(Operation::Health, Some(Duration::from_millis(100)))]
+    );
+}

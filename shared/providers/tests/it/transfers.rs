@@ -1,0 +1,350 @@
+//! Uploads and downloads.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use rag_providers::{
+    ByteStream, BytesSource, Effect, ErrorKind, FileUpload, Provider, ProviderError, Registry, UploadSource,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::server::{Reply, Server, json, status};
+
+const MIB: u64 = 1024 * 1024;
+
+fn file(bytes: u64) -> Value {
+    json!({"id": "file-1", "object": "file", "bytes": bytes, "created_at": 1, "filename": "a.txt",
+        "purpose": "assistants", "status": "processed"})
+}
+
+fn upload(content: &'static [u8], size_bytes: u64) -> FileUpload {
+    FileUpload {
+        file_name: "résumé \"1\".txt".to_owned(),
+        content_type: None,
+        size_bytes,
+        body: Arc::new(BytesSource(Bytes::from_static(content))),
+    }
+}
+
+/// Zeroes, in pieces, without holding them.
+struct Zeroes {
+    size_bytes: u64,
+}
+
+#[async_trait]
+impl UploadSource for Zeroes {
+    async fn open(&self, offset: u64) -> io::Result<ByteStream> {
+        static PIECE: [u8; 64 * 1024] = [0; 64 * 1024];
+        let left = self.size_bytes - offset;
+        let stream = stream::unfold(left, |left| async move {
+            let size = left.min(PIECE.len() as u64);
+            (size > 0).then(|| {
+                (
+                    Ok(Bytes::from_static(&PIECE[..usize::try_from(size).unwrap()])),
+                    left - size,
+                )
+            })
+        });
+        Ok(stream.boxed())
+    }
+}
+
+#[tokio::test]
+async fn an_upload_is_a_form_of_known_length() {
+    let server = Server::start([json(&file(5))]).await;
+    let uploaded = server
+        .provider("openai")
+        .upload_file(upload(b"hello", 5))
+        .await
+        .unwrap();
+    assert_eq!((uploaded.id.as_str(), uploaded.size_bytes), ("file-1", 5));
+    let request = &server.requests()[0];
+    assert_eq!(request.header("transfer-encoding"), None);
+    assert_eq!(request.header("openai-beta"), None);
+    let body = String::from_utf8(request.body.clone()).unwrap();
+    assert!(body.contains("name=\"purpose\"\r\n\r\nassistants\r\n"), "{body}");
+    assert!(
+        body.contains("Content-Type: text/plain\r\n\r\nhello\r\n"),
+        "{body}"
+    );
+    // As browsers do: the name as it is, only quotes escaped.
+    assert!(
+        body.contains("name=\"file\"; filename=\"résumé \\\"1\\\".txt\""),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn a_source_that_lies_about_its_length_fails_without_effect() {
+    for (content, announced) in [(&b"hello"[..], 6), (b"hello", 4), (b"", 1)] {
+        let server = Server::start([json(&file(announced))]).await;
+        let error = server
+            .provider("openai")
+            .upload_file(upload(content, announced))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (ErrorKind::InvalidRequest, Effect::None),
+            "{error}"
+        );
+        assert_eq!(server.requests().len(), 0, "the form never arrived whole");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_counts_other_bytes_has_stored_something_else() {
+    let server = Server::start([json(&file(3))]).await;
+    let error = server
+        .provider("openai")
+        .upload_file(upload(b"hello", 5))
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind, error.effect), (ErrorKind::Protocol, Effect::Done));
+}
+
+#[tokio::test]
+async fn an_upload_is_not_repeated_once_sent() {
+    for (reply, kind) in [
+        (Reply::Silence, ErrorKind::Timeout),
+        (Reply::Raw(Vec::new()), ErrorKind::Unavailable),
+        (status(503, &json!({})), ErrorKind::Unavailable),
+    ] {
+        let server = Server::start(vec![reply; 3]).await;
+        let error = server
+            .provider("openai")
+            .upload_file(upload(b"hello", 5))
+            .await
+            .unwrap_err();
+        assert_eq!((error.kind, error.effect), (kind, Effect::Unknown), "{error}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_ends_and_one_that_moves_does_not() {
+    // Accepts, reads so many bytes a step, and answers when it has all.
+    async fn slow_server(step: usize, answer: Option<usize>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut buffer = vec![0; step];
+            let mut total = 0;
+            loop {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                match (answer, total) {
+                    (None, 1..) => std::future::pending().await,
+                    (Some(enough), total) if total >= enough => break,
+                    _ => total += socket.read(&mut buffer).await.unwrap(),
+                }
+            }
+            let body = file(32 * MIB).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            socket.write_all(head.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        format!("http://{address}/v1")
+    }
+    async fn run(base_url: String) -> Result<(), ProviderError> {
+        let server = Server::start([]).await;
+        let mut config = server.config("openai");
+        config.base_url = Some(base_url);
+        let provider = Registry::builtin().open(config).unwrap();
+        let size_bytes = 32 * MIB;
+        let source = FileUpload {
+            body: Arc::new(Zeroes { size_bytes }),
+            ..upload(b"", size_bytes)
+        };
+        provider.upload_file(source).await.map(drop)
+    }
+    let error = run(slow_server(1024, None).await).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.effect),
+        (ErrorKind::Timeout, Effect::None),
+        "{error}"
+    );
+    assert!(error.message.contains("stalled"), "{error}");
+    // More than a second in all, longer than every time-out of the connection, and never still.
+    let whole = usize::try_from(32 * MIB).unwrap();
+    run(slow_server(256 * 1024, Some(whole)).await).await.unwrap();
+}
+
+/// Reads the beginning of an upload of 32 MiB, says `answer`, and hangs up at once or waits.
+async fn upload_to_an_impatient_server(answer: &'static str, hang_up: bool) -> ProviderError {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            socket.read_exact(&mut vec![0; 256 * 1024]).await.unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            if !hang_up {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    let mut config = Server::start([]).await.config("openai");
+    config.base_url = Some(base_url);
+    let size_bytes = 32 * MIB;
+    let source = FileUpload {
+        body: Arc::new(Zeroes { size_bytes }),
+        ..upload(b"", size_bytes)
+    };
+    Registry::builtin()
+        .open(config)
+        .unwrap()
+        .upload_file(source)
+        .await
+        .unwrap_err()
+}
+
+#[tokio::test]
+async fn an_upload_cut_off_within_its_body_had_no_effect() {
+    let error = upload_to_an_impatient_server("", true).await;
+    assert_eq!(
+        (error.kind, error.effect),
+        (ErrorKind::Unavailable, Effect::None),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_in_the_middle_of_an_upload_is_heard() {
+    let answer = "HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    let error = upload_to_an_impatient_server(answer, false).await;
+    assert_eq!(
+        (error.kind, error.effect),
+        (ErrorKind::TooLarge, Effect::None),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_too_large_is_not_sent() {
+    let server = Server::start([]).await;
+    for (provider_type, size) in [("openai", 9 * 1024 * MIB), ("sentralix", 513 * MIB)] {
+        let provider = server.provider(provider_type);
+        let error = provider.upload_file(upload(b"", size)).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (ErrorKind::TooLarge, Effect::None));
+        assert!(size > provider.capabilities().max_file_bytes);
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
+fn part(id: &str) -> Reply {
+    json(&json!({"id": id, "object": "upload.part", "created_at": 1, "upload_id": "upload_1"}))
+}
+
+fn opened(status: &str, file: &Value) -> Reply {
+    json(&json!({"id": "upload_1", "object": "upload", "status": status, "file": file}))
+}
+
+fn large() -> FileUpload {
+    let size_bytes = 513 * MIB;
+    FileUpload {
+        body: Arc::new(Zeroes { size_bytes }),
+        ..upload(b"", size_bytes)
+    }
+}
+
+#[tokio::test]
+async fn a_large_file_goes_up_in_parts() {
+    let parts: Vec<String> = (0..9).map(|number| format!("part_{number}")).collect();
+    let mut replies = vec![opened("pending", &Value::Null)];
+    replies.extend(parts.iter().map(|id| part(id)));
+    // A part may be sent again: the third fails at first.
+    replies.insert(3, status(503, &json!({})));
+    replies.push(opened("completed", &file(513 * MIB)));
+    let server = Server::start(replies).await;
+    let mut config = server.config("openai");
+    config.timeouts.upload_answer = Duration::from_secs(10);
+    config.timeouts.stall = Duration::from_secs(10);
+    let uploaded = Registry::builtin()
+        .open(config)
+        .unwrap()
+        .upload_file(large())
+        .await
+        .unwrap();
+    assert_eq!(uploaded.id, "file-1");
+    let requests = server.requests();
+    assert_eq!(requests[0].json()["bytes"], json!(513 * MIB));
+    let sizes: Vec<u64> = requests[1..11]
+        .iter()
+        .map(|request| request.body.len() as u64 / MIB)
+        .collect();
+    assert_eq!(sizes, [64, 64, 64, 64, 64, 64, 64, 64, 64, 1]);
+    assert_eq!(requests[11].path, "/uploads/upload_1/complete");
+    assert_eq!(requests[11].json(), json!({"part_ids": parts}));
+}
+
+#[tokio::test]
+async fn a_large_upload_that_fails_is_cancelled_and_without_effect() {
+    let refused = status(400, &json!({"error": {"message": "no", "code": "bad"}}));
+    let server = Server::start([
+        opened("pending", &Value::Null),
+        refused,
+        opened("cancelled", &Value::Null),
+    ])
+    .await;
+    let mut config = server.config("openai");
+    config.timeouts.upload_answer = Duration::from_secs(10);
+    config.timeouts.stall = Duration::from_secs(10);
+    let error = Registry::builtin()
+        .open(config)
+        .unwrap()
+        .upload_file(large())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind, error.effect),
+        (ErrorKind::InvalidRequest, Effect::None),
+        "{error}"
+    );
+    assert_eq!(server.lines()[2], "POST /uploads/upload_1/cancel");
+}
+
+async fn download(provider: &dyn Provider) -> Result<Bytes, ProviderError> {
+    let content = provider.file_content("file-1").await?;
+    let pieces: Vec<Bytes> = content.stream.try_collect().await?;
+    Ok(pieces.concat().into())
+}
+
+#[tokio::test]
+async fn a_download_streams_what_the_provider_holds() {
+    let server = Server::start([Reply::Answer {
+        status: 200,
+        headers: Vec::new(),
+        body: b"hello".to_vec(),
+    }])
+    .await;
+    assert_eq!(download(&*server.provider("openai")).await.unwrap(), "hello");
+    assert_eq!(server.lines(), ["GET /files/file-1/content"]);
+}
+
+#[tokio::test]
+async fn a_download_that_ends_early_or_stalls_is_an_error() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhello".to_vec();
+    let server = Server::start([Reply::Raw(head.clone())]).await;
+    assert_eq!(
+        download(&*server.provider("openai")).await.unwrap_err().kind,
+        ErrorKind::Unavailable
+    );
+
+    let server = Server::start([Reply::Drip(head, vec![b'.'; 95], Duration::from_millis(10))]).await;
+    let error = download(&*server.provider("openai")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_download_says_nothing_about_existence() {
+    let message = "Not allowed to download files of purpose: assistants";
+    let server = Server::start([status(400, &json!({"error": {"message": message, "code": null}}))]).await;
+    let error = download(&*server.provider("openai")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ContentUnavailable);
+}

@@ -1,0 +1,436 @@
+//! Yandex: its quirks one by one against a scripted server, and its tokens against the emulator, which checks the claim's
+//! signature, claims and times.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rag_emulator::{Effect as Happened, Emulator, Guise, LedgerQuery, Options};
+use rag_providers::{
+    ALREADY_ATTACHED, AttachFile, ChunkingStrategy, ConnectionConfig, Credentials, Effect, ErrorKind,
+    HookError, Operation, PageRequest, Provider, Registry, StoreFileStatus, StoredToken, TokenStore,
+};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::server::{KEY, Server, json, status, text};
+
+const SERVICE_ACCOUNT_KEY: &str = include_str!("service-account-key.json");
+
+fn store_file(id: &str, file_id: &str) -> Value {
+    json!({"id": id, "object": "vector_store.file", "usage_bytes": 1, "created_at": 1_700_000_000, "valid": true,
+        "vector_store_id": "fvtstore000000000000", "file_id": file_id, "status": "in_progress", "last_error": null})
+}
+
+fn list(items: &[Value]) -> Value {
+    json!({"object": "list", "data": items, "has_more": false})
+}
+
+fn file(id: &str, chunking_strategy: Option<ChunkingStrategy>) -> AttachFile {
+    AttachFile {
+        file_id: id.to_owned(),
+        chunking_strategy,
+        ..AttachFile::default()
+    }
+}
+
+fn already() -> Value {
+    json!({"code": 3, "message": "Files with ids [fvtfile1] have already been created", "details": []})
+}
+
+const STATIC: ChunkingStrategy = ChunkingStrategy::Static {
+    max_chunk_size_tokens: 800,
+    chunk_overlap_tokens: 400,
+};
+
+#[tokio::test]
+async fn a_key_goes_out_under_its_own_scheme_with_the_folder() {
+    let server = Server::start([json(&list(&[])), json(&list(&[]))]).await;
+    let mut config = server.config("yandex");
+    config.credentials = config.credentials.map(|own| own.with("folder_id", "b1gfolder"));
+    Registry::builtin()
+        .open(config.clone())
+        .unwrap()
+        .health()
+        .await
+        .unwrap();
+    config.credentials = config
+        .credentials
+        .map(|own| own.with("folder_header", "x-folder-id"));
+    Registry::builtin().open(config).unwrap().health().await.unwrap();
+    let requests = server.requests();
+    assert_eq!(
+        requests[0].header("authorization"),
+        Some(format!("Api-Key {KEY}").as_str())
+    );
+    assert_eq!(requests[0].header("openai-project"), Some("b1gfolder"));
+    assert_eq!(requests[1].header("openai-project"), None);
+    assert_eq!(requests[1].header("x-folder-id"), Some("b1gfolder"));
+}
+
+#[tokio::test]
+async fn an_attach_whose_strategy_is_choked_on_is_repeated_without() {
+    let server = Server::start([status(500, &json!({})), json(&store_file("fvtsf1", "fvtfile1"))]).await;
+    let attached = server
+        .provider("yandex")
+        .attach_file("fvtstore", file("fvtfile1", Some(STATIC)))
+        .await
+        .unwrap();
+    assert!(!attached.chunking_strategy_applied && !attached.already_attached);
+    assert_eq!(
+        attached.file.id, "fvtsf1",
+        "the id of the attachment, not of the file"
+    );
+    let requests = server.requests();
+    assert_eq!(requests[0].json()["chunking_strategy"], STATIC.to_value());
+    assert_eq!(requests[1].json(), json!({"file_id": "fvtfile1"}));
+}
+
+#[tokio::test]
+async fn a_500_without_a_strategy_is_a_500() {
+    let server = Server::start([status(500, &json!({})), json(&store_file("fvtsf1", "fvtfile1"))]).await;
+    let error = server
+        .provider("yandex")
+        .attach_file("fvtstore", file("fvtfile1", None))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind, error.effect),
+        (ErrorKind::Unavailable, Effect::Unknown)
+    );
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_attach_that_took_effect_in_spite_of_its_500_is_found() {
+    let mut with_strategy = store_file("fvtsf1", "fvtfile1");
+    with_strategy["chunking_strategy"] = STATIC.to_value();
+    let server = Server::start([
+        status(500, &json!({})),
+        status(400, &already()),
+        status(404, &json!({"code": 5, "message": "not found"})),
+        json(&list(&[store_file("fvtsf0", "fvtfile0"), with_strategy])),
+    ])
+    .await;
+    let attached = server
+        .provider("yandex")
+        .attach_file("fvtstore", file("fvtfile1", Some(STATIC)))
+        .await
+        .unwrap();
+    assert!(attached.already_attached && attached.chunking_strategy_applied);
+    assert_eq!(attached.file.id, "fvtsf1");
+}
+
+#[tokio::test]
+async fn attaching_again_is_success() {
+    let server = Server::start([status(400, &already()), json(&store_file("fvtfile1", "fvtfile1"))]).await;
+    let attached = server
+        .provider("yandex")
+        .attach_file("fvtstore", file("fvtfile1", None))
+        .await
+        .unwrap();
+    assert!(attached.already_attached && attached.chunking_strategy_applied);
+}
+
+#[tokio::test]
+async fn a_file_being_indexed_is_in_progress_and_not_absent() {
+    let absent = status(404, &json!({"code": 5, "message": "not found"}));
+    let server = Server::start([absent.clone(), absent]).await;
+    let provider = server.provider("yandex");
+    let young = chrono::Utc::now() - chrono::Duration::minutes(2);
+    let seen = provider
+        .get_store_file("fvtstore", "fvtsf1", Some(young))
+        .await
+        .unwrap();
+    assert_eq!(seen.status, StoreFileStatus::InProgress);
+    let old = chrono::Utc::now() - chrono::Duration::hours(1);
+    let error = provider
+        .get_store_file("fvtstore", "fvtsf1", Some(old))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_download_that_is_not_there_is_unavailable_and_the_file_is_not_gone() {
+    let server = Server::start([
+        text(404, ""),
+        status(404, &json!({"code": 5, "message": "no such file"})),
+    ])
+    .await;
+    let provider = server.provider("yandex");
+    assert_eq!(
+        provider.file_content("fvtfile1").await.unwrap_err().kind,
+        ErrorKind::ContentUnavailable
+    );
+    assert_eq!(
+        provider.file_content("fvtfile1").await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
+}
+
+#[tokio::test]
+async fn batches_are_as_poor_as_documented() {
+    let batch = json!({"id": "fvtbatch", "object": "vector_store.file_batch", "status": "in_progress",
+        "vector_store_id": "fvtstore", "created_at": 1});
+    let server = Server::start([status(500, &json!({})), json(&batch), status(400, &already())]).await;
+    let provider = server.provider("yandex");
+
+    let differing = vec![file("fvtfile1", Some(STATIC)), file("fvtfile2", None)];
+    let error = provider
+        .create_file_batch("fvtstore", differing)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    let error = provider
+        .cancel_file_batch("fvtstore", "fvtbatch")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert_eq!(server.requests().len(), 0, "nothing was sent");
+
+    let alike = vec![file("fvtfile1", Some(STATIC)), file("fvtfile2", Some(STATIC))];
+    let created = provider.create_file_batch("fvtstore", alike).await.unwrap();
+    assert!(!created.chunking_strategy_applied);
+    assert_eq!(
+        server.requests()[1].json(),
+        json!({"file_ids": ["fvtfile1", "fvtfile2"]})
+    );
+
+    let error = provider
+        .create_file_batch("fvtstore", vec![file("fvtfile1", None)])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind, error.code.as_deref()),
+        (ErrorKind::InvalidRequest, Some(ALREADY_ATTACHED))
+    );
+    assert_eq!(error.effect, Effect::None);
+}
+
+#[tokio::test]
+async fn a_grpc_error_is_read_and_its_trace_kept() {
+    let refusal = json!({"code": 16, "message": "Unknown api key 'AQVNcanary1234567'", "details": []});
+    let server = Server::start([status(401, &refusal).header("x-server-trace-id", "trace-1")]).await;
+    let error = server
+        .provider("yandex")
+        .list_vector_stores(PageRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind, error.code.as_deref()),
+        (ErrorKind::Unauthorized, Some("UNAUTHENTICATED"))
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("trace trace-1") && !text.contains("canary"),
+        "{text}"
+    );
+}
+
+/// What the database is to the real store.
+#[derive(Default)]
+struct Shared {
+    token: Mutex<Option<StoredToken>>,
+    leased: Mutex<bool>,
+    broken: bool,
+}
+
+#[async_trait]
+impl TokenStore for Shared {
+    async fn load(&self) -> Result<Option<StoredToken>, HookError> {
+        self.answer(self.token.lock().unwrap().clone())
+    }
+
+    async fn save(&self, token: &StoredToken) -> Result<(), HookError> {
+        *self.leased.lock().unwrap() = false;
+        // As it goes through the database.
+        let token = StoredToken::from_value(&token.to_value()).unwrap();
+        *self.token.lock().unwrap() = Some(token);
+        self.answer(())
+    }
+
+    async fn lease(&self, _ttl: Duration) -> Result<bool, HookError> {
+        let free = !std::mem::replace(&mut *self.leased.lock().unwrap(), true);
+        self.answer(free)
+    }
+}
+
+impl Shared {
+    fn answer<T>(&self, value: T) -> Result<T, HookError> {
+        if self.broken {
+            Err(HookError("the database is away".to_owned()))
+        } else {
+            Ok(value)
+        }
+    }
+}
+
+async fn emulator() -> Emulator {
+    let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/service-account-key.pub.pem");
+    let options = Options {
+        guise: Guise::Yandex,
+        iam_public_key: Some(key),
+        iam_key_id: Some("ajeb4canarykeyid0000".to_owned()),
+        iam_service_account_id: Some("ajeg3serviceaccount0".to_owned()),
+        ..Options::default()
+    };
+    Emulator::builder().options(options).start().await.unwrap()
+}
+
+fn connection(emulator: &Emulator, tokens: Option<Arc<Shared>>) -> Arc<dyn Provider> {
+    let mut config = ConnectionConfig::new("yandex", "service_account");
+    config.base_url = Some(emulator.url());
+    config.token_url = Some(format!("{}/iam/v1/tokens", emulator.origin()));
+    config.network.allow_http_loopback = true;
+    config.credentials = Some(Credentials::default().with("service_account_key", SERVICE_ACCOUNT_KEY));
+    config.tokens = tokens.map(|tokens| tokens as Arc<dyn TokenStore>);
+    Registry::builtin().open(config).unwrap()
+}
+
+fn tokens_issued(emulator: &Emulator) -> usize {
+    let entries = emulator.control().ledger(&LedgerQuery::default());
+    entries
+        .iter()
+        .filter(|entry| entry.effect == Happened::TokenIssued)
+        .count()
+}
+
+async fn twenty_calls(providers: &[Arc<dyn Provider>]) {
+    let calls = (0..20).map(|number| providers[number % providers.len()].health());
+    for result in futures::future::join_all(calls).await {
+        result.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_token_serves_all_calls_of_a_process() {
+    let emulator = emulator().await;
+    twenty_calls(&[connection(&emulator, None)]).await;
+    assert_eq!(tokens_issued(&emulator), 1);
+}
+
+#[tokio::test]
+async fn one_token_serves_all_processes() {
+    let emulator = emulator().await;
+    let shared = Arc::new(Shared::default());
+    let processes = [0; 3].map(|_| connection(&emulator, Some(Arc::clone(&shared))));
+    twenty_calls(&processes).await;
+    assert_eq!(tokens_issued(&emulator), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_done_without() {
+    let emulator = emulator().await;
+    let broken = Arc::new(Shared {
+        broken: true,
+        ..Shared::default()
+    });
+    twenty_calls(&[connection(&emulator, Some(broken))]).await;
+    assert_eq!(tokens_issued(&emulator), 1);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_and_not_taken_from_the_store_again() {
+    let emulator = emulator().await;
+    let shared = Arc::new(Shared::default());
+    connection(&emulator, Some(Arc::clone(&shared)))
+        .health()
+        .await
+        .unwrap();
+    if let Some(token) = shared.token.lock().unwrap().as_mut() {
+        token.issued_at -= chrono::Duration::minutes(30);
+    }
+    emulator.control().revoke_tokens();
+    let provider = connection(&emulator, Some(Arc::clone(&shared)));
+    // Not even a write is lost: a refused one had no effect.
+    provider
+        .create_vector_store(rag_providers::NewVectorStore::default())
+        .await
+        .unwrap();
+    assert_eq!(tokens_issued(&emulator), 2);
+    assert_eq!(emulator.control().state().stores.len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_due_is_refreshed_while_it_still_serves() {
+    let emulator = emulator().await;
+    let shared = Arc::new(Shared::default());
+    connection(&emulator, Some(Arc::clone(&shared)))
+        .health()
+        .await
+        .unwrap();
+    if let Some(token) = shared.token.lock().unwrap().as_mut() {
+        token.issued_at -= chrono::Duration::hours(2);
+    }
+    // Another process is at it: the old token serves.
+    *shared.leased.lock().unwrap() = true;
+    let provider = connection(&emulator, Some(Arc::clone(&shared)));
+    provider.health().await.unwrap();
+    assert_eq!(tokens_issued(&emulator), 1);
+    // That process died: this one refreshes.
+    *shared.leased.lock().unwrap() = false;
+    provider.health().await.unwrap();
+    provider.health().await.unwrap();
+    assert_eq!(tokens_issued(&emulator), 2);
+}
+
+#[tokio::test]
+async fn an_ended_token_is_waited_for_if_another_process_is_getting_one() {
+    let emulator = emulator().await;
+    let shared = Arc::new(Shared::default());
+    connection(&emulator, Some(Arc::clone(&shared)))
+        .health()
+        .await
+        .unwrap();
+    let good = shared.token.lock().unwrap().replace(StoredToken {
+        token: SecretString::from("t1.ended"),
+        issued_at: chrono::Utc::now() - chrono::Duration::hours(12),
+        expires_at: chrono::Utc::now(),
+    });
+    *shared.leased.lock().unwrap() = true;
+    let provider = connection(&emulator, Some(Arc::clone(&shared)));
+    let (result, ()) = tokio::join!(provider.health(), async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        shared.save(&good.unwrap()).await.unwrap();
+    });
+    result.unwrap();
+    assert_eq!(tokens_issued(&emulator), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_iam_does_not_know_is_unauthorized() {
+    let emulator = emulator().await;
+    let mut wrong: Value = serde_json::from_str(SERVICE_ACCOUNT_KEY).unwrap();
+    wrong["id"] = json!("ajeunknownkeyid00000");
+    let mut config = ConnectionConfig::new("yandex", "service_account");
+    config.base_url = Some(emulator.url());
+    config.token_url = Some(format!("{}/iam/v1/tokens", emulator.origin()));
+    config.network.allow_http_loopback = true;
+    config.credentials = Some(Credentials::from_value(&json!({"service_account_key": wrong})).unwrap());
+    let provider = Registry::builtin().open(config).unwrap();
+    let error = provider
+        .create_vector_store(rag_providers::NewVectorStore::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind, error.operation),
+        (ErrorKind::Unauthorized, Operation::Authenticate),
+        "{error}"
+    );
+    assert_eq!(error.effect, Effect::None);
+}
+
+#[test]
+fn a_connection_names_what_its_key_lacks() {
+    let mut config = ConnectionConfig::new("yandex", "service_account");
+    config.credentials = Some(Credentials::default().with("service_account_key", "canary"));
+    config.token_url = Some("http://169.254.169.254/".to_owned());
+    let error = Registry::builtin().validate(&config).unwrap_err().to_string();
+    assert!(
+        error.contains("credentials.service_account_key") && error.contains("token_url"),
+        "{error}"
+    );
+    assert!(!error.contains("canary"), "{error}");
+}

@@ -1,0 +1,268 @@
+//! The sections: one struct per concern, each with the function that reads it.
+//!
+//! `read` answers `None` when a value is missing or wrong; the reader has then noted why.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use crate::database_uri::DatabaseUri;
+use crate::reader::Reader;
+
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    pub uri: DatabaseUri,
+    pub max_connections: u32,
+}
+
+impl DatabaseSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let uri = reader.required("DATABASE_URI").and_then(|text| {
+            DatabaseUri::parse(&text)
+                .map_err(|error| reader.mistake("DATABASE_URI", error.to_string()))
+                .ok()
+        });
+        let max_connections = reader.integer("DATABASE_MAX_CONNECTIONS", 2..=10_000);
+        Some(Self {
+            uri: uri?,
+            max_connections: max_connections?,
+        })
+    }
+}
+
+/// Who may call the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiAuth {
+    /// Holders of a key in `rag_api_keys`.
+    Keys,
+    /// Anybody who reaches the port.
+    Off,
+}
+
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    pub listen: SocketAddr,
+    pub auth: ApiAuth,
+    pub max_file_bytes: u64,
+    /// Of a body that is not a file.
+    pub max_body_bytes: usize,
+    pub request_timeout: Duration,
+    pub upload_idle: Duration,
+    pub grace: Duration,
+}
+
+impl ApiSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let listen = reader.parsed("API_LISTEN", ADDRESS);
+        let auth = reader.choice("API_AUTH", &[("keys", ApiAuth::Keys), ("off", ApiAuth::Off)]);
+        let max_file_bytes = reader.integer("API_MAX_FILE_BYTES", 1..=1 << 40);
+        let max_body_bytes = reader.integer("API_MAX_BODY_BYTES", 1024..=1 << 28);
+        let request_timeout = seconds(reader, "API_REQUEST_TIMEOUT_SECONDS", 3600);
+        let upload_idle = seconds(reader, "API_UPLOAD_IDLE_SECONDS", 3600);
+        let grace = seconds(reader, "API_GRACE_SECONDS", 3600);
+        Some(Self {
+            listen: listen?,
+            auth: auth?,
+            max_file_bytes: max_file_bytes?,
+            max_body_bytes: max_body_bytes?,
+            request_timeout: request_timeout?,
+            upload_idle: upload_idle?,
+            grace: grace?,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    pub listen: SocketAddr,
+    pub concurrency: usize,
+    pub grace: Duration,
+    pub build_upload_concurrency: usize,
+    pub build_poll_min: Duration,
+    pub build_poll_max: Duration,
+    pub build_indexing_timeout: Duration,
+    pub build_max_attempts: u32,
+}
+
+impl WorkerSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let listen = reader.parsed("WORKER_LISTEN", ADDRESS);
+        let concurrency = reader.integer("WORKER_CONCURRENCY", 1..=1024);
+        let grace = seconds(reader, "WORKER_GRACE_SECONDS", 3600);
+        let build_upload_concurrency = reader.integer("BUILD_UPLOAD_CONCURRENCY", 1..=64);
+        let poll = pauses(reader, "BUILD_POLL_MIN_MS", "BUILD_POLL_MAX_MS");
+        let build_indexing_timeout = seconds(reader, "BUILD_INDEXING_TIMEOUT_SECONDS", 7 * 86_400);
+        let build_max_attempts = reader.integer("BUILD_MAX_ATTEMPTS", 1..=1000);
+        let (build_poll_min, build_poll_max) = poll?;
+        Some(Self {
+            listen: listen?,
+            concurrency: concurrency?,
+            grace: grace?,
+            build_upload_concurrency: build_upload_concurrency?,
+            build_poll_min,
+            build_poll_max,
+            build_indexing_timeout: build_indexing_timeout?,
+            build_max_attempts: build_max_attempts?,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct QueueSettings {
+    pub lease: Duration,
+    pub poll_min: Duration,
+    pub poll_max: Duration,
+    pub retention: Duration,
+}
+
+impl QueueSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let lease = seconds(reader, "QUEUE_LEASE_SECONDS", 3600);
+        let poll = pauses(reader, "QUEUE_POLL_MIN_MS", "QUEUE_POLL_MAX_MS");
+        let retention_days = reader.integer::<u64>("QUEUE_RETENTION_DAYS", 1..=3650);
+        let (poll_min, poll_max) = poll?;
+        Some(Self {
+            lease: lease?,
+            poll_min,
+            poll_max,
+            retention: Duration::from_secs(retention_days? * 86_400),
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct FilesSettings {
+    pub root: PathBuf,
+}
+
+impl FilesSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        reader.required("FILES_ROOT").map(|root| Self {
+            root: PathBuf::from(root),
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct ProviderSettings {
+    /// Its format is rag-secrets' concern.
+    pub secrets_key: Option<SecretString>,
+    pub allow_loopback_http: bool,
+    pub allow_private_addresses: bool,
+    pub default_domain_id: String,
+    pub yc_folder_id: Option<String>,
+    /// The service account key as JSON text, already taken out of its base64.
+    pub yc_service_account_key: Option<SecretString>,
+    pub yc_iam_url: Url,
+}
+
+impl ProviderSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let secrets_key = reader.optional_secret("PROVIDER_SECRETS_KEY");
+        let allow_loopback_http = reader.boolean("PROVIDER_ALLOW_LOOPBACK_HTTP");
+        let allow_private_addresses = reader.boolean("PROVIDER_ALLOW_PRIVATE_ADDRESSES");
+        let default_domain_id = domain_id(reader, "DEFAULT_DOMAIN_ID");
+        let yc_folder_id = reader.optional("YC_FOLDER_ID");
+        let yc_service_account_key = service_account_key(reader, "YC_SA_KEY_JSON_B64");
+        let yc_iam_url = http_url(reader, "YC_IAM_URL");
+        Some(Self {
+            secrets_key,
+            allow_loopback_http: allow_loopback_http?,
+            allow_private_addresses: allow_private_addresses?,
+            default_domain_id: default_domain_id?,
+            yc_folder_id,
+            yc_service_account_key,
+            yc_iam_url: yc_iam_url?,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct TelemetrySettings {
+    pub log_format: LogFormat,
+    /// In the syntax of tracing-subscriber's `EnvFilter`.
+    pub log_filter: String,
+}
+
+impl TelemetrySettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let log_format = reader.choice(
+            "LOG_FORMAT",
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        );
+        let log_filter = reader.required("RUST_LOG");
+        Some(Self {
+            log_format: log_format?,
+            log_filter: log_filter?,
+        })
+    }
+}
+
+const ADDRESS: &str = "an address and port such as 127.0.0.1:8080 or [::]:8080";
+
+fn seconds(reader: &mut Reader<'_>, name: &'static str, most: u64) -> Option<Duration> {
+    reader.integer(name, 1..=most).map(Duration::from_secs)
+}
+
+fn pauses(reader: &mut Reader<'_>, min: &'static str, max: &'static str) -> Option<(Duration, Duration)> {
+    let low = reader.integer(min, 1..=3_600_000).map(Duration::from_millis);
+    let high = reader.integer(max, 1..=3_600_000).map(Duration::from_millis);
+    let (low, high) = (low?, high?);
+    if low > high {
+        reader.mistake(min, format!("is larger than {max}"));
+        return None;
+    }
+    Some((low, high))
+}
+
+fn domain_id(reader: &mut Reader<'_>, name: &'static str) -> Option<String> {
+    let value = reader.required(name)?;
+    if value.chars().count() > 128 || value.chars().any(char::is_control) {
+        reader.mistake(name, "is not 1 to 128 printable characters");
+        return None;
+    }
+    Some(value)
+}
+
+fn http_url(reader: &mut Reader<'_>, name: &'static str) -> Option<Url> {
+    let value = reader.required(name)?;
+    match Url::parse(&value) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
+        _ => {
+            reader.mistake(name, format!("`{value}` is not an http(s) URL"));
+            None
+        }
+    }
+}
+
+fn service_account_key(reader: &mut Reader<'_>, name: &'static str) -> Option<SecretString> {
+    let encoded = reader.optional_secret(name)?;
+    // `base64` without -w0 breaks lines.
+    let compact: String = encoded.expose_secret().split_ascii_whitespace().collect();
+    let decoded = STANDARD
+        .decode(compact)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    match decoded {
+        Some(json) if serde_json::from_str::<serde_json::Map<_, _>>(&json).is_ok() => Some(json.into()),
+        Some(_) => {
+            reader.mistake(name, "is base64, but what it holds is not a JSON object");
+            None
+        }
+        None => {
+            reader.mistake(name, "is not base64 of a JSON text");
+            None
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The list of settings as data: what exists, its default, what it means.
+
+use std::fmt::Write as _;
+
+/// One environment variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    pub name: &'static str,
+    pub section: &'static str,
+    /// The value used when the variable is not set; `None`: there is none (see `meaning` for whether it is required).
+    pub default: Option<&'static str>,
+    pub meaning: &'static str,
+    /// Never printed, not even in part.
+    pub secret: bool,
+}
+
+const fn setting(
+    section: &'static str,
+    name: &'static str,
+    default: Option<&'static str>,
+    meaning: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        section,
+        default,
+        meaning,
+        secret: false,
+    }
+}
+
+const fn secret(section: &'static str, name: &'static str, meaning: &'static str) -> Setting {
+    Setting {
+        name,
+        section,
+        default: None,
+        meaning,
+        secret: true,
+    }
+}
+
+/// Every setting, in the order in which it is documented.
+pub const SETTINGS: &[Setting] = &[
+    secret(
+        "database",
+        "DATABASE_URI",
+        "Required. MariaDB, e.g. mysql://user:password@host:3306/rag; also mariadb:// and SQLAlchemy forms such as \
+         mysql+pymysql://. A socket: ?socket=/run/mysqld/mysqld.sock",
+    ),
+    setting(
+        "database",
+        "DATABASE_MAX_CONNECTIONS",
+        Some("16"),
+        "Connections each process may hold open",
+    ),
+    setting(
+        "api",
+        "API_LISTEN",
+        Some("127.0.0.1:8080"),
+        "Address and port of the HTTP API",
+    ),
+    setting(
+        "api",
+        "API_AUTH",
+        Some("keys"),
+        "keys: callers need a bearer key (`rag-api keys create`). off: anybody who reaches the port is an admin",
+    ),
+    setting(
+        "api",
+        "API_MAX_FILE_BYTES",
+        Some("536870912"),
+        "Largest file that can be uploaded (512 MiB)",
+    ),
+    setting(
+        "api",
+        "API_MAX_BODY_BYTES",
+        Some("2097152"),
+        "Largest request body that is not a file (2 MiB)",
+    ),
+    setting(
+        "api",
+        "API_REQUEST_TIMEOUT_SECONDS",
+        Some("30"),
+        "Longest a request may take; transfers of file contents are exempt",
+    ),
+    setting(
+        "api",
+        "API_UPLOAD_IDLE_SECONDS",
+        Some("60"),
+        "An upload from which nothing arrives for this long is given up",
+    ),
+    setting(
+        "api",
+        "API_GRACE_SECONDS",
+        Some("20"),
+        "How long running requests may go on after SIGTERM or SIGINT",
+    ),
+    setting(
+        "worker",
+        "WORKER_LISTEN",
+        Some("127.0.0.1:9091"),
+        "Address and port of the worker's /health and /metrics",
+    ),
+    setting(
+        "worker",
+        "WORKER_CONCURRENCY",
+        Some("8"),
+        "Jobs a worker runs at once",
+    ),
+    setting(
+        "worker",
+        "WORKER_GRACE_SECONDS",
+        Some("20"),
+        "How long a worker waits for its jobs after SIGTERM before it hands them back",
+    ),
+    setting(
+        "worker",
+        "BUILD_UPLOAD_CONCURRENCY",
+        Some("4"),
+        "Files one build uploads at once",
+    ),
+    setting(
+        "worker",
+        "BUILD_POLL_MIN_MS",
+        Some("1000"),
+        "First pause between two looks at the provider while it indexes",
+    ),
+    setting(
+        "worker",
+        "BUILD_POLL_MAX_MS",
+        Some("15000"),
+        "Longest pause between two looks at the provider",
+    ),
+    setting(
+        "worker",
+        "BUILD_INDEXING_TIMEOUT_SECONDS",
+        Some("3600"),
+        "A file that the provider has not indexed after this long has failed",
+    ),
+    setting(
+        "worker",
+        "BUILD_MAX_ATTEMPTS",
+        Some("8"),
+        "Real failures after which a build is given up",
+    ),
+    setting(
+        "queue",
+        "QUEUE_LEASE_SECONDS",
+        Some("30"),
+        "A worker that has not been heard of for this long loses its jobs",
+    ),
+    setting(
+        "queue",
+        "QUEUE_POLL_MIN_MS",
+        Some("50"),
+        "Pause between two looks for jobs while there are some",
+    ),
+    setting(
+        "queue",
+        "QUEUE_POLL_MAX_MS",
+        Some("1000"),
+        "Pause between two looks for jobs when it is quiet",
+    ),
+    setting(
+        "queue",
+        "QUEUE_RETENTION_DAYS",
+        Some("14"),
+        "Finished jobs are deleted after this many days",
+    ),
+    setting(
+        "files",
+        "FILES_ROOT",
+        Some("./data/files"),
+        "Folder of the file contents; the API and all workers must see the same one",
+    ),
+    secret(
+        "providers",
+        "PROVIDER_SECRETS_KEY",
+        "Key that seals provider credentials; the same in the API and in the workers. Needed as soon as a connection \
+         has credentials",
+    ),
+    setting(
+        "providers",
+        "PROVIDER_ALLOW_LOOPBACK_HTTP",
+        Some("false"),
+        "Allow plain http to providers on this machine (for the demo and for tests)",
+    ),
+    setting(
+        "providers",
+        "PROVIDER_ALLOW_PRIVATE_ADDRESSES",
+        Some("false"),
+        "Allow providers at private network addresses",
+    ),
+    setting(
+        "providers",
+        "DEFAULT_DOMAIN_ID",
+        Some("0"),
+        "Domain of what a provider sync creates",
+    ),
+    setting(
+        "providers",
+        "YC_FOLDER_ID",
+        None,
+        "Yandex Cloud folder, where the connection names none",
+    ),
+    secret(
+        "providers",
+        "YC_SA_KEY_JSON_B64",
+        "Yandex Cloud service account key: its JSON in base64, where the connection has none",
+    ),
+    setting(
+        "providers",
+        "YC_IAM_URL",
+        Some("https://iam.api.cloud.yandex.net/iam/v1/tokens"),
+        "Where Yandex Cloud exchanges a service account key for a token",
+    ),
+    setting(
+        "telemetry",
+        "LOG_FORMAT",
+        Some("text"),
+        "text or json; logs go to stderr",
+    ),
+    setting(
+        "telemetry",
+        "RUST_LOG",
+        Some("info"),
+        "Log filter, e.g. info,rag_api=debug",
+    ),
+];
+
+/// The table as text for a terminal: section headings, then name, default and meaning per line.
+pub fn render_table() -> String {
+    let width = SETTINGS
+        .iter()
+        .map(|setting| setting.name.len())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    let mut section = "";
+    for setting in SETTINGS {
+        if setting.section != section {
+            let gap = if section.is_empty() { "" } else { "\n" };
+            section = setting.section;
+            let _infallible = writeln!(text, "{gap}[{section}]");
+        }
+        let default = setting.default.unwrap_or("-");
+        let _infallible = writeln!(
+            text,
+            "  {:width$}  {} (default: {default})",
+            setting.name, setting.meaning
+        );
+    }
+    text
+}

@@ -1,0 +1,292 @@
+//! Files in stores: attached, indexed, changed, detached.
+
+use super::{FileError, FileStatus, State, StoreFile, now};
+use crate::{
+    body::Body,
+    chunking::{ChunkSizes, ChunkedText},
+    context::Context,
+    error::ApiError,
+    ids::Id,
+    ledger::{Effect, Entry},
+};
+use serde_json::{Map, Value};
+use std::{sync::Arc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// One file to attach, with its own strategy.
+#[derive(Debug, Clone)]
+pub(crate) struct AttachRequest {
+    pub file_id: Id,
+    pub sizes: ChunkSizes,
+    pub attributes: Map<String, Value>,
+}
+
+/// Indexing work that an attach leaves to be done.
+#[derive(Debug)]
+pub(crate) struct IndexJob {
+    pub store_id: Id,
+    pub file_id: Id,
+    pub filename: Arc<str>,
+    pub bytes: u64,
+    pub body: Arc<Body>,
+    pub sizes: ChunkSizes,
+    /// Cancelled when the attachment is gone or ended.
+    pub cancelled: CancellationToken,
+    generation: u64,
+}
+
+pub(crate) type Outcome = Result<Arc<ChunkedText>, FileError>;
+
+impl State {
+    /// Fails when store or file are unknown, before anything changes.
+    pub(crate) fn check_attach(&self, store_id: &str, files: &[AttachRequest]) -> Result<(), ApiError> {
+        self.store(store_id)?;
+        for request in files {
+            if self.files.get(&request.file_id).is_none() {
+                return Err(ApiError::not_found("File", &request.file_id, "file_id"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches a file. A file that is already there with the same strategy, and neither failed nor cancelled, is left
+    /// as it is; otherwise it is indexed anew.
+    pub(crate) fn attach(
+        &mut self,
+        context: &Context,
+        store_id: &Id,
+        request: AttachRequest,
+        batch_id: Option<&Id>,
+    ) -> Result<Option<IndexJob>, ApiError> {
+        let AttachRequest {
+            file_id,
+            sizes,
+            attributes,
+        } = request;
+        let file = self
+            .files
+            .get(&file_id)
+            .ok_or_else(|| ApiError::not_found("File", &file_id, "file_id"))?
+            .clone();
+        let entry = Entry {
+            vector_store_id: Some(store_id.clone()),
+            file_id: Some(file_id.clone()),
+            batch_id: batch_id.cloned(),
+            filename: Some(file.filename.clone()),
+            bytes: Some(file.bytes),
+            sha256: Some(file.sha256.clone()),
+            chunking_strategy: Some(sizes.to_json()),
+            ..Entry::default()
+        };
+
+        if let Some(present) = self.store_mut(store_id)?.files.get_mut(&file_id) {
+            let usable = matches!(present.status, FileStatus::InProgress | FileStatus::Completed);
+            if usable && present.sizes == sizes {
+                let status = present.status;
+                present.batches.extend(batch_id.cloned());
+                self.count_in_batch(batch_id, &file_id, status);
+                self.ledger.push(context, entry);
+                return Ok(None);
+            }
+            self.remove_attachment(store_id, &file_id);
+        }
+
+        self.generation += 1;
+        let (generation, cancelled) = (self.generation, CancellationToken::new());
+        let store = self.store_mut(store_id)?;
+        store.last_active_at = now();
+        store.counts.add(FileStatus::InProgress);
+        let attachment = StoreFile {
+            filename: file.filename.clone(),
+            body: file.body.clone(),
+            created_at: now(),
+            created: Instant::now(),
+            status: FileStatus::InProgress,
+            last_error: None,
+            sizes,
+            attributes,
+            text: None,
+            batches: batch_id.cloned().into_iter().collect(),
+            generation,
+            indexing: cancelled.clone().drop_guard(),
+        };
+        store.files.insert(file_id.clone(), attachment);
+        self.mark_attached(&file_id, store_id, true);
+        self.count_in_batch(batch_id, &file_id, FileStatus::InProgress);
+        self.ledger.push(
+            context,
+            Entry {
+                effect: Effect::Attached,
+                ..entry
+            },
+        );
+        let (store_id, filename) = (store_id.clone(), file.filename);
+        let (bytes, body) = (file.bytes, file.body);
+        Ok(Some(IndexJob {
+            store_id,
+            file_id,
+            filename,
+            bytes,
+            body,
+            sizes,
+            cancelled,
+            generation,
+        }))
+    }
+
+    pub(crate) fn store_file(&self, store_id: &str, file_id: &str) -> Result<&StoreFile, ApiError> {
+        self.store(store_id)?
+            .files
+            .get(file_id)
+            .ok_or_else(|| no_store_file(store_id, file_id))
+    }
+
+    pub(crate) fn set_attributes(
+        &mut self,
+        context: &Context,
+        store_id: &str,
+        file_id: &str,
+        attributes: Map<String, Value>,
+    ) -> Result<(), ApiError> {
+        let store = self.store_mut(store_id)?;
+        let file = store
+            .files
+            .get_mut(file_id)
+            .ok_or_else(|| no_store_file(store_id, file_id))?;
+        file.attributes = attributes;
+        let filename = Some(file.filename.clone());
+        store.last_active_at = now();
+        let effect = Effect::AttributesUpdated;
+        self.ledger.push(
+            context,
+            Entry {
+                effect,
+                filename,
+                ..place(store_id, file_id)
+            },
+        );
+        Ok(())
+    }
+
+    pub(crate) fn detach(
+        &mut self,
+        context: &Context,
+        store_id: &str,
+        file_id: &str,
+    ) -> Result<(), ApiError> {
+        let store = self.store_mut(store_id)?;
+        store.last_active_at = now();
+        let store_id = store.id.clone();
+        let file = self
+            .remove_attachment(&store_id, file_id)
+            .ok_or_else(|| no_store_file(&store_id, file_id))?;
+        let entry = Entry {
+            effect: Effect::Detached,
+            filename: Some(file.filename),
+            ..place(&store_id, file_id)
+        };
+        self.ledger.push(context, entry);
+        Ok(())
+    }
+
+    /// Writes the result of an indexing, unless the attachment it was made for has ended meanwhile.
+    pub(crate) fn finish_indexing(&mut self, job: &IndexJob, outcome: Outcome) {
+        let Some(store) = self.stores.get_mut(&job.store_id) else {
+            return;
+        };
+        let Some(file) = store.files.get_mut(&job.file_id) else {
+            return;
+        };
+        if file.generation != job.generation || file.status != FileStatus::InProgress {
+            return;
+        }
+        let mut entry = Entry {
+            filename: Some(job.filename.clone()),
+            ..place(&job.store_id, &job.file_id)
+        };
+        match outcome {
+            Ok(text) => {
+                file.status = FileStatus::Completed;
+                file.text = Some(text);
+                entry.effect = Effect::Indexed;
+                entry.chunking_strategy = Some(file.sizes.to_json());
+            }
+            Err(error) => {
+                file.status = FileStatus::Failed;
+                entry.effect = Effect::IndexingFailed;
+                entry.error_code = Some(error.code.clone());
+                file.last_error = Some(error);
+            }
+        }
+        let (status, batches) = (file.status, file.batches.clone());
+        store.usage_bytes += file.usage_bytes();
+        store.counts.shift(FileStatus::InProgress, status);
+        store.last_active_at = now();
+        entry.batch_id = batches.last().cloned();
+        self.shift_in_batches(&batches, FileStatus::InProgress, status);
+        self.ledger.push(&Context::new("indexing"), entry);
+    }
+
+    /// Stops the indexing of a file; it stays in the store as `cancelled`.
+    pub(super) fn cancel_indexing(&mut self, store_id: &str, file_id: &str) {
+        let Some(store) = self.stores.get_mut(store_id) else {
+            return;
+        };
+        let Some(file) = store.files.get_mut(file_id) else {
+            return;
+        };
+        if file.status != FileStatus::InProgress {
+            return;
+        }
+        file.status = FileStatus::Cancelled;
+        file.indexing = CancellationToken::new().drop_guard();
+        let batches = file.batches.clone();
+        store.counts.shift(FileStatus::InProgress, FileStatus::Cancelled);
+        self.shift_in_batches(&batches, FileStatus::InProgress, FileStatus::Cancelled);
+    }
+
+    /// Batches keep counting a file that had ended; one that was being indexed counts as cancelled.
+    fn remove_attachment(&mut self, store_id: &Id, file_id: &str) -> Option<StoreFile> {
+        let store = self.stores.get_mut(store_id)?;
+        let file = store.files.remove(file_id)?;
+        store.counts.remove(file.status);
+        store.usage_bytes -= file.usage_bytes();
+        if file.status == FileStatus::InProgress {
+            self.shift_in_batches(&file.batches, FileStatus::InProgress, FileStatus::Cancelled);
+        }
+        self.mark_attached(file_id, store_id, false);
+        Some(file)
+    }
+
+    fn count_in_batch(&mut self, batch_id: Option<&Id>, file_id: &Id, status: FileStatus) {
+        let Some(batch) = batch_id.and_then(|id| self.batches.get_mut(id)) else {
+            return;
+        };
+        batch.counts.add(status);
+        batch.files.insert(file_id.clone(), file_id.clone());
+    }
+
+    fn shift_in_batches(&mut self, batches: &[Id], from: FileStatus, to: FileStatus) {
+        for id in batches {
+            if let Some(batch) = self.batches.get_mut(id) {
+                batch.counts.shift(from, to);
+            }
+        }
+    }
+}
+
+fn place(store_id: &str, file_id: &str) -> Entry {
+    Entry {
+        vector_store_id: Some(store_id.into()),
+        file_id: Some(file_id.into()),
+        ..Entry::default()
+    }
+}
+
+fn no_store_file(store_id: &str, file_id: &str) -> ApiError {
+    let message = format!("No file found with id '{file_id}' in vector store '{store_id}'.");
+    ApiError {
+        param: Some("file_id".into()),
+        ..ApiError::new(axum::http::StatusCode::NOT_FOUND, message)
+    }
+}

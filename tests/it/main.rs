@@ -1,0 +1,9 @@
+//! End to end: real programs, real HTTP, a real MariaDB.
+
+#![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
+
+mod architecture;
+mod build;
+mod crash;
+mod ledger;
+mod trouble;

@@ -1,0 +1,109 @@
+//! A running program of ours, killed when dropped; its log goes to a file that is shown if the test fails.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+/// A started program.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts `binary` with exactly this environment.
+    pub fn start(binary: &str, args: &[&str], env: &[(String, String)], log: PathBuf) -> Self {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let child = Command::new(path(binary))
+            .args(args)
+            .env_clear()
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {binary}: {error} (is it built?)"));
+        Self {
+            name: binary.to_owned(),
+            child,
+            log,
+        }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// `kill -SIGNAL`.
+    pub async fn signal(&self, signal: &str) {
+        let id = self.child.id().expect("the program runs").to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), &id])
+            .status()
+            .await
+            .unwrap();
+        assert!(status.success(), "kill -{signal} {}", self.name);
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Waits for the program to end by itself.
+    pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let ended = tokio::time::timeout(limit, self.child.wait()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("{} still runs after {limit:?}", self.name));
+        ended.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- log of {} ----\n{}", self.name, self.log());
+        }
+    }
+}
+
+/// Runs `binary` to its end and answers its standard output; panics if it fails.
+pub(crate) async fn output(binary: &str, args: &[&str], env: &[(String, String)]) -> String {
+    let output = Command::new(path(binary))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .output()
+        .await
+        .unwrap_or_else(|error| panic!("cannot start {binary}: {error} (is it built?)"));
+    assert!(
+        output.status.success(),
+        "{binary} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn path(binary: &str) -> PathBuf {
+    let folder = std::env::var_os("RAG_BIN_DIR").map_or_else(beside_the_test, PathBuf::from);
+    folder.join(binary)
+}
+
+/// Tests run from `target/<profile>/deps`, programs are one up.
+fn beside_the_test() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(Path::parent).unwrap().to_owned()
+}

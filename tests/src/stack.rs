@@ -1,0 +1,195 @@
+//! Database, emulator, API and workers of one test.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Once;
+use std::time::Duration;
+
+use rag_emulator::{Builder, Control, Emulator};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::program::{self, Program};
+use crate::{Client, TestDatabase, eventually};
+
+/// The domain of [`Stack::client`].
+pub const DOMAIN: &str = "acme";
+/// A canary: it must appear nowhere but in requests to the provider.
+pub const PROVIDER_KEY: &str = "sk-canary-4f1c0e5b9a7d";
+
+/// Everything one test needs; all of it ends with this value.
+#[derive(Debug)]
+pub struct Stack {
+    pub database: TestDatabase,
+    pub emulator: Emulator,
+    pub api: Program,
+    pub admin: Client,
+    pub client: Client,
+    pub api_url: String,
+    folder: TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// How a test differs from the usual.
+#[derive(Debug)]
+pub struct StackBuilder {
+    emulator: Builder,
+    env: Vec<(String, String)>,
+}
+
+impl StackBuilder {
+    /// Another emulator than one that indexes a file in a few milliseconds.
+    #[must_use]
+    pub fn emulator(self, emulator: Builder) -> Self {
+        Self { emulator, ..self }
+    }
+
+    /// A setting for API and workers.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub async fn start(self) -> Stack {
+        install_crypto();
+        let (database, folder) = (TestDatabase::new().await, tempfile::tempdir().unwrap());
+        let emulator = self.emulator.api_key(PROVIDER_KEY).start().await.unwrap();
+        let address = free_address();
+        let mut env = settings(&database, folder.path(), &address);
+        env.extend(self.env);
+        let admin_key = program::output(
+            "rag-api",
+            &["keys", "create", "--name", "it", "--role", "admin"],
+            &env,
+        )
+        .await;
+        let service_key = program::output(
+            "rag-api",
+            &["keys", "create", "--name", "it", "--role", "service"],
+            &env,
+        )
+        .await;
+        let api = Program::start("rag-api", &["serve"], &env, folder.path().join("api.log"));
+        let api_url = format!("http://{address}");
+        let stack = Stack {
+            admin: Client::new(&api_url, &admin_key, None),
+            client: Client::new(&api_url, &service_key, Some(DOMAIN)),
+            database,
+            emulator,
+            api,
+            api_url,
+            folder,
+            env,
+        };
+        stack.ready(&address).await;
+        stack.connect("openai").await;
+        stack
+    }
+}
+
+impl Stack {
+    pub fn builder() -> StackBuilder {
+        StackBuilder {
+            emulator: Emulator::builder().indexing(5, 0.0),
+            env: Vec::new(),
+        }
+    }
+
+    /// The usual stack, without workers.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// Starts a worker.
+    pub fn worker(&self, name: &str) -> Program {
+        let mut env = self.env.clone();
+        env.push(("WORKER_LISTEN".to_owned(), free_address()));
+        Program::start(
+            "rag-worker",
+            &[],
+            &env,
+            self.folder.path().join(format!("{name}.log")),
+        )
+    }
+
+    pub fn control(&self) -> Control {
+        self.emulator.control()
+    }
+
+    /// Makes a connection of this provider type to the emulator.
+    pub async fn connect(&self, provider_type: &str) {
+        let body = json!({
+            "base_url": self.emulator.url(),
+            "auth_type": "api_key",
+            "credentials": {"api_key": PROVIDER_KEY},
+            "is_enabled": true,
+        });
+        let answer = self
+            .admin
+            .post(&format!("/admin/providers/connections/{provider_type}"), &body)
+            .await;
+        assert!(answer.status.is_success(), "connection: {answer:?}");
+    }
+
+    /// Everything that the programs have logged.
+    pub fn logs(&self) -> String {
+        let mut all = String::new();
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                all.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+        all
+    }
+
+    async fn ready(&self, address: &str) {
+        let http = reqwest::Client::new();
+        let url = format!("http://{address}/health/ready");
+        eventually("the API to be ready", Duration::from_secs(20), || async {
+            http.get(&url)
+                .send()
+                .await
+                .ok()
+                .filter(|answer| answer.status().is_success())
+        })
+        .await;
+    }
+}
+
+fn settings(database: &TestDatabase, folder: &Path, api: &str) -> Vec<(String, String)> {
+    let files = folder.join("files").display().to_string();
+    [
+        ("DATABASE_URI", database.uri.as_str()),
+        ("DATABASE_MAX_CONNECTIONS", "8"),
+        ("FILES_ROOT", &files),
+        ("API_LISTEN", api),
+        ("PROVIDER_SECRETS_KEY", "a key that only these tests use"),
+        ("PROVIDER_ALLOW_LOOPBACK_HTTP", "true"),
+        ("BUILD_POLL_MIN_MS", "50"),
+        ("BUILD_POLL_MAX_MS", "500"),
+        ("QUEUE_LEASE_SECONDS", "3"),
+        ("WORKER_GRACE_SECONDS", "5"),
+        ("RUST_LOG", "info,rag_api::edge=warn"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}
+
+fn install_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An error means that another test of this process was faster.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+    });
+}

@@ -1,0 +1,19 @@
+//! What every job needs, made once per process.
+
+use std::sync::Arc;
+
+use apalis_mariadb::Queue;
+use rag_connections::Connections;
+use rag_files::FileStore;
+use rag_settings::WorkerSettings;
+use sqlx::MySqlPool;
+
+/// Shared by all jobs of a process; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub pool: MySqlPool,
+    pub queue: Queue,
+    pub files: FileStore,
+    pub connections: Arc<Connections>,
+    pub settings: Arc<WorkerSettings>,
+}

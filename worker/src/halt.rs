@@ -1,0 +1,162 @@
+//! Why a job's work stops before its end, and what the queue is told.
+
+use std::time::Duration;
+
+use apalis_mariadb::{Outcome, QueueError};
+use rag_connections::ConnectError;
+use rag_db::DbError;
+use rag_providers::{Disposition, ProviderError};
+
+/// How long to wait before a look at a provider that needs an operator (switched off, bad credentials, empty account).
+const OPERATOR_PAUSE: Duration = Duration::from_secs(15);
+/// How long to wait for our own database to come back.
+const DATABASE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Work stops here; a later claim goes on from the rows.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// Nothing to do for a while: frees the slot, spends no attempt. The reason is shown to whoever asks about the job.
+    Snooze { after: Duration, reason: String },
+    /// Something failed that may work later: spends an attempt.
+    Retry { error: String, after: Option<Duration> },
+    /// No further attempt can help.
+    Fail { error: String },
+    /// Cancelled, shutting down, or the claim was lost: the queue knows which.
+    Stopped,
+    /// Our own database, not the job's fault: spends no attempt.
+    Database { error: String },
+}
+
+impl Halt {
+    /// What the queue is to do with the job.
+    pub(crate) fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Snooze { after, reason } => Outcome::Snooze {
+                after,
+                reason: Some(reason),
+            },
+            Self::Retry { error, after } => Outcome::Retry { error, after },
+            Self::Fail { error } => Outcome::Fail { error },
+            Self::Stopped => Outcome::Cancelled,
+            Self::Database { error } => Outcome::Snooze {
+                after: DATABASE_PAUSE,
+                reason: Some(error),
+            },
+        }
+    }
+
+    pub(crate) fn snooze(after: Duration, reason: impl Into<String>) -> Self {
+        Self::Snooze {
+            after,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// The pipeline's decisions over a provider's errors, in one place.
+impl From<ProviderError> for Halt {
+    fn from(error: ProviderError) -> Self {
+        match error.disposition() {
+            // The provider said when to come back: that is waiting, not failing.
+            Disposition::Retry { after: Some(after) } => Self::Snooze {
+                after,
+                reason: error.to_string(),
+            },
+            Disposition::Retry { after: None } => Self::Retry {
+                error: chain(&error),
+                after: None,
+            },
+            Disposition::WaitForOperator => Self::Snooze {
+                after: OPERATOR_PAUSE,
+                reason: error.to_string(),
+            },
+            Disposition::Fail => Self::Fail { error: chain(&error) },
+        }
+    }
+}
+
+impl From<ConnectError> for Halt {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Database(error) => error.into(),
+            other => Self::Snooze {
+                after: OPERATOR_PAUSE,
+                reason: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<DbError> for Halt {
+    fn from(error: DbError) -> Self {
+        if error.is_transient() {
+            Self::Database { error: chain(&error) }
+        } else {
+            Self::Retry {
+                error: chain(&error),
+                after: None,
+            }
+        }
+    }
+}
+
+impl From<sqlx::Error> for Halt {
+    fn from(error: sqlx::Error) -> Self {
+        DbError::from(error).into()
+    }
+}
+
+impl From<QueueError> for Halt {
+    fn from(error: QueueError) -> Self {
+        if error.is_claim_lost() {
+            Self::Stopped
+        } else if error.is_transient() {
+            Self::Database { error: chain(&error) }
+        } else {
+            Self::Retry {
+                error: chain(&error),
+                after: None,
+            }
+        }
+    }
+}
+
+/// An error with its sources, on one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rag_providers::{ErrorKind, Operation};
+
+    fn halt(kind: ErrorKind, retry_after: Option<Duration>) -> Halt {
+        let mut error = ProviderError::new(kind, Operation::UploadFile, "why");
+        error.retry_after = retry_after;
+        error.into()
+    }
+
+    #[test]
+    fn only_real_failures_spend_attempts() {
+        assert!(
+            matches!(halt(ErrorKind::RateLimited, Some(Duration::from_secs(7))), Halt::Snooze { after, .. } if after.as_secs() == 7)
+        );
+        assert!(matches!(halt(ErrorKind::RateLimited, None), Halt::Retry { .. }));
+        assert!(matches!(halt(ErrorKind::Unavailable, None), Halt::Retry { .. }));
+        assert!(matches!(halt(ErrorKind::Unauthorized, None), Halt::Snooze { .. }));
+        assert!(matches!(halt(ErrorKind::Disabled, None), Halt::Snooze { .. }));
+        assert!(matches!(halt(ErrorKind::InvalidRequest, None), Halt::Fail { .. }));
+        assert!(matches!(
+            Halt::from(DbError::Sqlx(sqlx::Error::PoolTimedOut)),
+            Halt::Database { .. }
+        ));
+    }
+}

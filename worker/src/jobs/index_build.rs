@@ -1,0 +1,79 @@
+//! `IndexBuild`: everything between "please index this" and `done` or `failed`.
+
+use std::convert::Infallible;
+
+use apalis_core::task::data::Data;
+use apalis_mariadb::{CancelReason, Claim, Outcome};
+use rag_db::{builds, indexes};
+use rag_domain::IndexingStatus;
+use rag_jobs::IndexBuild;
+use tracing::Instrument as _;
+
+use crate::context::Context;
+use crate::halt::Halt;
+use crate::pipeline::Build;
+
+/// Runs a build as far as it goes now.
+pub(crate) async fn handle(
+    job: IndexBuild,
+    claim: Claim,
+    context: Data<Context>,
+) -> Result<Outcome, Infallible> {
+    // The queue's own span around it has the job's id and attempt.
+    let span = tracing::info_span!("index_build", index.id = %job.index_id, domain.id = %job.domain_id);
+    Ok(run(&job, &claim, &context).instrument(span).await)
+}
+
+async fn run(job: &IndexBuild, claim: &Claim, context: &Context) -> Outcome {
+    let halt = match Build::resume(context, claim, job).await {
+        Ok(Some(mut build)) => match build.run().await {
+            // The last step has completed the job in its own transaction; this is for the log of the queue.
+            Ok(()) => return Outcome::done(),
+            Err(halt) => halt,
+        },
+        // A claim before this one ended the build and did not live to say so.
+        Ok(None) => return Outcome::done(),
+        Err(halt) => halt,
+    };
+    match halt {
+        Halt::Fail { error } => give_up(job, claim, context, error).await,
+        Halt::Retry { error, .. } if claim.is_last_attempt() => give_up(job, claim, context, error).await,
+        Halt::Stopped if claim.reason() == Some(CancelReason::Requested) => {
+            match record_failure(job, claim, context, "the build was cancelled").await {
+                Ok(()) => Outcome::Cancelled,
+                Err(halt) => halt.into_outcome(),
+            }
+        }
+        halt => {
+            tracing::info!(?halt, "the build pauses");
+            halt.into_outcome()
+        }
+    }
+}
+
+/// No attempt will help: index and build say so before the job does.
+async fn give_up(job: &IndexBuild, claim: &Claim, context: &Context, error: String) -> Outcome {
+    tracing::error!(error, "the build failed");
+    match record_failure(job, claim, context, &error).await {
+        Ok(()) => Outcome::Fail { error },
+        Err(halt) => halt.into_outcome(),
+    }
+}
+
+/// Ends the build as failed, unless index or build are gone or ended already.
+async fn record_failure(job: &IndexBuild, claim: &Claim, context: &Context, error: &str) -> Result<(), Halt> {
+    let mut tx = context.pool.begin().await?;
+    let index = indexes::find_for_update(&mut tx, &job.domain_id, job.index_id).await?;
+    claim.fence(&mut tx).await?;
+    if index.is_some_and(|index| index.indexing_status == IndexingStatus::InProgress) {
+        indexes::mark_built(&mut tx, job.index_id, IndexingStatus::Failed, Some(error)).await?;
+    }
+    let job_id = claim.job_id().to_string();
+    if builds::find(&mut tx, &job_id)
+        .await?
+        .is_some_and(|build| build.finished_at.is_none())
+    {
+        builds::finish(&mut tx, &job_id).await?;
+    }
+    Ok(tx.commit().await?)
+}

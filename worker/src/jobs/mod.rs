@@ -1,0 +1,3 @@
+//! One file per job kind: from the queue's claim to a pipeline and back to an outcome.
+
+pub(crate) mod index_build;

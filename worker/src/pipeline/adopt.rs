@@ -1,0 +1,115 @@
+//! Finding at the provider what an earlier claim may have made without our hearing of it.
+//!
+//! No provider has idempotency keys, so after an unknown outcome one looks before one makes. Only what is provably ours
+//! is adopted: a store by its tag; a file if it fits the intent and nothing else could have made it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rag_db::intents::{self, Intent};
+use rag_providers::{Cursor, Order, PageRequest, Provider, ProviderError, ProviderFile, VectorStore};
+
+use super::Build;
+use super::ensure_vector_store::TAG_INTENT;
+use crate::halt::Halt;
+
+/// How far the provider's clock may be behind the database's.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
+/// Newest first, we stop at the intent's time; this only guards against a listing without times.
+const MAX_PAGES: usize = 10_000;
+
+/// The store that carries the intent's tag. Of several (a stale listing hid one from an earlier look) the oldest is
+/// taken and the others are retired: the tag proves that they are ours.
+pub(crate) async fn store(build: &Build<'_>, intent: &Intent) -> Result<Option<String>, Halt> {
+    let tag = intent.id.to_string();
+    let mut found = stores_since(build.provider.as_ref(), intent.created_at - CLOCK_SKEW).await?;
+    found.retain(|store| store.metadata.get(TAG_INTENT).and_then(|value| value.as_str()) == Some(&tag));
+    found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    let mut found = found.into_iter();
+    let Some(adopted) = found.next() else {
+        return Ok(None);
+    };
+    for surplus in found {
+        tracing::warn!(
+            store = surplus.id,
+            "a second vector store carries the same tag: it will be deleted"
+        );
+        let mut tx = build.write().await?;
+        intents::retire_store(&mut tx, &build.index.provider_type, build.index.id, &surplus.id).await?;
+        tx.commit().await?;
+    }
+    Ok(Some(adopted.id))
+}
+
+/// Files that could be what this upload intent made, newest first. Whether one of them may be adopted depends on rows,
+/// so the caller decides that in a transaction, after this listing: an intent that is declared later than the listing
+/// cannot have made anything in it.
+pub(crate) async fn file_candidates(build: &Build<'_>, intent: &Intent) -> Result<Vec<ProviderFile>, Halt> {
+    let (Some(name), Some(size)) = (intent.file_name.as_deref(), intent.size_bytes) else {
+        return Ok(Vec::new());
+    };
+    let mut found = files_since(build.provider.as_ref(), intent.created_at - CLOCK_SKEW).await?;
+    found.retain(|file| file.file_name == name && file.size_bytes == size);
+    Ok(found)
+}
+
+async fn stores_since(
+    provider: &dyn Provider,
+    since: DateTime<Utc>,
+) -> Result<Vec<VectorStore>, ProviderError> {
+    let (mut found, mut after) = (Vec::new(), None);
+    for _ in 0..MAX_PAGES {
+        let page = provider
+            .list_vector_stores(newest(provider.capabilities().max_page_items, after))
+            .await?;
+        let old = page
+            .items
+            .iter()
+            .any(|store| store.created_at.is_some_and(|at| at < since));
+        found.extend(
+            page.items
+                .into_iter()
+                .filter(|store| store.created_at.is_none_or(|at| at >= since)),
+        );
+        after = page.next;
+        if old || after.is_none() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+async fn files_since(
+    provider: &dyn Provider,
+    since: DateTime<Utc>,
+) -> Result<Vec<ProviderFile>, ProviderError> {
+    let (mut found, mut after) = (Vec::new(), None);
+    for _ in 0..MAX_PAGES {
+        let page = provider
+            .list_files(newest(
+                provider.capabilities().max_file_page_items.min(1000),
+                after,
+            ))
+            .await?;
+        let old = page
+            .items
+            .iter()
+            .any(|file| file.created_at.is_some_and(|at| at < since));
+        found.extend(
+            page.items
+                .into_iter()
+                .filter(|file| file.created_at.is_none_or(|at| at >= since)),
+        );
+        after = page.next;
+        if old || after.is_none() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn newest(limit: u32, after: Option<Cursor>) -> PageRequest {
+    PageRequest {
+        limit: Some(limit),
+        after,
+        order: Some(Order::Descending),
+    }
+}

@@ -1,0 +1,245 @@
+//! Step 3: every file with a current copy hangs in the store, each with its own chunking strategy.
+//!
+//! Reads composition and attachments. Writes attachments: `pending` (wanted), `attaching` (the intent), `in_progress`
+//! (accepted). Calls detach (for files that go in anew under the same id), list of store files (after an unknown outcome),
+//! attach and create of file batches. Safe to repeat because what is `attaching` at the start is first looked for in a
+//! complete listing, and attaching a file twice is harmless.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::Utc;
+use rag_db::attachments::{self, Attachment, NewAttachment, Observation};
+use rag_db::uploads;
+use rag_domain::{AttachmentState, ChunkingStrategy, FileId};
+use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError, ProviderExt as _};
+
+use super::ensure_vector_store::wire;
+use super::{Build, Picture, Step, await_indexing, detach_files};
+use crate::halt::{Halt, chain};
+
+/// Batches of at most this many, whatever the provider takes: progress stays visible, and an unknown outcome small.
+const BATCH_FILES: usize = 500;
+const NOT_VISIBLE_YET: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
+    let picture = build.picture().await?;
+    make_room(build, &picture).await?;
+    want(build).await?;
+    resolve_unknown(build).await?;
+    let mut pending = in_state(build, AttachmentState::Pending).await?;
+    while !pending.is_empty() {
+        build.check_running()?;
+        let batch = next_batch(build, &mut pending);
+        attach(build, &batch).await?;
+        build.report(&build.picture().await?).await?;
+    }
+    Ok(Step::AwaitIndexing)
+}
+
+/// A provider knows a file in a store by the file's id: what goes in again under the same id has to come out first.
+async fn make_room(build: &Build<'_>, picture: &Picture) -> Result<(), Halt> {
+    let wanted: HashMap<&str, FileId> = picture
+        .plan
+        .attach
+        .iter()
+        .filter_map(|id| current_copy(picture, *id))
+        .collect();
+    let in_the_way: Vec<&Attachment> = picture
+        .attachments
+        .iter()
+        .filter(|row| wanted.contains_key(row.external_file_id.as_str()))
+        .collect();
+    detach_files::detach(build, &in_the_way).await
+}
+
+fn current_copy(picture: &Picture, id: FileId) -> Option<(&str, FileId)> {
+    if picture.plan.upload.contains(&id) {
+        return None;
+    }
+    let upload = picture.member(id)?.desired.upload.as_ref()?;
+    Some((upload.external_file_id.as_deref()?, id))
+}
+
+/// Writes down what is to hang in the store.
+async fn want(build: &Build<'_>) -> Result<(), Halt> {
+    let store = build.store_id()?;
+    let mut tx = build.write().await?;
+    let picture = build.picture_in(&mut tx).await?;
+    for (external_file_id, id) in picture
+        .plan
+        .attach
+        .iter()
+        .filter_map(|id| current_copy(&picture, *id))
+    {
+        let Some(member) = picture.member(id) else {
+            continue;
+        };
+        let new = NewAttachment {
+            index_id: build.index.id,
+            external_store_id: store,
+            local_file_id: id,
+            external_file_id,
+            content_sha256: &member.desired.content_sha256,
+            size_bytes: member.desired.size_bytes,
+            chunking_strategy: member.desired.strategy,
+        };
+        attachments::insert(&mut tx, &new).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+/// What an earlier claim asked for without hearing the answer is either in the store, or can be asked for again.
+async fn resolve_unknown(build: &Build<'_>) -> Result<(), Halt> {
+    let unknown = in_state(build, AttachmentState::Attaching).await?;
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let listed = build.provider.all_store_files(build.store_id()?, None).await?;
+    let mut tx = build.write().await?;
+    let there: HashMap<&str, _> = listed.iter().map(|file| (file.id.as_str(), file)).collect();
+    let mut absent = Vec::new();
+    for row in &unknown {
+        match there.get(row.external_file_id.as_str()) {
+            Some(file) => await_indexing::observe(&mut tx, row, file).await?,
+            None => absent.push(row.id),
+        }
+    }
+    attachments::mark_pending(&mut tx, &absent).await?;
+    tracing::info!(
+        there = unknown.len() - absent.len(),
+        absent = absent.len(),
+        "looked for attachments of an earlier attempt"
+    );
+    Ok(tx.commit().await?)
+}
+
+async fn in_state(build: &Build<'_>, state: AttachmentState) -> Result<Vec<Attachment>, Halt> {
+    let mut db = build.context.pool.acquire().await?;
+    let mut rows = attachments::list(&mut db, build.index.id).await?;
+    rows.retain(|row| row.state == state);
+    Ok(rows)
+}
+
+/// Takes the next files that can go in with one call: all alike where the provider can't tell them apart in a batch.
+fn next_batch(build: &Build<'_>, pending: &mut Vec<Attachment>) -> Vec<Attachment> {
+    let capabilities = build.provider.capabilities();
+    let most = capabilities.max_batch_files.clamp(1, BATCH_FILES);
+    let strategy = pending.first().and_then(|row| row.chunking_strategy);
+    let fits = |row: &Attachment| capabilities.batch_per_file_strategy || row.chunking_strategy == strategy;
+    let mut batch = Vec::new();
+    let mut rest = Vec::new();
+    for row in pending.drain(..) {
+        if batch.len() < most && fits(&row) {
+            batch.push(row);
+        } else {
+            rest.push(row);
+        }
+    }
+    *pending = rest;
+    batch
+}
+
+async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
+    if let [row] = batch {
+        return attach_one(build, row).await;
+    }
+    let ids: Vec<_> = batch.iter().map(|row| row.id).collect();
+    let mut tx = build.write().await?;
+    attachments::mark_attaching(&mut tx, &ids).await?;
+    tx.commit().await?;
+    let files = batch
+        .iter()
+        .map(|row| request(&row.external_file_id, row.chunking_strategy))
+        .collect();
+    match build.provider.create_file_batch(build.store_id()?, files).await {
+        Ok(answer) => {
+            let mut tx = build.write().await?;
+            attachments::mark_in_progress(&mut tx, &ids, Some(&answer.id)).await?;
+            tx.commit().await?;
+            tracing::info!(files = ids.len(), batch = answer.id, "attached");
+            Ok(())
+        }
+        Err(error) if error.effect == Effect::None => {
+            let mut tx = build.write().await?;
+            attachments::mark_pending(&mut tx, &ids).await?;
+            tx.commit().await?;
+            if error.disposition() != Disposition::Fail {
+                return Err(error.into());
+            }
+            // One bad file spoils a batch: one by one, the others get in and the bad one gets its own error.
+            tracing::warn!(
+                files = ids.len(),
+                error = chain(&error),
+                "the provider refused the batch"
+            );
+            for row in batch {
+                build.check_running()?;
+                attach_one(build, row).await?;
+            }
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), Halt> {
+    let mut tx = build.write().await?;
+    attachments::mark_attaching(&mut tx, &[row.id]).await?;
+    tx.commit().await?;
+    let file = request(&row.external_file_id, row.chunking_strategy);
+    match build.provider.attach_file(build.store_id()?, file).await {
+        Ok(answer) => {
+            let mut tx = build.write().await?;
+            attachments::mark_in_progress(&mut tx, &[row.id], None).await?;
+            await_indexing::observe(&mut tx, row, &answer.file).await?;
+            Ok(tx.commit().await?)
+        }
+        Err(error) if error.effect == Effect::None => refused(build, row, error).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The provider refused one file, and nothing happened.
+async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> Result<(), Halt> {
+    let provider = &build.index.provider_type;
+    let mut tx = build.write().await?;
+    let copy = uploads::find(&mut tx, provider, row.local_file_id).await?;
+    let uploaded_at = copy
+        .and_then(|copy| copy.external_uploaded_at)
+        .unwrap_or(row.created_at);
+    let grace = build.provider.capabilities().settle_grace;
+    let disposition = error.disposition_for_new(uploaded_at, Utc::now(), grace);
+    if disposition == Disposition::Fail {
+        let seen = Observation {
+            state: AttachmentState::Failed,
+            reported_strategy: None,
+            usage_bytes: None,
+            error_code: Some(error.kind.as_str()),
+            last_error: Some(&error.to_string()),
+        };
+        attachments::observe(&mut tx, row.id, &seen).await?;
+        if error.kind == ErrorKind::NotFound {
+            // Deleted behind our back: the next build uploads it again.
+            uploads::mark_lost(&mut tx, provider, &row.external_file_id).await?;
+        }
+        return Ok(tx.commit().await?);
+    }
+    attachments::mark_pending(&mut tx, &[row.id]).await?;
+    tx.commit().await?;
+    if error.kind == ErrorKind::NotFound {
+        return Err(Halt::snooze(
+            NOT_VISIBLE_YET,
+            "the provider does not show an uploaded file yet",
+        ));
+    }
+    Err(error.into())
+}
+
+fn request(external_file_id: &str, strategy: Option<ChunkingStrategy>) -> AttachFile {
+    AttachFile {
+        file_id: external_file_id.to_owned(),
+        attributes: rag_providers::Attributes::default(),
+        chunking_strategy: strategy.map(wire),
+    }
+}

@@ -1,0 +1,212 @@
+//! Step 1: the index has exactly one store at the provider.
+//!
+//! Reads the index and its creation intent. Writes the intent, then the index's `external_id`. Calls get, list and
+//! create of vector stores. Safe to repeat because a store carries its intent's id as a tag: a store that was made
+//! without our hearing of it is found by that tag and adopted.
+
+use std::time::Duration;
+
+use apalis_mariadb::ClaimToken;
+use chrono::Utc;
+use rag_db::indexes;
+use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
+use rag_providers::{ChunkingStrategy, Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore};
+use serde_json::Value;
+
+use super::{Build, Step, adopt, detach_files};
+use crate::halt::Halt;
+
+/// The metadata keys by which a store is known as ours.
+pub(crate) const TAG_INTENT: &str = "rag_intent";
+pub(crate) const TAG_INDEX: &str = "rag_index_id";
+
+/// OpenAI takes 16 pairs; two are ours.
+const MAX_OWN_PAIRS: usize = 14;
+const NOT_VISIBLE_YET: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
+    match build.index.external_id.clone() {
+        Some(store) => check(build, &store).await?,
+        None => create(build).await?,
+    }
+    Ok(Step::UploadFiles)
+}
+
+/// A store that is gone is not made again unless asked for.
+async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
+    match build.provider.get_vector_store(store).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            let grace = build.provider.capabilities().settle_grace;
+            if (Utc::now() - build.index.updated_at)
+                .to_std()
+                .is_ok_and(|age| age < grace)
+            {
+                return Err(Halt::snooze(
+                    NOT_VISIBLE_YET,
+                    "the provider does not show the new vector store yet",
+                ));
+            }
+            let error = format!(
+                "vector store {store} no longer exists at the provider; sync the index, or build it with recreate=true"
+            );
+            Err(Halt::Fail { error })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
+    let (intent, fresh) = declare(build).await?;
+    let adopted = if fresh {
+        None
+    } else {
+        adopt::store(build, &intent).await?
+    };
+    let store = match adopted {
+        Some(store) => {
+            tracing::info!(store, "adopted a vector store that an earlier attempt made");
+            store
+        }
+        None => match build
+            .provider
+            .create_vector_store(new_store(build, &intent))
+            .await
+        {
+            Ok(store) => store.id,
+            Err(error) => {
+                if error.effect == Effect::None {
+                    let mut tx = build.write().await?;
+                    intents::resolve(&mut tx, intent.id, &build.token).await?;
+                    tx.commit().await?;
+                }
+                return Err(error.into());
+            }
+        },
+    };
+    match record(build, &intent, &store).await {
+        // The claim was lost while the provider was making the store, and somebody else builds the index now.
+        Err(Halt::Stopped) => {
+            detach_files::disown_store(build, &store).await?;
+            return Err(Halt::Stopped);
+        }
+        result => result?,
+    }
+    tracing::info!(store, "the index has its vector store");
+    build.index.external_id = Some(store);
+    build.index.updated_at = Utc::now();
+    Ok(())
+}
+
+async fn record(build: &Build<'_>, intent: &Intent, store: &str) -> Result<(), Halt> {
+    let (mut tx, index) = build.write_index().await?;
+    indexes::set_external_id(&mut tx, index.id, store).await?;
+    intents::resolve(&mut tx, intent.id, &build.token).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The intent, and whether it is new: then nothing of it can be at the provider.
+async fn declare(build: &Build<'_>) -> Result<(Intent, bool), Halt> {
+    let mut tx = build.write().await?;
+    let intent = NewIntent {
+        provider_id: &build.index.provider_type,
+        operation: Operation::CreateVectorStore,
+        subject: &build.index.id.to_string(),
+        index_id: Some(build.index.id),
+        content: None,
+        claim_token: &build.token,
+    };
+    let declared = match intents::declare(&mut tx, &intent).await? {
+        Declared::New(intent) => (intent, true),
+        Declared::Existing(intent) => {
+            take_over(build, &mut tx, &intent).await?;
+            (intent, false)
+        }
+    };
+    tx.commit().await?;
+    Ok(declared)
+}
+
+/// Takes an intent from a claim that is no longer live; waits for one that is.
+pub(crate) async fn take_over(
+    build: &Build<'_>,
+    db: &mut sqlx::MySqlConnection,
+    intent: &Intent,
+) -> Result<(), Halt> {
+    let holder = intent.claim_token.as_deref();
+    if holder == Some(build.token.as_str()) {
+        return Ok(());
+    }
+    if let Some(token) = holder.and_then(|token| token.parse::<ClaimToken>().ok())
+        && build.context.queue.is_live(db, token).await?
+    {
+        return Err(Halt::snooze(
+            Duration::from_secs(1),
+            format!("another job works on {}", intent.subject),
+        ));
+    }
+    Ok(intents::take_over(db, intent.id, holder, &build.token).await?)
+}
+
+fn new_store(build: &Build<'_>, intent: &Intent) -> NewVectorStore {
+    let index = &build.index;
+    let mut metadata = own_metadata(index.metadata.as_ref());
+    metadata.insert(TAG_INDEX.to_owned(), index.id.to_string());
+    metadata.insert(TAG_INTENT.to_owned(), intent.id.to_string());
+    NewVectorStore {
+        name: Some(index.name.clone()),
+        description: index.description.clone(),
+        expires_after: index.expires_after.as_ref().and_then(expires_after),
+        chunking_strategy: index.chunking_strategy.map(wire),
+        metadata,
+        file_ids: Vec::new(),
+    }
+}
+
+/// What of the index's metadata a provider takes: short texts, numbers and booleans, and not our own bookkeeping.
+fn own_metadata(metadata: Option<&Value>) -> Metadata {
+    let Some(Value::Object(pairs)) = metadata else {
+        return Metadata::new();
+    };
+    let texts = pairs.iter().filter_map(|(key, value)| match value {
+        Value::String(text) => Some((key.clone(), text.clone())),
+        Value::Bool(_) | Value::Number(_) => Some((key.clone(), value.to_string())),
+        _ => None,
+    });
+    texts
+        .filter(|(key, text)| key.chars().count() <= 64 && text.chars().count() <= 512)
+        .take(MAX_OWN_PAIRS)
+        .collect()
+}
+
+fn expires_after(value: &Value) -> Option<ExpiresAfter> {
+    let days = value.get("days")?.as_u64()?;
+    Some(ExpiresAfter::days_after_last_use(u32::try_from(days).ok()?))
+}
+
+/// The domain's strategy in the provider layer's terms.
+pub(crate) fn wire(strategy: rag_domain::ChunkingStrategy) -> ChunkingStrategy {
+    ChunkingStrategy::from_value(serde_json::to_value(strategy).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_the_provider_takes_is_passed_on() {
+        let metadata = json!({"team": "ops", "level": 3, "provider_payload": {"id": "vs"}, "long": "x".repeat(513), "none": null});
+        let own = own_metadata(Some(&metadata));
+        assert_eq!(
+            own.into_iter().collect::<Vec<_>>(),
+            vec![("level".into(), "3".into()), ("team".into(), "ops".into())]
+        );
+    }
+
+    #[test]
+    fn strategies_keep_their_wire_form() {
+        let strategy = rag_domain::ChunkingStrategy::fixed(400, 100);
+        assert_eq!(wire(strategy).to_value(), serde_json::to_value(strategy).unwrap());
+    }
+}

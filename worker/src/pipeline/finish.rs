@@ -1,0 +1,94 @@
+//! Step 6: nothing is left to do, and index, build and job say so in one transaction.
+//!
+//! Reads composition and attachments under the index's lock. Writes the index's status, the build and the job's end. Calls
+//! nothing. Safe to repeat because it is one transaction. Whoever changes the composition holds the same lock: the change
+//! is either seen here, and the build goes round once more, or it finds the job ended and enqueues a new one.
+
+use apalis_mariadb::Claim;
+use rag_db::{builds, indexes};
+use rag_domain::{AttachmentState, IndexingStatus};
+use serde_json::json;
+
+use super::{Build, Picture, Step, progress};
+use crate::halt::Halt;
+
+/// Names of failed files in `last_error`; the rest is in the per-file view.
+const NAMED_FAILURES: usize = 5;
+
+/// `None`: the build has ended.
+pub(crate) async fn run(build: &mut Build<'_>) -> Result<Option<Step>, Halt> {
+    let (mut tx, index) = build.write_index().await?;
+    let picture = build.picture_in(&mut tx).await?;
+    if !is_settled(&picture) {
+        tracing::info!("the composition changed meanwhile: another round");
+        return Ok(Some(Step::UploadFiles));
+    }
+    // An index without files is built when it has its store.
+    let status = picture.plan.counts.aggregate().unwrap_or(IndexingStatus::Done);
+    let error = (status == IndexingStatus::Failed).then(|| failures(&picture));
+    indexes::mark_built(&mut tx, index.id, status, error.as_deref()).await?;
+    builds::set_progress(&mut tx, &build.job_id, &progress(&picture)).await?;
+    builds::finish(&mut tx, &build.job_id).await?;
+    let output = json!({
+        "indexing_status": status,
+        "external_id": index.external_id,
+        "file_counts": picture.plan.counts,
+        "last_error": error,
+    });
+    complete(build.claim, &mut tx, &output).await?;
+    tx.commit().await?;
+    tracing::info!(%status, files = picture.members.len(), "the build ends");
+    metrics::counter!("rag_builds_finished_total", "status" => status.as_str()).increment(1);
+    Ok(None)
+}
+
+async fn complete(
+    claim: &Claim,
+    db: &mut sqlx::MySqlConnection,
+    output: &serde_json::Value,
+) -> Result<(), Halt> {
+    Ok(claim.complete(db, output).await?)
+}
+
+fn is_settled(picture: &Picture) -> bool {
+    picture.plan.is_settled() && picture.attachments.iter().all(|row| row.state.is_settled())
+}
+
+fn failures(picture: &Picture) -> String {
+    let mut texts = Vec::new();
+    for id in &picture.plan.upload_failed {
+        if let Some(member) = picture.member(*id) {
+            let error = member.upload_error.as_deref().unwrap_or("the upload failed");
+            texts.push(format!("{}: {error}", member.file_name));
+        }
+    }
+    for row in picture
+        .attachments
+        .iter()
+        .filter(|row| picture.plan.keep.contains(&row.id))
+    {
+        let reason = match row.state {
+            AttachmentState::Failed => row.last_error.as_deref().unwrap_or("indexing failed"),
+            AttachmentState::Cancelled => "indexing was cancelled",
+            _ => continue,
+        };
+        let name = picture
+            .member(row.local_file_id)
+            .map_or("a file", |member| member.file_name.as_str());
+        let code = row
+            .error_code
+            .as_deref()
+            .map(|code| format!(" ({code})"))
+            .unwrap_or_default();
+        texts.push(format!("{name}: {reason}{code}"));
+    }
+    let total = picture.members.len();
+    let (failed, more) = (texts.len(), texts.len().saturating_sub(NAMED_FAILURES));
+    texts.truncate(NAMED_FAILURES);
+    let more = if more > 0 {
+        format!("; and {more} more")
+    } else {
+        String::new()
+    };
+    format!("{failed} of {total} files failed: {}{more}", texts.join("; "))
+}

@@ -1,0 +1,285 @@
+//! A build as a persisted state machine: one file per step.
+//!
+//! Each step reads rows, calls the provider with no transaction open, and writes what came of it in one transaction that
+//! is fenced by the claim. What is left to do is computed from rows each time ([`BuildPlan`]), so a step that ran half,
+//! or twice, or under a composition that has changed since, needs no special case.
+//!
+//! Lock order, everywhere: the index's row, then the job's (the fence), then the rest. The API locks the index before it
+//! enqueues, so the other order would deadlock with it.
+
+mod adopt;
+mod attach_files;
+mod await_indexing;
+mod detach_files;
+mod ensure_vector_store;
+mod finish;
+mod upload;
+mod upload_files;
+
+use std::sync::Arc;
+
+use apalis_mariadb::Claim;
+use rag_db::attachments::{self, Attachment};
+use rag_db::builds::{self, Progress};
+use rag_db::composition::{self, Member};
+use rag_db::indexes::Index;
+use rag_db::{indexes, intents, uploads};
+use rag_domain::{BuildPlan, FileId, PresentFile};
+use rag_jobs::IndexBuild;
+use rag_providers::Provider;
+use sqlx::{MySql, Transaction};
+
+use crate::context::Context;
+use crate::halt::Halt;
+
+pub(crate) use detach_files::delete_retired_everywhere;
+
+/// Where a build stands; the text is what `rag_index_builds.step` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    EnsureVectorStore,
+    UploadFiles,
+    AttachFiles,
+    AwaitIndexing,
+    DetachFiles,
+    Finish,
+}
+
+impl Step {
+    const ALL: [Self; 6] = [
+        Self::EnsureVectorStore,
+        Self::UploadFiles,
+        Self::AttachFiles,
+        Self::AwaitIndexing,
+        Self::DetachFiles,
+        Self::Finish,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::EnsureVectorStore => "ensure_vector_store",
+            Self::UploadFiles => "upload_files",
+            Self::AttachFiles => "attach_files",
+            Self::AwaitIndexing => "await_indexing",
+            Self::DetachFiles => "detach_files",
+            Self::Finish => "finish",
+        }
+    }
+
+    /// An unknown step was written by another version: every step is safe to repeat, so begin with the first.
+    fn parse(text: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|step| step.as_str() == text)
+            .unwrap_or(Self::EnsureVectorStore)
+    }
+}
+
+/// One claim's work on one build.
+#[derive(Debug)]
+pub(crate) struct Build<'a> {
+    context: &'a Context,
+    claim: &'a Claim,
+    job: &'a IndexBuild,
+    index: Index,
+    provider: Arc<dyn Provider>,
+    job_id: String,
+    /// As intents hold it.
+    token: String,
+    step: Step,
+}
+
+/// What is wanted, what is there, and the difference.
+#[derive(Debug)]
+struct Picture {
+    members: Vec<Member>,
+    attachments: Vec<Attachment>,
+    plan: BuildPlan,
+}
+
+impl Picture {
+    fn member(&self, id: FileId) -> Option<&Member> {
+        self.members.iter().find(|member| member.desired.file_id == id)
+    }
+}
+
+impl<'a> Build<'a> {
+    /// Begins the build, or takes it up where the last claim left it. `None`: it has ended already.
+    pub(crate) async fn resume(
+        context: &'a Context,
+        claim: &'a Claim,
+        job: &'a IndexBuild,
+    ) -> Result<Option<Self>, Halt> {
+        let job_id = claim.job_id().to_string();
+        let mut db = context.pool.acquire().await?;
+        let found = indexes::find(&mut db, &job.domain_id, job.index_id).await?;
+        let index = found.ok_or_else(|| Halt::Fail {
+            error: "the index no longer exists".to_owned(),
+        })?;
+        // Before anything is written: a build whose provider can't be used has not begun.
+        let provider = context.connections.open(&mut db, &index.provider_type).await?;
+        drop(db);
+
+        let mut tx = context.pool.begin().await?;
+        let mut index = indexes::lock(&mut tx, &job.domain_id, job.index_id).await?;
+        claim.fence(&mut tx).await?;
+        let first = Step::EnsureVectorStore;
+        if builds::begin(&mut tx, &job_id, index.id, &index.domain_id, first.as_str()).await? {
+            begin(&mut tx, job, &mut index).await?;
+        }
+        let build = builds::find(&mut tx, &job_id).await?;
+        tx.commit().await?;
+        match build {
+            Some(build) if build.finished_at.is_none() => {
+                let (step, token) = (Step::parse(&build.step), claim.token().to_string());
+                Ok(Some(Self {
+                    context,
+                    claim,
+                    job,
+                    index,
+                    provider,
+                    job_id,
+                    token,
+                    step,
+                }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Goes on until the build has ended, or has to pause.
+    pub(crate) async fn run(&mut self) -> Result<(), Halt> {
+        loop {
+            self.check_running()?;
+            tracing::debug!(step = self.step.as_str(), "step begins");
+            let next = match self.step {
+                Step::EnsureVectorStore => ensure_vector_store::run(self).await?,
+                Step::UploadFiles => upload_files::run(self).await?,
+                Step::AttachFiles => attach_files::run(self).await?,
+                Step::AwaitIndexing => await_indexing::run(self).await?,
+                Step::DetachFiles => detach_files::run(self).await?,
+                Step::Finish => match finish::run(self).await? {
+                    Some(next) => next,
+                    None => return Ok(()),
+                },
+            };
+            let mut tx = self.write().await?;
+            builds::set_step(&mut tx, &self.job_id, next.as_str()).await?;
+            tx.commit().await?;
+            self.step = next;
+        }
+    }
+
+    /// Stops between two provider calls rather than in one.
+    fn check_running(&self) -> Result<(), Halt> {
+        if self.claim.cancellation().is_cancelled() {
+            Err(Halt::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A transaction that may write on the job's behalf, but not the index's row: see the lock order above.
+    async fn write(&self) -> Result<Transaction<'static, MySql>, Halt> {
+        let mut tx = self.context.pool.begin().await?;
+        self.claim.fence(&mut tx).await?;
+        Ok(tx)
+    }
+
+    /// A transaction that may write on the job's behalf, the index's row included.
+    async fn write_index(&self) -> Result<(Transaction<'static, MySql>, Index), Halt> {
+        let mut tx = self.context.pool.begin().await?;
+        let index = indexes::lock(&mut tx, &self.job.domain_id, self.job.index_id).await?;
+        self.claim.fence(&mut tx).await?;
+        Ok((tx, index))
+    }
+
+    /// The store; every step after the first has one.
+    fn store_id(&self) -> Result<&str, Halt> {
+        self.index.external_id.as_deref().ok_or_else(|| Halt::Retry {
+            error: "the index lost its store while it was being built".to_owned(),
+            after: None,
+        })
+    }
+
+    async fn picture(&self) -> Result<Picture, Halt> {
+        let mut db = self.context.pool.acquire().await?;
+        self.picture_in(&mut db).await
+    }
+
+    async fn picture_in(&self, db: &mut sqlx::MySqlConnection) -> Result<Picture, Halt> {
+        let members = composition::list(db, &self.job.domain_id, self.job.index_id).await?;
+        let attachments = attachments::list(db, self.job.index_id).await?;
+        let desired: Vec<_> = members.iter().map(|member| member.desired.clone()).collect();
+        let present: Vec<_> = attachments.iter().map(PresentFile::from).collect();
+        let plan = BuildPlan::new(&desired, &present);
+        Ok(Picture {
+            members,
+            attachments,
+            plan,
+        })
+    }
+
+    /// Writes how far the build has come, as the rows tell.
+    async fn report(&self, picture: &Picture) -> Result<(), Halt> {
+        let mut tx = self.write().await?;
+        builds::set_progress(&mut tx, &self.job_id, &progress(picture)).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// What happens once per build, in the transaction that makes its row.
+async fn begin(
+    tx: &mut Transaction<'static, MySql>,
+    job: &IndexBuild,
+    index: &mut Index,
+) -> Result<(), Halt> {
+    indexes::mark_in_progress(tx, index.id).await?;
+    uploads::reset_for_build(tx, &index.provider_type, index.id, job.force_upload).await?;
+    attachments::retry_failed(tx, index.id).await?;
+    if job.recreate
+        && let Some(store) = index.external_id.take()
+    {
+        indexes::clear_external_id(tx, index.id, &store).await?;
+        intents::retire_store(tx, &index.provider_type, index.id, &store).await?;
+        for file in attachments::forget_store(tx, &store).await? {
+            intents::retire_file(tx, &index.provider_type, &file).await?;
+        }
+        tracing::info!(store, "the present store is given up on request");
+    }
+    tracing::info!("the build begins");
+    Ok(())
+}
+
+fn progress(picture: &Picture) -> Progress {
+    let plan = &picture.plan;
+    let waiting: u64 = plan
+        .upload
+        .iter()
+        .filter_map(|id| picture.member(*id))
+        .map(|m| m.desired.size_bytes)
+        .sum();
+    let bytes_total: u64 = picture
+        .members
+        .iter()
+        .map(|member| member.desired.size_bytes)
+        .sum();
+    let files_total = count(picture.members.len());
+    let accepted = picture
+        .attachments
+        .iter()
+        .filter(|row| plan.keep.contains(&row.id) && row.attached_at.is_some());
+    Progress {
+        files_total,
+        files_uploaded: files_total - count(plan.upload.len() + plan.upload_failed.len()),
+        files_attached: count(accepted.count()),
+        files_completed: count(plan.counts.completed),
+        files_failed: count(plan.counts.failed + plan.counts.cancelled),
+        bytes_total,
+        bytes_uploaded: bytes_total - waiting,
+    }
+}
+
+fn count(number: impl TryInto<u32>) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
+}

@@ -1,0 +1,307 @@
+//! One file's copy at the provider: never twice for the same content, adopted after a crash, and uploaded once
+//! when two workers want it at once.
+//!
+//! Reads the copy's row and the intents. Writes both. Calls list and create of files. Safe to repeat because the intent is
+//! written first and goes in the transaction that records the outcome.
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use rag_db::composition::Member;
+use rag_db::intents::{self, Content, Declared, Intent, NewIntent, Operation};
+use rag_db::uploads;
+use rag_domain::UploadStatus;
+use rag_files::FileStore;
+use rag_providers::{ByteStream, Disposition, Effect, FileUpload, ProviderError, ProviderFile, UploadSource};
+use serde_json::Value;
+use sqlx::{MySql, Transaction};
+use tokio::io::AsyncSeekExt as _;
+use tokio_util::io::ReaderStream;
+
+use super::ensure_vector_store::take_over;
+use super::{Build, adopt, detach_files};
+use crate::halt::{Halt, chain};
+
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// What became of one file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Uploaded {
+    /// The provider has it.
+    Yes,
+    /// It never will: the row says why, and the build goes on with the other files.
+    Failed,
+    /// Another job is at it.
+    Busy,
+    /// Not begun, because the build stops.
+    Skipped,
+}
+
+enum Declaration {
+    There,
+    Busy,
+    Fresh(Intent),
+    Inherited(Intent),
+}
+
+/// Makes sure that the provider has this file's present content.
+pub(crate) async fn ensure(build: &Build<'_>, member: &Member) -> Result<Uploaded, Halt> {
+    let intent = match declare(build, member).await? {
+        Declaration::There => return Ok(Uploaded::Yes),
+        Declaration::Busy => return Ok(Uploaded::Busy),
+        Declaration::Fresh(intent) => intent,
+        Declaration::Inherited(intent) => match inherit(build, member, intent).await? {
+            Inherited::Adopted => return Ok(Uploaded::Yes),
+            Inherited::UploadAgain(intent) => intent,
+        },
+    };
+    let upload = match source(build, member).await {
+        Ok(upload) => upload,
+        // The bytes are not to be had here: no later attempt of ours changes that.
+        Err(error) => return fail(build, member, &intent, chain(&error)).await,
+    };
+    match build.provider.upload_file(upload).await {
+        Ok(file) => match recorded(build, member, &intent, &file).await {
+            // The claim was lost while the upload was on the wire. Whoever has it now may have found this file, or made
+            // another one.
+            Err(Halt::Stopped) => {
+                detach_files::disown_file(build, &file.id).await?;
+                Err(Halt::Stopped)
+            }
+            result => result,
+        },
+        Err(error) => give_back(build, member, &intent, error).await,
+    }
+}
+
+async fn recorded(
+    build: &Build<'_>,
+    member: &Member,
+    intent: &Intent,
+    file: &ProviderFile,
+) -> Result<Uploaded, Halt> {
+    let mut tx = build.write().await?;
+    record(build, &mut tx, member, intent, &file.id, &file.raw).await?;
+    tx.commit().await?;
+    tracing::info!(file.id = %member.desired.file_id, external_file_id = file.id, "uploaded");
+    Ok(Uploaded::Yes)
+}
+
+/// Says what is about to happen, or finds out who is at it.
+async fn declare(build: &Build<'_>, member: &Member) -> Result<Declaration, Halt> {
+    let file = &member.desired;
+    let provider = &build.index.provider_type;
+    let mut tx = build.write().await?;
+    let declared = intents::declare(&mut tx, &new_intent(build, member, &file.file_id.to_string())).await?;
+    let answer = match declared {
+        Declared::New(intent) => {
+            // Since the plan was made, another job may have brought the copy.
+            let copy = uploads::find(&mut tx, provider, file.file_id).await?;
+            if copy.is_some_and(|copy| {
+                copy.status == UploadStatus::Uploaded && copy.content_sha256 == file.content_sha256
+            }) {
+                intents::resolve(&mut tx, intent.id, &build.token).await?;
+                Declaration::There
+            } else {
+                uploads::mark_pending(&mut tx, provider, file.file_id, &file.content_sha256).await?;
+                Declaration::Fresh(intent)
+            }
+        }
+        Declared::Existing(intent) => match take_over(build, &mut tx, &intent).await {
+            Ok(()) => Declaration::Inherited(intent),
+            Err(Halt::Snooze { .. }) => Declaration::Busy,
+            Err(halt) => return Err(halt),
+        },
+    };
+    tx.commit().await?;
+    Ok(answer)
+}
+
+fn new_intent<'a>(build: &'a Build<'_>, member: &'a Member, subject: &'a str) -> NewIntent<'a> {
+    NewIntent {
+        provider_id: &build.index.provider_type,
+        operation: Operation::UploadFile,
+        subject,
+        index_id: None,
+        content: Some(Content {
+            sha256: &member.desired.content_sha256,
+            file_name: &member.file_name,
+            size_bytes: member.desired.size_bytes,
+        }),
+        claim_token: &build.token,
+    }
+}
+
+enum Inherited {
+    Adopted,
+    UploadAgain(Intent),
+}
+
+/// An earlier claim meant to upload this file and did not live to tell. If exactly one file at the provider fits, is
+/// spoken of by no row, and no other unfinished upload could have made it, then it is ours.
+async fn inherit(build: &Build<'_>, member: &Member, intent: Intent) -> Result<Inherited, Halt> {
+    let candidates = adopt::file_candidates(build, &intent).await?;
+    let provider = &build.index.provider_type;
+    let file = &member.desired;
+    let mut tx = build.write().await?;
+    let found = unclaimed(&mut tx, provider, &intent, candidates).await?;
+    let same_content = intent.content_sha256.as_deref() == Some(file.content_sha256.as_str());
+    uploads::mark_pending(&mut tx, provider, file.file_id, &file.content_sha256).await?;
+    let outcome = match found {
+        Some(found) if same_content => {
+            tracing::info!(file.id = %file.file_id, external_file_id = found.id, "adopted an upload of an earlier attempt");
+            record(build, &mut tx, member, &intent, &found.id, &found.raw).await?;
+            Inherited::Adopted
+        }
+        found if same_content => {
+            debug_assert!(
+                found.is_none(),
+                "a found file of the same content was adopted above"
+            );
+            Inherited::UploadAgain(intent)
+        }
+        found => {
+            // It was about bytes that have been replaced since: whatever it left is garbage, and ours.
+            if let Some(found) = found {
+                intents::retire_file(&mut tx, provider, &found.id).await?;
+            }
+            intents::resolve(&mut tx, intent.id, &build.token).await?;
+            match intents::declare(&mut tx, &new_intent(build, member, &file.file_id.to_string())).await? {
+                Declared::New(intent) => Inherited::UploadAgain(intent),
+                Declared::Existing(_) => {
+                    return Err(Halt::snooze(std::time::Duration::ZERO, "an upload intent moved"));
+                }
+            }
+        }
+    };
+    tx.commit().await?;
+    Ok(outcome)
+}
+
+/// The one candidate that only this intent can have made.
+async fn unclaimed(
+    tx: &mut Transaction<'static, MySql>,
+    provider: &str,
+    intent: &Intent,
+    candidates: Vec<ProviderFile>,
+) -> Result<Option<ProviderFile>, Halt> {
+    let mut free = Vec::new();
+    for candidate in candidates {
+        if !intents::is_file_referenced(tx, provider, &candidate.id).await? {
+            free.push(candidate);
+        }
+    }
+    let (Some(name), Some(size)) = (intent.file_name.as_deref(), intent.size_bytes) else {
+        return Ok(None);
+    };
+    let rivals = intents::list_uploads_like(tx, provider, name, size).await?;
+    if free.is_empty() {
+        return Ok(None);
+    }
+    if free.len() > 1 || rivals.iter().any(|rival| rival.id != intent.id) {
+        tracing::warn!(
+            file_name = name,
+            candidates = free.len(),
+            "ambiguous leftovers of uploads are left alone"
+        );
+        return Ok(None);
+    }
+    Ok(free.pop())
+}
+
+/// The provider has the content: the row says so, the copy it replaces is retired, the intent has done its service.
+async fn record(
+    build: &Build<'_>,
+    tx: &mut Transaction<'static, MySql>,
+    member: &Member,
+    intent: &Intent,
+    external_file_id: &str,
+    raw: &Value,
+) -> Result<(), Halt> {
+    let (provider, file) = (&build.index.provider_type, &member.desired);
+    let older = uploads::mark_uploaded(
+        tx,
+        provider,
+        file.file_id,
+        &file.content_sha256,
+        external_file_id,
+        raw,
+    )
+    .await?;
+    if let Some(older) = older {
+        intents::retire_file(tx, provider, &older).await?;
+    }
+    Ok(intents::resolve(tx, intent.id, &build.token).await?)
+}
+
+/// An upload failed: for good, or for now. The intent stays only if the provider may have the file all the same.
+async fn give_back(
+    build: &Build<'_>,
+    member: &Member,
+    intent: &Intent,
+    error: ProviderError,
+) -> Result<Uploaded, Halt> {
+    if error.effect == Effect::None {
+        if error.disposition() == Disposition::Fail {
+            return fail(build, member, intent, chain(&error)).await;
+        }
+        let mut tx = build.write().await?;
+        intents::resolve(&mut tx, intent.id, &build.token).await?;
+        tx.commit().await?;
+    }
+    tracing::warn!(file.id = %member.desired.file_id, error = chain(&error), "upload interrupted");
+    Err(error.into())
+}
+
+async fn fail(build: &Build<'_>, member: &Member, intent: &Intent, text: String) -> Result<Uploaded, Halt> {
+    let (provider, file) = (&build.index.provider_type, &member.desired);
+    tracing::warn!(file.id = %file.file_id, error = text, "the file can't be uploaded");
+    let mut tx = build.write().await?;
+    uploads::mark_failed(&mut tx, provider, file.file_id, &file.content_sha256, &text).await?;
+    intents::resolve(&mut tx, intent.id, &build.token).await?;
+    tx.commit().await?;
+    Ok(Uploaded::Failed)
+}
+
+async fn source(build: &Build<'_>, member: &Member) -> Result<FileUpload, io::Error> {
+    let (_, size_bytes) = build
+        .context
+        .files
+        .open(&member.local_path)
+        .await
+        .map_err(io::Error::other)?;
+    if size_bytes != member.desired.size_bytes {
+        let (stored, expected) = (size_bytes, member.desired.size_bytes);
+        return Err(io::Error::other(format!(
+            "the stored file has {stored} bytes instead of {expected}"
+        )));
+    }
+    Ok(FileUpload {
+        file_name: member.file_name.clone(),
+        content_type: Some(member.file_type.clone()),
+        size_bytes,
+        body: Arc::new(StoredFile {
+            files: build.context.files.clone(),
+            path: member.local_path.clone(),
+        }),
+    })
+}
+
+/// Stored contents as the provider layer reads them. A path is never written twice, so every opening sees the same bytes.
+struct StoredFile {
+    files: FileStore,
+    path: String,
+}
+
+#[async_trait]
+impl UploadSource for StoredFile {
+    async fn open(&self, offset: u64) -> io::Result<ByteStream> {
+        let (mut file, _) = self.files.open(&self.path).await.map_err(io::Error::other)?;
+        if offset > 0 {
+            file.seek(io::SeekFrom::Start(offset)).await?;
+        }
+        Ok(ReaderStream::with_capacity(file, PIECE_BYTES).boxed())
+    }
+}

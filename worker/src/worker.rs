@@ -1,0 +1,96 @@
+//! Puts the program together: database, queue, providers, upkeep, health port; and takes it apart again.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, WorkerSet};
+use rag_connections::Connections;
+use rag_files::FileStore;
+use rag_jobs::IndexBuild;
+use rag_providers::{NetworkPolicy, Registry};
+use rag_secrets::Keyring;
+use rag_settings::{ProviderSettings, QueueSettings, Settings};
+use rag_telemetry::Metrics;
+use secrecy::ExposeSecret as _;
+use sqlx::mysql::MySqlConnectOptions;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::{jobs, server, upkeep};
+
+/// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs come to a halt within the grace time and
+/// hands back what is not finished.
+pub async fn run(
+    settings: Settings,
+    metrics: Metrics,
+    shutdown: impl Future<Output = &'static str> + Send + 'static,
+) -> anyhow::Result<()> {
+    let options = MySqlConnectOptions::from_str(settings.database.uri.expose())?;
+    let pool = rag_db::connect(options, settings.database.max_connections)
+        .await
+        .context("cannot reach the database")?;
+    rag_db::check_schema(&pool).await?;
+    let queue = Queue::new(pool.clone(), queue_config(&settings.queue));
+    let context = Context {
+        pool: pool.clone(),
+        queue: queue.clone(),
+        files: FileStore::at(&settings.files.root).await?,
+        connections: Arc::new(connections(&settings.providers)?),
+        settings: Arc::new(settings.worker.clone()),
+    };
+
+    let stop = CancellationToken::new();
+    let serving = server::start(settings.worker.listen, pool.clone(), metrics, stop.clone())
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
+    let upkeep = tokio::spawn(upkeep::run(context.clone(), stop.clone()));
+
+    let builds = StorageConfig {
+        concurrency: settings.worker.concurrency,
+        ..StorageConfig::default()
+    };
+    let workers = WorkerSet::new(queue).register::<IndexBuild, _, _, _, _>(
+        builds,
+        context,
+        jobs::index_build::handle,
+    )?;
+    let ended = workers
+        .run(
+            async move {
+                let signal = shutdown.await;
+                tracing::info!(signal, "shutting down");
+            },
+            settings.worker.grace,
+        )
+        .await;
+    stop.cancel();
+    upkeep.await.context("the upkeep task failed")?;
+    serving.await.context("the health server failed")??;
+    pool.close().await;
+    ended.context("the queue's workers failed")
+}
+
+fn queue_config(settings: &QueueSettings) -> QueueConfig {
+    QueueConfig {
+        lease: settings.lease,
+        retention: Retention {
+            done: settings.retention,
+            cancelled: settings.retention,
+            failed: settings.retention,
+        },
+        ..QueueConfig::default()
+    }
+}
+
+fn connections(settings: &ProviderSettings) -> anyhow::Result<Connections> {
+    let keyring = match &settings.secrets_key {
+        Some(keys) => Some(Keyring::from_setting(keys.expose_secret()).context("PROVIDER_SECRETS_KEY")?),
+        None => None,
+    };
+    let network = NetworkPolicy {
+        allow_http_loopback: settings.allow_loopback_http,
+        allow_private: settings.allow_private_addresses,
+    };
+    Ok(Connections::new(Registry::builtin(), keyring, network))
+}
