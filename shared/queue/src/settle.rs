@@ -236,8 +236,10 @@ pub(crate) async fn settle_rows(
         ""
     };
     let ids = id_list(ends.iter().map(|(token, _)| token.job_id()));
-    let select =
-        format!("{begin}SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id IN ({ids}) ORDER BY id FOR UPDATE");
+    let select = format!(
+        "{begin}SELECT {HELD_COLUMNS} FROM queue_jobs FORCE INDEX (PRIMARY) WHERE id IN ({ids}) \
+             ORDER BY id FOR UPDATE"
+    );
     let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(&mut *conn).await?;
     let mut rows_by_id = HashMap::with_capacity(rows.len());
     for row in &rows {

@@ -257,7 +257,7 @@ async fn prune_batch(pool: &MySqlPool, state: State, kind: &str, age: Duration) 
         return Ok(0);
     }
     let delete = format!(
-        "DELETE FROM queue_jobs WHERE id IN ({}) AND state = '{state}'",
+        "DELETE jobs FROM queue_jobs AS jobs FORCE INDEX (PRIMARY) WHERE id IN ({}) AND state = '{state}'",
         id_list(ids.iter().copied())
     );
     let deleted = sqlx::raw_sql(AssertSqlSafe(delete))
