@@ -99,11 +99,7 @@ async fn prepare(database: &Database, waiting: u64) -> Result<()> {
 
 async fn through_apalis(database: &Database, setup: &Setup, processes: usize, time: Duration) -> Result<f64> {
     let started_us = database.now_us().await?;
-    let settings = [
-        ("CONCURRENCY", setup.concurrency),
-        ("PREFETCH", setup.prefetch),
-        ("BATCH", setup.concurrency + setup.prefetch),
-    ];
+    let settings = [("CONCURRENCY", setup.concurrency), ("PREFETCH", setup.prefetch)];
     let mut workers = Vec::new();
     for _ in 0..processes {
         workers.push(Worker::start(database, &settings)?);
