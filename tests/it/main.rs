@@ -5,5 +5,6 @@
 mod architecture;
 mod build;
 mod crash;
+mod guises;
 mod ledger;
 mod trouble;

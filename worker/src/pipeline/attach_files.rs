@@ -14,6 +14,7 @@ use rag_db::uploads;
 use rag_domain::{AttachmentState, ChunkingStrategy, FileId};
 use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError, ProviderExt as _};
 
+use super::await_indexing::Listed;
 use super::ensure_vector_store::wire;
 use super::{Build, Picture, Step, await_indexing, detach_files};
 use crate::halt::{Halt, chain};
@@ -97,11 +98,11 @@ async fn resolve_unknown(build: &Build<'_>) -> Result<(), Halt> {
     }
     let listed = build.provider.all_store_files(build.store_id()?, None).await?;
     let mut tx = build.write().await?;
-    let there: HashMap<&str, _> = listed.iter().map(|file| (file.id.as_str(), file)).collect();
+    let there = Listed::new(&listed);
     let mut absent = Vec::new();
     for row in &unknown {
-        match there.get(row.external_file_id.as_str()) {
-            Some(file) => await_indexing::observe(&mut tx, row, file).await?,
+        match there.find(row) {
+            Some(file) => await_indexing::observe(build, &mut tx, row, file).await?,
             None => absent.push(row.id),
         }
     }
@@ -156,7 +157,9 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
         Ok(answer) => {
             let mut tx = build.write().await?;
             attachments::mark_in_progress(&mut tx, &ids, Some(&answer.id)).await?;
+            attachments::set_strategy_applied(&mut tx, &ids, answer.chunking_strategy_applied).await?;
             tx.commit().await?;
+            warn_unless_applied(answer.chunking_strategy_applied, ids.len());
             tracing::info!(files = ids.len(), batch = answer.id, "attached");
             Ok(())
         }
@@ -167,7 +170,8 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
             if error.disposition() != Disposition::Fail {
                 return Err(error.into());
             }
-            // One bad file spoils a batch: one by one, the others get in and the bad one gets its own error.
+            // One bad file spoils a batch: one by one, the others get in and the bad one gets its own error. Files that hang
+            // in the store already spoil it too at some providers, and count as attached one by one.
             tracing::warn!(
                 files = ids.len(),
                 error = chain(&error),
@@ -192,11 +196,23 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), Halt> {
         Ok(answer) => {
             let mut tx = build.write().await?;
             attachments::mark_in_progress(&mut tx, &[row.id], None).await?;
-            await_indexing::observe(&mut tx, row, &answer.file).await?;
-            Ok(tx.commit().await?)
+            attachments::set_strategy_applied(&mut tx, &[row.id], answer.chunking_strategy_applied).await?;
+            await_indexing::observe(build, &mut tx, row, &answer.file).await?;
+            tx.commit().await?;
+            warn_unless_applied(answer.chunking_strategy_applied, 1);
+            Ok(())
         }
         Err(error) if error.effect == Effect::None => refused(build, row, error).await,
         Err(error) => Err(error.into()),
+    }
+}
+
+fn warn_unless_applied(applied: bool, files: usize) {
+    if !applied {
+        tracing::warn!(
+            files,
+            "the provider attached files without their chunking strategy"
+        );
     }
 }
 
@@ -213,7 +229,9 @@ async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> R
     if disposition == Disposition::Fail {
         let seen = Observation {
             state: AttachmentState::Failed,
+            external_store_file_id: None,
             reported_strategy: None,
+            strategy_applied: None,
             usage_bytes: None,
             error_code: Some(error.kind.as_str()),
             last_error: Some(&error.to_string()),
