@@ -109,6 +109,20 @@ pub async fn list(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<Attach
         .await?)
 }
 
+/// Attach calls whose files the provider is indexing, over all indexes that are being built there: a batch is one, and so
+/// is a file that was attached by itself. What builds that are over left behind does not count.
+pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(DISTINCT COALESCE(a.external_batch_id, a.id)) \
+         FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
+         WHERE i.provider_type = ? AND i.indexing_status = 'in_progress' AND a.state IN ('attaching', 'in_progress')",
+    )
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
 /// Writes a `pending` row. [`DbError::Duplicate`] if this file is in this store already, or still on its way out.
 pub async fn insert(db: &mut MySqlConnection, new: &NewAttachment<'_>) -> Result<AttachmentId, DbError> {
     let id = AttachmentId::new();

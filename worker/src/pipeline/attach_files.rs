@@ -31,6 +31,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     let mut pending = in_state(build, AttachmentState::Pending).await?;
     while !pending.is_empty() {
         build.check_running()?;
+        wait_for_a_place(build).await?;
         let batch = next_batch(build, &mut pending);
         attach(build, &batch).await?;
         build.report(&build.picture().await?).await?;
@@ -120,6 +121,30 @@ async fn in_state(build: &Build<'_>, state: AttachmentState) -> Result<Vec<Attac
     let mut rows = attachments::list(&mut db, build.index.id).await?;
     rows.retain(|row| row.state == state);
     Ok(rows)
+}
+
+/// Some providers index only so much at once, over all stores of the connection; an attach beyond that would be refused.
+async fn wait_for_a_place(build: &Build<'_>) -> Result<(), Halt> {
+    let Some(most) = build.provider.capabilities().max_concurrent_indexing else {
+        return Ok(());
+    };
+    if operations(build).await? < u64::from(most) {
+        return Ok(());
+    }
+    // Other builds look after theirs in their own time.
+    await_indexing::look_once(build).await?;
+    if operations(build).await? < u64::from(most) {
+        return Ok(());
+    }
+    Err(Halt::snooze(
+        build.context.settings.build_poll_min,
+        format!("the provider indexes {most} batches at once"),
+    ))
+}
+
+async fn operations(build: &Build<'_>) -> Result<u64, Halt> {
+    let mut db = build.context.pool.acquire().await?;
+    Ok(attachments::count_indexing_operations(&mut db, &build.index.provider_type).await?)
 }
 
 /// Takes the next files that can go in with one call: all alike where the provider can't tell them apart in a batch.

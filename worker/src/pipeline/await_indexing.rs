@@ -51,6 +51,16 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     ))
 }
 
+/// Brings the rows of this build up to date, whatever they say.
+pub(crate) async fn look_once(build: &Build<'_>) -> Result<(), Halt> {
+    let waiting = waiting(build).await?;
+    if waiting.is_empty() {
+        Ok(())
+    } else {
+        look(build, &waiting).await
+    }
+}
+
 async fn waiting(build: &Build<'_>) -> Result<Vec<Attachment>, Halt> {
     let mut db = build.context.pool.acquire().await?;
     let mut rows = attachments::list(&mut db, build.index.id).await?;
