@@ -17,7 +17,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rag-db", &["rag-domain"]),
     ("rag-providers", &[]),
     ("rag-jobs", &["rag-domain", "apalis-mariadb"]),
-    ("rag-connections", &["rag-db", "rag-providers", "rag-secrets"]),
+    (
+        "rag-connections",
+        &["rag-db", "rag-providers", "rag-secrets", "rag-settings"],
+    ),
     (
         "rag-api",
         &[

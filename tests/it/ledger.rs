@@ -32,7 +32,7 @@ pub(crate) async fn assert_no_orphans(stack: &Stack) {
 
     let copies: Vec<String> = scalars(
         stack,
-        "SELECT external_file_id FROM rag_provider_file_uploads WHERE status = 'uploaded'",
+        "SELECT COALESCE(files_api_id, external_file_id) FROM rag_provider_file_uploads WHERE status = 'uploaded'",
     )
     .await;
     let files: HashSet<String> = state.files.iter().map(|file| file.id.to_string()).collect();

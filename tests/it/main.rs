@@ -5,5 +5,8 @@
 mod architecture;
 mod build;
 mod crash;
+mod fleet;
+mod guises;
 mod ledger;
+mod secrets;
 mod trouble;

@@ -6,7 +6,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use rag_emulator::{Builder, Control, Emulator};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::program::{self, Program};
@@ -35,7 +35,11 @@ pub struct Stack {
 pub struct StackBuilder {
     emulator: Builder,
     env: Vec<(String, String)>,
+    of_emulator: Vec<(String, OfEmulator)>,
 }
+
+/// A setting's value, once the emulator is up.
+type OfEmulator = fn(&Emulator) -> String;
 
 impl StackBuilder {
     /// Another emulator than one that indexes a file in a few milliseconds.
@@ -51,6 +55,13 @@ impl StackBuilder {
         self
     }
 
+    /// A setting that depends on where the emulator is.
+    #[must_use]
+    pub fn setting_of_emulator(mut self, name: &str, value: OfEmulator) -> Self {
+        self.of_emulator.push((name.to_owned(), value));
+        self
+    }
+
     pub async fn start(self) -> Stack {
         install_crypto();
         let (database, folder) = (TestDatabase::new().await, tempfile::tempdir().unwrap());
@@ -58,6 +69,8 @@ impl StackBuilder {
         let address = free_address();
         let mut env = settings(&database, folder.path(), &address);
         env.extend(self.env);
+        let of_emulator = self.of_emulator.into_iter();
+        env.extend(of_emulator.map(|(name, value)| (name, value(&emulator))));
         let admin_key = program::output(
             "rag-api",
             &["keys", "create", "--name", "it", "--role", "admin"],
@@ -93,6 +106,7 @@ impl Stack {
         StackBuilder {
             emulator: Emulator::builder().indexing(5, 0.0),
             env: Vec::new(),
+            of_emulator: Vec::new(),
         }
     }
 
@@ -119,17 +133,33 @@ impl Stack {
 
     /// Makes a connection of this provider type to the emulator.
     pub async fn connect(&self, provider_type: &str) {
-        let body = json!({
-            "base_url": self.emulator.url(),
-            "auth_type": "api_key",
-            "credentials": {"api_key": PROVIDER_KEY},
-            "is_enabled": true,
-        });
+        let credentials = json!({"api_key": PROVIDER_KEY});
+        self.connect_with(
+            provider_type,
+            json!({"auth_type": "api_key", "credentials": credentials}),
+        )
+        .await;
+    }
+
+    /// As [`Stack::connect`], with these fields of a connection.
+    pub async fn connect_with(&self, provider_type: &str, mut body: Value) {
+        body["base_url"] = json!(self.emulator.url());
         let answer = self
             .admin
             .post(&format!("/admin/providers/connections/{provider_type}"), &body)
             .await;
         assert!(answer.status.is_success(), "connection: {answer:?}");
+    }
+
+    /// Runs a command of `rag-api` to its end, with these settings changed; answers what it printed.
+    pub async fn command(&self, args: &[&str], changed: &[(&str, &str)]) -> String {
+        let mut env = self.env.clone();
+        env.extend(
+            changed
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        program::output("rag-api", args, &env).await
     }
 
     /// Everything that the programs have logged.

@@ -8,11 +8,8 @@ use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, Wait, WorkerS
 use rag_connections::Connections;
 use rag_files::FileStore;
 use rag_jobs::IndexBuild;
-use rag_providers::{NetworkPolicy, Registry};
-use rag_secrets::Keyring;
-use rag_settings::{ProviderSettings, QueueSettings, Settings};
+use rag_settings::{QueueSettings, Settings};
 use rag_telemetry::Metrics;
-use secrecy::ExposeSecret as _;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +33,9 @@ pub async fn run(
         pool: pool.clone(),
         queue: queue.clone(),
         files: FileStore::at(&settings.files.root).await?,
-        connections: Arc::new(connections(&settings.providers)?),
+        connections: Arc::new(
+            Connections::from_settings(&settings.providers, pool.clone()).context("PROVIDER_SECRETS_KEY")?,
+        ),
         settings: Arc::new(settings.worker.clone()),
     };
 
@@ -82,16 +81,4 @@ fn queue_config(settings: &QueueSettings) -> QueueConfig {
         },
         ..QueueConfig::default()
     }
-}
-
-fn connections(settings: &ProviderSettings) -> anyhow::Result<Connections> {
-    let keyring = match &settings.secrets_key {
-        Some(keys) => Some(Keyring::from_setting(keys.expose_secret()).context("PROVIDER_SECRETS_KEY")?),
-        None => None,
-    };
-    let network = NetworkPolicy {
-        allow_http_loopback: settings.allow_loopback_http,
-        allow_private: settings.allow_private_addresses,
-    };
-    Ok(Connections::new(Registry::builtin(), keyring, network))
 }

@@ -2,6 +2,7 @@
 
 mod keys;
 mod migrate;
+mod secrets;
 mod serve;
 
 use std::str::FromStr as _;
@@ -9,10 +10,7 @@ use std::str::FromStr as _;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use rag_connections::Connections;
-use rag_providers::{NetworkPolicy, Registry};
-use rag_secrets::Keyring;
 use rag_settings::Settings;
-use secrecy::ExposeSecret as _;
 use sqlx::MySqlPool;
 use sqlx::mysql::MySqlConnectOptions;
 
@@ -33,6 +31,9 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Look after what is sealed in the database
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     /// List all settings with their defaults
     Settings,
     /// Print the OpenAPI document
@@ -45,6 +46,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::serve(&read_settings()?).await,
         Command::Migrate => migrate::migrate(&read_settings()?).await,
         Command::Keys(command) => keys::run(command, &read_settings()?).await,
+        Command::Secrets(command) => secrets::run(command, &read_settings()?).await,
         Command::Settings => {
             print!("{}", rag_settings::render_table());
             Ok(())
@@ -76,17 +78,6 @@ async fn connect(settings: &Settings) -> Result<MySqlPool> {
         .with_context(|| format!("the database at {uri} cannot be reached"))
 }
 
-fn connections(settings: &Settings) -> Result<Connections> {
-    let providers = &settings.providers;
-    let keyring = providers
-        .secrets_key
-        .as_ref()
-        .map(|key| Keyring::from_setting(key.expose_secret()))
-        .transpose()
-        .context("PROVIDER_SECRETS_KEY is not usable")?;
-    let network = NetworkPolicy {
-        allow_http_loopback: providers.allow_loopback_http,
-        allow_private: providers.allow_private_addresses,
-    };
-    Ok(Connections::new(Registry::builtin(), keyring, network))
+fn connections(settings: &Settings, pool: MySqlPool) -> Result<Connections> {
+    Connections::from_settings(&settings.providers, pool).context("PROVIDER_SECRETS_KEY is not usable")
 }

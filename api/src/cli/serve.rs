@@ -31,7 +31,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
 
     let app = App::new(Parts {
         queue: Queue::new(db.clone(), QueueConfig::default()),
-        connections: super::connections(settings)?,
+        connections: super::connections(settings, db.clone())?,
         settings: settings.clone(),
         keys: KeyCache::default(),
         db,

@@ -3,6 +3,10 @@
 //! `rag-db` knows rows and no providers, `rag-providers` knows providers and no rows; this crate is where they meet, for the
 //! API (health, search) and the worker (everything else).
 
+mod budget;
+mod fallback;
+mod tokens;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,8 +17,14 @@ use rag_providers::{
     ConnectionConfig, Credentials, ErrorKind, NetworkPolicy, OpenError, Operation, Provider, ProviderError,
     Registry,
 };
-use rag_secrets::Keyring;
-use sqlx::MySqlConnection;
+use rag_secrets::{Keyring, KeyringError};
+use rag_settings::ProviderSettings;
+use secrecy::ExposeSecret as _;
+use sqlx::{MySqlConnection, MySqlPool};
+
+use budget::FleetBudget;
+use fallback::Fallback;
+use tokens::RowTokens;
 
 /// Opens providers, and keeps them open as long as their row stays as it is.
 #[derive(Debug)]
@@ -23,6 +33,9 @@ pub struct Connections {
     /// `None`: no `PROVIDER_SECRETS_KEY` is set; connections without credentials work all the same.
     keyring: Option<Keyring>,
     network: NetworkPolicy,
+    fallback: Fallback,
+    /// For what a fleet's processes share; `None`: this process is on its own.
+    pool: Option<MySqlPool>,
     open: Mutex<HashMap<String, Kept>>,
 }
 
@@ -63,8 +76,31 @@ impl Connections {
             registry,
             keyring,
             network,
+            fallback: Fallback::default(),
+            pool: None,
             open: Mutex::default(),
         }
+    }
+
+    /// As the environment says; tokens and request budgets are shared through this database.
+    ///
+    /// # Errors
+    /// `PROVIDER_SECRETS_KEY` is not usable.
+    pub fn from_settings(settings: &ProviderSettings, pool: MySqlPool) -> Result<Self, KeyringError> {
+        let keyring = settings
+            .secrets_key
+            .as_ref()
+            .map(|keys| Keyring::from_setting(keys.expose_secret()))
+            .transpose()?;
+        let network = NetworkPolicy {
+            allow_http_loopback: settings.allow_loopback_http,
+            allow_private: settings.allow_private_addresses,
+        };
+        Ok(Self {
+            fallback: Fallback::from(settings),
+            pool: Some(pool),
+            ..Self::new(Registry::builtin(), keyring, network)
+        })
     }
 
     pub fn registry(&self) -> &Registry {
@@ -78,6 +114,11 @@ impl Connections {
     /// The network rules that every connection is opened with.
     pub fn network(&self) -> NetworkPolicy {
         self.network
+    }
+
+    /// Adds what the environment supplies where a connection leaves it out.
+    pub fn complete(&self, config: &mut ConnectionConfig) {
+        self.fallback.complete(config);
     }
 
     /// The provider of this type, if its connection exists, is switched on and can be opened.
@@ -152,6 +193,19 @@ impl Connections {
                 .open_json(&row.provider_type, "credentials_enc", envelope)
                 .map_err(|error| format!("the credentials can't be unsealed: {error}"))?;
             config.credentials = Some(Credentials::from_value(&value).map_err(|error| error.to_string())?);
+        }
+        self.complete(&mut config);
+        if let Some(pool) = &self.pool {
+            let limit = row.max_requests_per_second;
+            config.budget = Some(Arc::new(FleetBudget::new(
+                pool.clone(),
+                &row.provider_type,
+                limit,
+            )));
+            if let (Some(keyring), Some(own)) = (&self.keyring, &config.credentials) {
+                let tokens = RowTokens::new(pool.clone(), keyring.clone(), &row.provider_type, own);
+                config.tokens = Some(Arc::new(tokens));
+            }
         }
         Ok(config)
     }

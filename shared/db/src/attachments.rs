@@ -20,7 +20,10 @@ pub struct Attachment {
     pub external_store_id: String,
     #[sqlx(try_from = "Text<FileId>")]
     pub local_file_id: FileId,
+    /// In the Files API.
     pub external_file_id: String,
+    /// Within the store, where it is another one.
+    pub external_store_file_id: Option<String>,
     pub content_sha256: String,
     pub size_bytes: u64,
     /// As asked for.
@@ -32,6 +35,8 @@ pub struct Attachment {
     /// As the provider reports it.
     #[sqlx(json(nullable))]
     pub reported_strategy: Option<Value>,
+    /// `false`: the provider attached the file without the strategy that was asked for.
+    pub strategy_applied: Option<bool>,
     pub usage_bytes: Option<u64>,
     pub error_code: Option<String>,
     pub last_error: Option<String>,
@@ -39,6 +44,15 @@ pub struct Attachment {
     pub attached_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+}
+
+impl Attachment {
+    /// What the store calls the file.
+    pub fn store_file_id(&self) -> &str {
+        self.external_store_file_id
+            .as_deref()
+            .unwrap_or(&self.external_file_id)
+    }
 }
 
 impl From<&Attachment> for PresentFile {
@@ -54,8 +68,8 @@ impl From<&Attachment> for PresentFile {
     }
 }
 
-const COLUMNS: &str = "id, index_id, external_store_id, local_file_id, external_file_id, content_sha256, size_bytes, \
-     chunking_strategy, state, external_batch_id, reported_strategy, usage_bytes, error_code, last_error, attached_at, \
+const COLUMNS: &str = "id, index_id, external_store_id, local_file_id, external_file_id, external_store_file_id, content_sha256, \
+     size_bytes, chunking_strategy, state, external_batch_id, reported_strategy, strategy_applied, usage_bytes, error_code, last_error, attached_at, \
      created_at, updated_at";
 
 /// A file that is about to be attached.
@@ -75,7 +89,11 @@ pub struct NewAttachment<'a> {
 pub struct Observation<'a> {
     /// `in_progress` or a settled state.
     pub state: AttachmentState,
+    /// What the store calls the file, if it is not what the Files API calls it.
+    pub external_store_file_id: Option<&'a str>,
     pub reported_strategy: Option<&'a Value>,
+    /// What can be told from `reported_strategy`; it does not override what the answer to the attach told.
+    pub strategy_applied: Option<bool>,
     pub usage_bytes: Option<u64>,
     pub error_code: Option<&'a str>,
     pub last_error: Option<&'a str>,
@@ -89,6 +107,20 @@ pub async fn list(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<Attach
         .bind(Text(index))
         .fetch_all(db)
         .await?)
+}
+
+/// Attach calls whose files the provider is indexing, over all indexes that are being built there: a batch is one, and so
+/// is a file that was attached by itself. What builds that are over left behind does not count.
+pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(DISTINCT COALESCE(a.external_batch_id, a.id)) \
+         FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
+         WHERE i.provider_type = ? AND i.indexing_status = 'in_progress' AND a.state IN ('attaching', 'in_progress')",
+    )
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
 }
 
 /// Writes a `pending` row. [`DbError::Duplicate`] if this file is in this store already, or still on its way out.
@@ -114,7 +146,14 @@ pub async fn insert(db: &mut MySqlConnection, new: &NewAttachment<'_>) -> Result
 
 /// The intent of an attach: the provider is about to be asked for these.
 pub async fn mark_attaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    transition_all(db, ids, AttachmentState::Attaching, "state = 'attaching'", None).await
+    transition_all(
+        db,
+        ids,
+        AttachmentState::Attaching,
+        "state = 'attaching', strategy_applied = NULL",
+        None,
+    )
+    .await
 }
 
 /// The provider accepted these; `batch` is the file batch they went in with.
@@ -125,6 +164,26 @@ pub async fn mark_in_progress(
 ) -> Result<(), DbError> {
     let set = "state = 'in_progress', attached_at = UTC_TIMESTAMP(6)";
     transition_all(db, ids, AttachmentState::InProgress, set, batch).await
+}
+
+/// Whether the provider took the strategies that were asked for; rows for which none was asked stay as they are.
+pub async fn set_strategy_applied(
+    db: &mut MySqlConnection,
+    ids: &[AttachmentId],
+    applied: bool,
+) -> Result<(), DbError> {
+    for chunk in ids.chunks(500) {
+        let marks = vec!["?"; chunk.len()].join(",");
+        let sql = format!(
+            "UPDATE rag_index_attachments SET strategy_applied = ? WHERE id IN ({marks}) AND chunking_strategy IS NOT NULL"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(applied);
+        for id in chunk {
+            query = query.bind(Text(*id));
+        }
+        query.execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 /// The provider never saw these (a complete listing says so), or refused before any effect: they can be asked for again.
@@ -144,14 +203,17 @@ pub async fn observe(
     seen: &Observation<'_>,
 ) -> Result<(), DbError> {
     let sql = format!(
-        "UPDATE rag_index_attachments SET state = ?, reported_strategy = COALESCE(?, reported_strategy), usage_bytes = ?, \
+        "UPDATE rag_index_attachments SET state = ?, external_store_file_id = COALESCE(?, external_store_file_id), \
+         reported_strategy = COALESCE(?, reported_strategy), strategy_applied = COALESCE(strategy_applied, ?), usage_bytes = ?, \
          error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), updated_at = UTC_TIMESTAMP(6) \
          WHERE id = ? AND state IN {}",
         in_list(seen.state.predecessors())
     );
     let result = sqlx::query(AssertSqlSafe(sql))
         .bind(Text(seen.state))
+        .bind(seen.external_store_file_id)
         .bind(seen.reported_strategy.map(Json))
+        .bind(seen.strategy_applied)
         .bind(seen.usage_bytes)
         .bind(seen.error_code)
         .bind(seen.last_error)

@@ -15,6 +15,8 @@ pub struct Member {
     pub file_type: String,
     /// Relative to FILES_ROOT.
     pub local_path: String,
+    /// The upload row's own; `desired.upload` speaks in ids of the Files API.
+    pub external_file_id: Option<String>,
     /// Why the last upload failed.
     pub upload_error: Option<String>,
 }
@@ -37,6 +39,7 @@ struct Row {
     upload_status: Option<Text<UploadStatus>>,
     content_sha256: Option<String>,
     external_file_id: Option<String>,
+    files_api_id: Option<String>,
     upload_error: Option<String>,
 }
 
@@ -50,7 +53,7 @@ pub async fn list(
         "SELECT f.id AS file_id, f.file_name, f.file_type, f.local_path, f.size_bytes, f.sha256, \
                 l.chunking_strategy AS link_strategy, f.chunking_strategy AS file_strategy, \
                 i.chunking_strategy AS index_strategy, u.status AS upload_status, u.content_sha256, u.external_file_id, \
-                u.last_error AS upload_error \
+                u.files_api_id, u.last_error AS upload_error \
          FROM rag_indexes i \
          JOIN rag_index_files l ON l.index_id = i.id \
          JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id \
@@ -71,7 +74,7 @@ impl From<Row> for Member {
             (Some(status), Some(content_sha256)) => Some(UploadedFile {
                 status: status.0,
                 content_sha256,
-                external_file_id: row.external_file_id,
+                external_file_id: row.files_api_id.or_else(|| row.external_file_id.clone()),
             }),
             _ => None,
         };
@@ -87,6 +90,7 @@ impl From<Row> for Member {
             file_name: row.file_name,
             file_type: row.file_type,
             local_path: row.local_path,
+            external_file_id: row.external_file_id,
             upload_error: row.upload_error,
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! Secrets pass through here sealed; opening them is the business of whoever builds a provider client.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, MySqlConnection};
 
 use crate::DbError;
 use crate::error::on_duplicate;
@@ -23,15 +25,18 @@ pub struct Connection {
     #[sqlx(json(nullable))]
     pub token_enc: Option<Value>,
     pub token_expires_at: Option<DateTime<Utc>>,
+    /// Over all processes.
+    pub max_requests_per_second: Option<u32>,
     pub is_enabled: bool,
     pub last_healthcheck_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
     pub created_at: DateTime<Utc>,
+    /// When an admin changed it, or its secrets were sealed anew; tokens and health don't count.
     pub updated_at: DateTime<Utc>,
 }
 
-const COLUMNS: &str = "id, base_url, auth_type, credentials_enc, token_enc, token_expires_at, is_enabled, \
-     last_healthcheck_at, last_error, created_at, updated_at";
+const COLUMNS: &str = "id, base_url, auth_type, credentials_enc, token_enc, token_expires_at, \
+     max_requests_per_second, is_enabled, last_healthcheck_at, last_error, created_at, updated_at";
 
 /// What an admin sets; writing it clears `last_error` and any cached token (R-4.7).
 #[derive(Debug, Clone)]
@@ -40,17 +45,20 @@ pub struct ConnectionSettings {
     pub base_url: Option<String>,
     pub auth_type: String,
     pub credentials_enc: Option<Value>,
+    pub max_requests_per_second: Option<u32>,
     pub is_enabled: bool,
 }
 
 pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
     sqlx::query(
-        "INSERT INTO rag_provider_connections (id, base_url, auth_type, credentials_enc, is_enabled) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO rag_provider_connections \
+         (id, base_url, auth_type, credentials_enc, max_requests_per_second, is_enabled) VALUES (?, ?, ?, ?, ?, ?)",
     )
     .bind(&settings.provider_type)
     .bind(&settings.base_url)
     .bind(&settings.auth_type)
     .bind(settings.credentials_enc.as_ref().map(Json))
+    .bind(settings.max_requests_per_second)
     .bind(settings.is_enabled)
     .execute(db)
     .await
@@ -61,12 +69,13 @@ pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
 /// Sets every field of [`ConnectionSettings`]; the caller has read the row with [`lock`] before.
 pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
     let result = sqlx::query(
-        "UPDATE rag_provider_connections SET base_url = ?, auth_type = ?, credentials_enc = ?, is_enabled = ?, \
-         token_enc = NULL, token_expires_at = NULL, last_error = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
+        "UPDATE rag_provider_connections SET base_url = ?, auth_type = ?, credentials_enc = ?, max_requests_per_second = ?, \
+         is_enabled = ?, token_enc = NULL, token_expires_at = NULL, token_lease_until = NULL, last_error = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
     )
     .bind(&settings.base_url)
     .bind(&settings.auth_type)
     .bind(settings.credentials_enc.as_ref().map(Json))
+    .bind(settings.max_requests_per_second)
     .bind(settings.is_enabled)
     .bind(&settings.provider_type)
     .execute(db)
@@ -112,7 +121,8 @@ pub async fn record_health(
     error: Option<&str>,
 ) -> Result<(), DbError> {
     sqlx::query(
-        "UPDATE rag_provider_connections SET last_healthcheck_at = UTC_TIMESTAMP(6), last_error = ? WHERE id = ?",
+        "UPDATE rag_provider_connections SET last_healthcheck_at = UTC_TIMESTAMP(6), last_error = ?, \
+         updated_at = updated_at WHERE id = ?",
     )
     .bind(error)
     .bind(provider_type)
@@ -123,10 +133,103 @@ pub async fn record_health(
 
 /// A call failed because of the connection itself: credentials, address, key (R-4.13).
 pub async fn record_error(db: &mut MySqlConnection, provider_type: &str, error: &str) -> Result<(), DbError> {
-    sqlx::query("UPDATE rag_provider_connections SET last_error = ? WHERE id = ?")
+    sqlx::query("UPDATE rag_provider_connections SET last_error = ?, updated_at = updated_at WHERE id = ?")
         .bind(error)
         .bind(provider_type)
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// The sealed access token, expired or not.
+pub async fn find_token(db: &mut MySqlConnection, provider_type: &str) -> Result<Option<Value>, DbError> {
+    let token: Option<Option<Json<Value>>> =
+        sqlx::query_scalar("SELECT token_enc FROM rag_provider_connections WHERE id = ?")
+            .bind(provider_type)
+            .fetch_optional(db)
+            .await?;
+    Ok(token.flatten().map(|token| token.0))
+}
+
+/// Stores a sealed access token, and ends the lease of whoever got it.
+pub async fn save_token(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    token_enc: &Value,
+    expires_at: DateTime<Utc>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_connections SET token_enc = ?, token_expires_at = ?, token_lease_until = NULL, \
+         updated_at = updated_at WHERE id = ?",
+    )
+    .bind(Json(token_enc))
+    .bind(expires_at)
+    .bind(provider_type)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Becomes the one that gets a new access token, for this long; `false`: somebody else is at it.
+pub async fn lease_token(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    ttl: Duration,
+) -> Result<bool, DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_provider_connections SET token_lease_until = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, \
+         updated_at = updated_at WHERE id = ? AND COALESCE(token_lease_until < UTC_TIMESTAMP(6), TRUE)",
+    )
+    .bind(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX))
+    .bind(provider_type)
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// A column that holds a sealed envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealedColumn {
+    Credentials,
+    Token,
+}
+
+impl SealedColumn {
+    /// The column's name, which its envelopes are bound to.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credentials => "credentials_enc",
+            Self::Token => "token_enc",
+        }
+    }
+}
+
+/// Puts the same secret, sealed anew, in the place of an envelope; `false`: the envelope has been replaced meanwhile.
+pub async fn reseal(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    column: SealedColumn,
+    old: &Value,
+    new: &Value,
+) -> Result<bool, DbError> {
+    let column = column.as_str();
+    let mut tx = db.begin().await?;
+    let sql = format!("SELECT {column} FROM rag_provider_connections WHERE id = ? FOR UPDATE");
+    let present: Option<Option<Json<Value>>> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(provider_type)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if present.flatten().is_none_or(|present| present.0 != *old) {
+        return Ok(false);
+    }
+    let sql = format!(
+        "UPDATE rag_provider_connections SET {column} = ?, updated_at = UTC_TIMESTAMP(6) WHERE id = ?"
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(Json(new))
+        .bind(provider_type)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(true)
 }

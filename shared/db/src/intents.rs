@@ -194,8 +194,11 @@ pub async fn is_file_in_use(
 ) -> Result<bool, DbError> {
     let found: i64 = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ?) \
+         OR EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND files_api_id = ?) \
          OR EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?)",
     )
+    .bind(provider)
+    .bind(external_file_id)
     .bind(provider)
     .bind(external_file_id)
     .bind(external_file_id)
@@ -230,9 +233,12 @@ pub async fn retire_file(
         "INSERT IGNORE INTO rag_provider_intents (id, provider_id, operation, subject, created_at) \
          SELECT ?, ?, 'delete_file', ?, UTC_TIMESTAMP(6) FROM DUAL \
          WHERE NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ?) \
+         AND NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND files_api_id = ?) \
          AND NOT EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?)",
     )
     .bind(Text(IntentId::new()))
+    .bind(provider)
+    .bind(external_file_id)
     .bind(provider)
     .bind(external_file_id)
     .bind(provider)

@@ -6,6 +6,7 @@
 
 pub mod api_keys;
 pub mod attachments;
+pub mod budgets;
 pub mod builds;
 pub mod composition;
 pub mod connections;

@@ -17,7 +17,10 @@ pub struct Upload {
     pub provider_id: String,
     #[sqlx(try_from = "Text<FileId>")]
     pub local_file_id: FileId,
+    /// As R-4.10 wants it: the id in the Files API, or, where the provider has another one there, the id within a store.
     pub external_file_id: Option<String>,
+    /// The id in the Files API, where `external_file_id` is another one.
+    pub files_api_id: Option<String>,
     pub external_uploaded_at: Option<DateTime<Utc>>,
     pub content_sha256: String,
     #[sqlx(try_from = "Text<UploadStatus>")]
@@ -29,8 +32,8 @@ pub struct Upload {
     pub updated_at: DateTime<Utc>,
 }
 
-const COLUMNS: &str = "id, provider_id, local_file_id, external_file_id, external_uploaded_at, content_sha256, status, \
-     last_error, raw_provider_json, created_at, updated_at";
+const COLUMNS: &str = "id, provider_id, local_file_id, external_file_id, files_api_id, external_uploaded_at, content_sha256, \
+     status, last_error, raw_provider_json, created_at, updated_at";
 
 pub async fn find(db: &mut MySqlConnection, provider: &str, file: FileId) -> Result<Option<Upload>, DbError> {
     let sql = format!(
@@ -76,7 +79,7 @@ pub async fn mark_pending(
     Ok(())
 }
 
-/// The provider has this content. Answers the id of an older copy that this one replaces: retire it in the same
+/// The provider has this content, under this id in its Files API. Answers that id of an older copy that this one replaces: retire it in the same
 /// transaction (`intents::retire_file`).
 pub async fn mark_uploaded(
     db: &mut MySqlConnection,
@@ -87,14 +90,15 @@ pub async fn mark_uploaded(
     raw: &Value,
 ) -> Result<Option<String>, DbError> {
     let older: Option<Option<String>> = sqlx::query_scalar(
-        "SELECT external_file_id FROM rag_provider_file_uploads WHERE provider_id = ? AND local_file_id = ? FOR UPDATE",
+        "SELECT COALESCE(files_api_id, external_file_id) FROM rag_provider_file_uploads \
+         WHERE provider_id = ? AND local_file_id = ? FOR UPDATE",
     )
     .bind(provider)
     .bind(Text(file))
     .fetch_optional(&mut *db)
     .await?;
     let sql = format!(
-        "UPDATE rag_provider_file_uploads SET external_file_id = ?, external_uploaded_at = UTC_TIMESTAMP(6), status = 'uploaded', \
+        "UPDATE rag_provider_file_uploads SET external_file_id = ?, files_api_id = NULL, external_uploaded_at = UTC_TIMESTAMP(6), status = 'uploaded', \
          last_error = NULL, raw_provider_json = ? \
          WHERE provider_id = ? AND local_file_id = ? AND content_sha256 = ? AND status IN {}",
         in_list(UploadStatus::Uploaded.predecessors())
@@ -109,6 +113,30 @@ pub async fn mark_uploaded(
         .await?;
     exactly_one(&result, "upload of file", file)?;
     Ok(older.flatten().filter(|older| older != external_file_id))
+}
+
+/// A store calls this file `store_file_id`: from now on that is the row's `external_file_id` (R-4.10). Nothing changes where
+/// the Files API calls it so too, or the copy has been replaced meanwhile.
+pub async fn set_store_file_id(
+    db: &mut MySqlConnection,
+    provider: &str,
+    files_api_id: &str,
+    store_file_id: &str,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_file_uploads SET files_api_id = ?, external_file_id = ? \
+         WHERE provider_id = ? AND (files_api_id = ? OR (files_api_id IS NULL AND external_file_id = ?)) \
+         AND external_file_id <> ?",
+    )
+    .bind(files_api_id)
+    .bind(store_file_id)
+    .bind(provider)
+    .bind(files_api_id)
+    .bind(files_api_id)
+    .bind(store_file_id)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// The upload failed for good.
@@ -159,17 +187,15 @@ pub async fn reset_for_build(
 }
 
 /// The provider no longer knows this copy: the next build uploads it again.
-pub async fn mark_lost(
-    db: &mut MySqlConnection,
-    provider: &str,
-    external_file_id: &str,
-) -> Result<u64, DbError> {
+pub async fn mark_lost(db: &mut MySqlConnection, provider: &str, files_api_id: &str) -> Result<u64, DbError> {
     let result = sqlx::query(
-        "UPDATE rag_provider_file_uploads SET status = 'pending', external_file_id = NULL \
-         WHERE provider_id = ? AND external_file_id = ? AND status = 'uploaded'",
+        "UPDATE rag_provider_file_uploads SET status = 'pending', external_file_id = NULL, files_api_id = NULL \
+         WHERE provider_id = ? AND status = 'uploaded' \
+         AND (files_api_id = ? OR (files_api_id IS NULL AND external_file_id = ?))",
     )
     .bind(provider)
-    .bind(external_file_id)
+    .bind(files_api_id)
+    .bind(files_api_id)
     .execute(db)
     .await?;
     Ok(result.rows_affected())

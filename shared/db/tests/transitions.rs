@@ -159,6 +159,8 @@ async fn attachments_move_along_legal_edges_only(pool: MySqlPool) {
             let force = format!("UPDATE rag_index_attachments SET state = '{from}' WHERE id = '{id}'");
             sqlx::query(AssertSqlSafe(force)).execute(&mut *db).await.unwrap();
             let seen = Observation {
+                external_store_file_id: None,
+                strategy_applied: None,
                 state: *to,
                 reported_strategy: None,
                 usage_bytes: None,

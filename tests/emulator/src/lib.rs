@@ -144,6 +144,13 @@ impl Builder {
         self
     }
 
+    /// In the guise of Yandex, stores call files otherwise than the Files API does.
+    #[must_use]
+    pub fn store_file_ids(mut self) -> Self {
+        self.options.yandex_store_file_ids = true;
+        self
+    }
+
     /// Gives out the bytes of files with purpose `assistants` too.
     #[must_use]
     pub fn allow_content(mut self) -> Self {

@@ -74,6 +74,10 @@ pub struct Options {
     #[arg(long)]
     pub yandex_accepts_strategy: bool,
 
+    /// Yandex only: a file goes by another id in a store than in the Files API, which is told as `file_id`.
+    #[arg(long)]
+    pub yandex_store_file_ids: bool,
+
     /// Yandex only: PEM file with the public key (SubjectPublicKeyInfo) of the service account. With it, the
     /// token endpoint issues tokens and the API accepts only those (or `--api-key`).
     #[arg(long)]
@@ -108,6 +112,7 @@ impl Default for Options {
             poll_after_ms: None,
             requests_per_second: None,
             yandex_accepts_strategy: false,
+            yandex_store_file_ids: false,
             iam_public_key: None,
             iam_key_id: None,
             iam_service_account_id: None,

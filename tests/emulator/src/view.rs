@@ -5,6 +5,7 @@ use crate::{
     ids::Id,
     options::Options,
     state::{Batch, File, FileStatus, Store, StoreFile, Upload},
+    yandex,
 };
 use serde_json::{Value, json};
 
@@ -57,12 +58,16 @@ pub(crate) fn store(store: &Store, options: &Options) -> Value {
     view
 }
 
-pub(crate) fn store_file(store_id: &str, file_id: &str, file: &StoreFile) -> Value {
-    json!({
-        "id": file_id, "object": "vector_store.file", "usage_bytes": file.usage_bytes(),
+pub(crate) fn store_file(options: &Options, store_id: &str, file_id: &str, file: &StoreFile) -> Value {
+    let mut view = json!({
+        "id": yandex::store_file_id(options, file_id), "object": "vector_store.file", "usage_bytes": file.usage_bytes(),
         "created_at": file.created_at, "vector_store_id": store_id, "status": file.status,
         "last_error": file.last_error, "chunking_strategy": file.sizes.to_json(), "attributes": file.attributes,
-    })
+    });
+    if view["id"] != file_id {
+        view["file_id"] = file_id.into();
+    }
+    view
 }
 
 pub(crate) fn batch(batch: &Batch, options: &Options) -> Value {

@@ -104,6 +104,29 @@ pub(crate) fn hide_while_indexing(
     Ok(())
 }
 
+const STORE_FILE: &str = "vsf";
+
+/// What a store calls a file.
+pub(crate) fn store_file_id(options: &Options, file_id: &str) -> String {
+    if options.is_yandex() && options.yandex_store_file_ids {
+        format!("{STORE_FILE}{file_id}")
+    } else {
+        file_id.to_owned()
+    }
+}
+
+/// The file that a store calls so; a store that has names of its own knows no others.
+pub(crate) fn file_id(options: &Options, store_file_id: String) -> String {
+    if options.is_yandex() && options.yandex_store_file_ids {
+        store_file_id
+            .strip_prefix(STORE_FILE)
+            .unwrap_or_default()
+            .to_owned()
+    } else {
+        store_file_id
+    }
+}
+
 /// Downloads are answered 404 with an empty body.
 pub(crate) fn no_content() -> ApiError {
     ApiError {

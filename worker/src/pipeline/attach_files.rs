@@ -14,6 +14,7 @@ use rag_db::uploads;
 use rag_domain::{AttachmentState, ChunkingStrategy, FileId};
 use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError, ProviderExt as _};
 
+use super::await_indexing::Listed;
 use super::ensure_vector_store::wire;
 use super::{Build, Picture, Step, await_indexing, detach_files};
 use crate::halt::{Halt, chain};
@@ -30,6 +31,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     let mut pending = in_state(build, AttachmentState::Pending).await?;
     while !pending.is_empty() {
         build.check_running()?;
+        wait_for_a_place(build).await?;
         let batch = next_batch(build, &mut pending);
         attach(build, &batch).await?;
         build.report(&build.picture().await?).await?;
@@ -97,11 +99,11 @@ async fn resolve_unknown(build: &Build<'_>) -> Result<(), Halt> {
     }
     let listed = build.provider.all_store_files(build.store_id()?, None).await?;
     let mut tx = build.write().await?;
-    let there: HashMap<&str, _> = listed.iter().map(|file| (file.id.as_str(), file)).collect();
+    let there = Listed::new(&listed);
     let mut absent = Vec::new();
     for row in &unknown {
-        match there.get(row.external_file_id.as_str()) {
-            Some(file) => await_indexing::observe(&mut tx, row, file).await?,
+        match there.find(row) {
+            Some(file) => await_indexing::observe(build, &mut tx, row, file).await?,
             None => absent.push(row.id),
         }
     }
@@ -119,6 +121,30 @@ async fn in_state(build: &Build<'_>, state: AttachmentState) -> Result<Vec<Attac
     let mut rows = attachments::list(&mut db, build.index.id).await?;
     rows.retain(|row| row.state == state);
     Ok(rows)
+}
+
+/// Some providers index only so much at once, over all stores of the connection; an attach beyond that would be refused.
+async fn wait_for_a_place(build: &Build<'_>) -> Result<(), Halt> {
+    let Some(most) = build.provider.capabilities().max_concurrent_indexing else {
+        return Ok(());
+    };
+    if operations(build).await? < u64::from(most) {
+        return Ok(());
+    }
+    // Other builds look after theirs in their own time.
+    await_indexing::look_once(build).await?;
+    if operations(build).await? < u64::from(most) {
+        return Ok(());
+    }
+    Err(Halt::snooze(
+        build.context.settings.build_poll_min,
+        format!("the provider indexes {most} batches at once"),
+    ))
+}
+
+async fn operations(build: &Build<'_>) -> Result<u64, Halt> {
+    let mut db = build.context.pool.acquire().await?;
+    Ok(attachments::count_indexing_operations(&mut db, &build.index.provider_type).await?)
 }
 
 /// Takes the next files that can go in with one call: all alike where the provider can't tell them apart in a batch.
@@ -156,7 +182,9 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
         Ok(answer) => {
             let mut tx = build.write().await?;
             attachments::mark_in_progress(&mut tx, &ids, Some(&answer.id)).await?;
+            attachments::set_strategy_applied(&mut tx, &ids, answer.chunking_strategy_applied).await?;
             tx.commit().await?;
+            warn_unless_applied(answer.chunking_strategy_applied, ids.len());
             tracing::info!(files = ids.len(), batch = answer.id, "attached");
             Ok(())
         }
@@ -167,7 +195,8 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
             if error.disposition() != Disposition::Fail {
                 return Err(error.into());
             }
-            // One bad file spoils a batch: one by one, the others get in and the bad one gets its own error.
+            // One bad file spoils a batch: one by one, the others get in and the bad one gets its own error. Files that hang
+            // in the store already spoil it too at some providers, and count as attached one by one.
             tracing::warn!(
                 files = ids.len(),
                 error = chain(&error),
@@ -192,11 +221,23 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), Halt> {
         Ok(answer) => {
             let mut tx = build.write().await?;
             attachments::mark_in_progress(&mut tx, &[row.id], None).await?;
-            await_indexing::observe(&mut tx, row, &answer.file).await?;
-            Ok(tx.commit().await?)
+            attachments::set_strategy_applied(&mut tx, &[row.id], answer.chunking_strategy_applied).await?;
+            await_indexing::observe(build, &mut tx, row, &answer.file).await?;
+            tx.commit().await?;
+            warn_unless_applied(answer.chunking_strategy_applied, 1);
+            Ok(())
         }
         Err(error) if error.effect == Effect::None => refused(build, row, error).await,
         Err(error) => Err(error.into()),
+    }
+}
+
+fn warn_unless_applied(applied: bool, files: usize) {
+    if !applied {
+        tracing::warn!(
+            files,
+            "the provider attached files without their chunking strategy"
+        );
     }
 }
 
@@ -213,7 +254,9 @@ async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> R
     if disposition == Disposition::Fail {
         let seen = Observation {
             state: AttachmentState::Failed,
+            external_store_file_id: None,
             reported_strategy: None,
+            strategy_applied: None,
             usage_bytes: None,
             error_code: Some(error.kind.as_str()),
             last_error: Some(&error.to_string()),

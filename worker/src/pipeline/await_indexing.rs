@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use chrono::Utc;
 use rag_db::attachments::{self, Attachment, Observation};
-use rag_domain::AttachmentState;
+use rag_db::uploads;
+use rag_domain::{AttachmentState, ChunkingStrategy};
 use rag_providers::{ProviderExt as _, StoreFileStatus, VectorStoreFile};
 use sqlx::MySqlConnection;
 
+use super::ensure_vector_store::wire;
 use super::{Build, Step};
 use crate::halt::Halt;
 
@@ -49,6 +51,16 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     ))
 }
 
+/// Brings the rows of this build up to date, whatever they say.
+pub(crate) async fn look_once(build: &Build<'_>) -> Result<(), Halt> {
+    let waiting = waiting(build).await?;
+    if waiting.is_empty() {
+        Ok(())
+    } else {
+        look(build, &waiting).await
+    }
+}
+
 async fn waiting(build: &Build<'_>) -> Result<Vec<Attachment>, Halt> {
     let mut db = build.context.pool.acquire().await?;
     let mut rows = attachments::list(&mut db, build.index.id).await?;
@@ -69,12 +81,12 @@ async fn nothing_in_progress(build: &Build<'_>) -> Result<bool, Halt> {
 /// Lists the store once and copies what the provider says of the files that we wait for.
 async fn look(build: &Build<'_>, waiting: &[Attachment]) -> Result<(), Halt> {
     let listed = build.provider.all_store_files(build.store_id()?, None).await?;
-    let there: HashMap<&str, &VectorStoreFile> = listed.iter().map(|file| (file.id.as_str(), file)).collect();
+    let there = Listed::new(&listed);
     let grace = build.provider.capabilities().settle_grace;
     let mut tx = build.write().await?;
     for row in waiting {
-        match there.get(row.external_file_id.as_str()) {
-            Some(file) if file.status.is_terminal() => observe(&mut tx, row, file).await?,
+        match there.find(row) {
+            Some(file) if file.status.is_terminal() => observe(build, &mut tx, row, file).await?,
             Some(_) if is_overdue(build, row) => {
                 fail(&mut tx, row, "indexing_timeout", "indexing took too long").await?;
             }
@@ -102,8 +114,26 @@ async fn expire(build: &Build<'_>, waiting: &[Attachment]) -> Result<(), Halt> {
     }
 }
 
+/// A listing of a store, by the ids that its files go by.
+pub(crate) struct Listed<'a>(HashMap<&'a str, &'a VectorStoreFile>);
+
+impl<'a> Listed<'a> {
+    pub(crate) fn new(files: &'a [VectorStoreFile]) -> Self {
+        let ids = files
+            .iter()
+            .flat_map(|file| [(file.id.as_str(), file), (file.file_id(), file)]);
+        Self(ids.collect())
+    }
+
+    pub(crate) fn find(&self, row: &Attachment) -> Option<&'a VectorStoreFile> {
+        let by = |id: &str| self.0.get(id).copied();
+        by(row.store_file_id()).or_else(|| by(&row.external_file_id))
+    }
+}
+
 /// Copies what the provider says of one file.
 pub(crate) async fn observe(
+    build: &Build<'_>,
     db: &mut MySqlConnection,
     row: &Attachment,
     file: &VectorStoreFile,
@@ -113,14 +143,33 @@ pub(crate) async fn observe(
         .chunking_strategy
         .as_ref()
         .map(rag_providers::ChunkingStrategy::to_value);
+    let store_file_id = (file.id != row.external_file_id).then_some(file.id.as_str());
     let seen = Observation {
         state: state(&file.status),
+        external_store_file_id: store_file_id,
         reported_strategy: strategy.as_ref(),
+        strategy_applied: strategy_applied(row, file),
         usage_bytes: Some(file.usage_bytes),
         error_code: error.map(|error| error.code.as_str()),
         last_error: error.map(|error| error.message.as_str()),
     };
-    Ok(attachments::observe(db, row.id, &seen).await?)
+    attachments::observe(db, row.id, &seen).await?;
+    if let Some(store_file_id) = store_file_id
+        && build.provider.capabilities().external_file_id_is_store_file
+    {
+        let provider = &build.index.provider_type;
+        uploads::set_store_file_id(db, provider, &row.external_file_id, store_file_id).await?;
+    }
+    Ok(())
+}
+
+/// A fixed strategy is reported as it was asked for; what `auto` came to can't be compared.
+fn strategy_applied(row: &Attachment, file: &VectorStoreFile) -> Option<bool> {
+    let asked = row
+        .chunking_strategy
+        .filter(|asked| *asked != ChunkingStrategy::AUTO)?;
+    let reported = file.chunking_strategy.as_ref()?;
+    Some(*reported == wire(asked))
 }
 
 /// A status that we do not know is no end: the deadline decides.
@@ -136,7 +185,9 @@ fn state(status: &StoreFileStatus) -> AttachmentState {
 async fn fail(db: &mut MySqlConnection, row: &Attachment, code: &str, error: &str) -> Result<(), Halt> {
     let seen = Observation {
         state: AttachmentState::Failed,
+        external_store_file_id: None,
         reported_strategy: None,
+        strategy_applied: None,
         usage_bytes: row.usage_bytes,
         error_code: Some(code),
         last_error: Some(error),

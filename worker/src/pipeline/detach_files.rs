@@ -48,7 +48,7 @@ pub(crate) async fn detach(build: &Build<'_>, rows: &[&Attachment]) -> Result<()
         build.check_running()?;
         build
             .provider
-            .detach_file(&row.external_store_id, &row.external_file_id)
+            .detach_file(&row.external_store_id, row.store_file_id())
             .await?;
         let mut tx = build.write().await?;
         attachments::delete_detached(&mut tx, row.id).await?;

@@ -77,7 +77,10 @@ struct UploadOut {
 struct AttachmentOut {
     #[schema(value_type = uuid::Uuid)]
     file_id: FileId,
+    /// In the provider's Files API.
     external_file_id: String,
+    /// Within the vector store.
+    external_store_file_id: String,
     /// pending | attaching | in_progress | completed | failed | cancelled | detaching
     #[schema(example = "completed")]
     state: &'static str,
@@ -88,6 +91,8 @@ struct AttachmentOut {
     /// As the provider reports it.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
     reported_strategy: Option<Value>,
+    /// false: the provider attached the file without the strategy that was asked for; null: not known, or none was.
+    chunking_strategy_applied: Option<bool>,
     usage_bytes: Option<u64>,
     error_code: Option<String>,
     last_error: Option<String>,
@@ -136,13 +141,14 @@ impl ProviderFileOut {
             desired,
             file_name,
             file_type,
+            external_file_id,
             upload_error,
             ..
         } = member;
         let (status, last_error) = all_in_all(&desired, &rows, upload_error.as_deref());
         let upload = desired.upload.map(|upload| UploadOut {
             status: upload.status.as_str(),
-            external_file_id: upload.external_file_id,
+            external_file_id,
             is_current: upload.content_sha256 == desired.content_sha256,
             content_sha256: upload.content_sha256,
             last_error: upload_error,
@@ -188,11 +194,13 @@ impl From<Attachment> for AttachmentOut {
     fn from(row: Attachment) -> Self {
         Self {
             file_id: row.local_file_id,
+            external_store_file_id: row.store_file_id().to_owned(),
             external_file_id: row.external_file_id,
             state: row.state.as_str(),
             content_sha256: row.content_sha256,
             chunking_strategy: row.chunking_strategy,
             reported_strategy: row.reported_strategy,
+            chunking_strategy_applied: row.strategy_applied,
             usage_bytes: row.usage_bytes,
             error_code: row.error_code,
             last_error: row.last_error,

@@ -113,7 +113,13 @@ pub(super) async fn search_index(
     let locals: HashMap<String, FileId> = attachments::list(&mut connection, index_id)
         .await?
         .into_iter()
-        .map(|row| (row.external_file_id, row.local_file_id))
+        .flat_map(|row| {
+            let store_file_id = row.store_file_id().to_owned();
+            [
+                (store_file_id, row.local_file_id),
+                (row.external_file_id, row.local_file_id),
+            ]
+        })
         .collect();
     let names: HashMap<FileId, String> = files::list_of_index(&mut connection, &domain, index_id)
         .await?

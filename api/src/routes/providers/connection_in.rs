@@ -25,6 +25,9 @@ pub(super) struct ConnectionIn {
     /// Write-only. Which fields it has depends on `auth_type`.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>, write_only)]
     credentials: Option<Value>,
+    /// Requests a second that all processes together may send; null: as many as the provider takes.
+    #[schema(example = 20, minimum = 1, maximum = 10_000)]
+    max_requests_per_second: Option<u32>,
     #[serde(default = "yes")]
     #[schema(default = true)]
     is_enabled: bool,
@@ -43,6 +46,10 @@ pub(super) struct ConnectionPatch {
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>, write_only)]
     credentials: Option<Option<Value>>,
+    /// Requests a second that all processes together may send; null: as many as the provider takes.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    max_requests_per_second: Option<Option<u32>>,
     is_enabled: Option<bool>,
 }
 
@@ -61,6 +68,7 @@ impl ConnectionIn {
             self.credentials.as_ref(),
         )?;
         validate(app, &config, |_| true)?;
+        check_limit(self.max_requests_per_second)?;
         Ok(ConnectionSettings {
             provider_type: provider_type.to_owned(),
             base_url: self.base_url,
@@ -69,6 +77,7 @@ impl ConnectionIn {
                 .credentials
                 .map(|value| seal(app, provider_type, &value))
                 .transpose()?,
+            max_requests_per_second: self.max_requests_per_second,
             is_enabled: self.is_enabled,
         })
     }
@@ -100,15 +109,30 @@ impl ConnectionPatch {
             Some(sent) => sent.map(|value| seal(app, &provider_type, &value)).transpose()?,
             None => kept,
         };
+        let max_requests_per_second = self
+            .max_requests_per_second
+            .unwrap_or(row.max_requests_per_second);
+        check_limit(max_requests_per_second)?;
         let is_enabled = self.is_enabled.unwrap_or(row.is_enabled);
         Ok(ConnectionSettings {
             provider_type,
             base_url,
             auth_type,
             credentials_enc,
+            max_requests_per_second,
             is_enabled,
         })
     }
+}
+
+fn check_limit(limit: Option<u32>) -> Result<(), Problem> {
+    if limit.is_none_or(|limit| (1..=10_000).contains(&limit)) {
+        return Ok(());
+    }
+    Err(Problem::invalid(vec![FieldError {
+        field: "max_requests_per_second".to_owned(),
+        message: "must be 1 to 10000".to_owned(),
+    }]))
 }
 
 fn config(
@@ -135,6 +159,7 @@ fn config(
             message: error.message,
         }),
     }
+    app.connections.complete(&mut config);
     if errors.is_empty() {
         Ok(config)
     } else {

@@ -49,6 +49,8 @@ struct ConnectionOut {
     /// A short-lived access token is stored.
     has_token: bool,
     token_expires_at: Option<DateTime<Utc>>,
+    /// Requests a second that all processes together send at most; null: as many as the provider takes.
+    max_requests_per_second: Option<u32>,
     /// While false nothing is asked of the provider.
     is_enabled: bool,
     last_healthcheck_at: Option<DateTime<Utc>>,
@@ -66,6 +68,7 @@ impl From<Connection> for ConnectionOut {
             has_credentials: row.credentials_enc.is_some(),
             has_token: row.token_enc.is_some(),
             token_expires_at: row.token_expires_at,
+            max_requests_per_second: row.max_requests_per_second,
             is_enabled: row.is_enabled,
             last_healthcheck_at: row.last_healthcheck_at,
             last_error: row.last_error,

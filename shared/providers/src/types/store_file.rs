@@ -88,6 +88,14 @@ pub struct VectorStoreFile {
     pub raw: Value,
 }
 
+impl VectorStoreFile {
+    /// Id in the Files API, as far as the provider tells it apart from [`VectorStoreFile::id`].
+    pub fn file_id(&self) -> &str {
+        let own = self.raw.get("file_id").and_then(Value::as_str);
+        own.unwrap_or(&self.id)
+    }
+}
+
 impl WireObject for VectorStoreFile {
     const OBJECTS: &'static [&'static str] = &["vector_store.file"];
 

@@ -59,10 +59,7 @@ impl YandexProvider {
             Err(error) if error.kind == ErrorKind::NotFound => {}
             result => return result,
         }
-        let is_it = |file: &VectorStoreFile| {
-            let own = file.raw.get("file_id").and_then(serde_json::Value::as_str);
-            file.id == file_id || own == Some(file_id)
-        };
+        let is_it = |file: &VectorStoreFile| file.id == file_id || file.file_id() == file_id;
         let listed = self.client.all_store_files(store_id, None).await?;
         let listed = listed.into_iter().find(is_it);
         Ok(listed.unwrap_or_else(|| not_visible_yet(store_id, file_id, Utc::now())))

@@ -144,6 +144,9 @@ impl IamTokens {
             if let Some(token) = self.wait_for_others().await {
                 return Ok(token);
             }
+        } else if let Some(token) = self.adopt_stored().await {
+            // Whoever held the lease before us has stored it since we looked.
+            return Ok(token);
         }
         let token = self.exchange().await?;
         self.known(|known| known.current = Some(token.clone()));

@@ -156,7 +156,7 @@ pub(crate) async fn list_files(
     })?;
     Ok(Json(view::list(&page, &app.options, |_, file_id| {
         match store.files.get(file_id) {
-            Some(file) => view::store_file(&store_id, file_id, file),
+            Some(file) => view::store_file(&app.options, &store_id, file_id, file),
             None => Value::Null,
         }
     })))

@@ -59,7 +59,12 @@ pub(crate) async fn create(
         state.check_attach(&store_id, std::slice::from_ref(&request))?;
         let job = state.attach(&context, &store_id, request, None)?;
         (
-            view::store_file(&store_id, &file_id, state.store_file(&store_id, &file_id)?),
+            view::store_file(
+                &app.options,
+                &store_id,
+                &file_id,
+                state.store_file(&store_id, &file_id)?,
+            ),
             job,
         )
     };
@@ -79,7 +84,7 @@ pub(crate) async fn list(
         .files
         .page(&request, |file| status.is_none_or(|status| status == file.status))?;
     Ok(Json(view::list(&page, &app.options, |id, file| {
-        view::store_file(&store_id, id, file)
+        view::store_file(&app.options, &store_id, id, file)
     })))
 }
 
@@ -87,10 +92,14 @@ pub(crate) async fn retrieve(
     State(app): State<Arc<App>>,
     Path((store_id, file_id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
+    let file_id = yandex::file_id(&app.options, file_id);
     let state = app.state.lock();
     let file = state.store_file(&store_id, &file_id)?;
     yandex::hide_while_indexing(&app.options, &file_id, file)?;
-    Ok(polled(&app, view::store_file(&store_id, &file_id, file)))
+    Ok(polled(
+        &app,
+        view::store_file(&app.options, &store_id, &file_id, file),
+    ))
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,9 +116,11 @@ pub(crate) async fn update(
 ) -> Answer {
     let attributes = body.attributes.unwrap_or_default();
     check_attributes(&attributes)?;
+    let file_id = yandex::file_id(&app.options, file_id);
     let mut state = app.state.lock();
     state.set_attributes(&context, &store_id, &file_id, attributes)?;
     Ok(Json(view::store_file(
+        &app.options,
         &store_id,
         &file_id,
         state.store_file(&store_id, &file_id)?,
@@ -121,7 +132,8 @@ pub(crate) async fn delete(
     Extension(context): Extension<Arc<Context>>,
     Path((store_id, file_id)): Path<(String, String)>,
 ) -> Answer {
-    app.state.lock().detach(&context, &store_id, &file_id)?;
+    let own = yandex::file_id(&app.options, file_id.clone());
+    app.state.lock().detach(&context, &store_id, &own)?;
     Ok(Json(view::deleted(&file_id, "vector_store.file.deleted")))
 }
 
@@ -131,6 +143,7 @@ pub(crate) async fn content(
     Path((store_id, file_id)): Path<(String, String)>,
     query: ListQuery,
 ) -> Answer {
+    let file_id = yandex::file_id(&app.options, file_id);
     let (body, text) = {
         let state = app.state.lock();
         let file = state.store_file(&store_id, &file_id)?;

@@ -1,0 +1,178 @@
+//! The fleet's budget for requests to one connection, kept in one row.
+//!
+//! With a limit, the row hands out slots that are evenly spaced in time, so that no second, wherever it begins, holds more
+//! of them than the limit. A process takes slots in blocks that grow while it uses them, so the row is written a few times
+//! a second rather than once per request; a slot that is not used in its time is lost, never saved up for a burst.
+//! With or without a limit, one process's 429 is written into the row, and all hold back.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rag_db::DbError;
+use rag_db::budgets::{self, Reservation};
+use rag_providers::{BudgetRefused, Operation, RequestBudget};
+use sqlx::MySqlPool;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// A longer wait is a refusal, which frees the job's slot.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The longest time whose slots a process takes at once, and may waste.
+const LONGEST_BLOCK: Duration = Duration::from_millis(250);
+/// Requests reach the provider sooner or later than they were meant to; so much fewer are sent that this does not matter.
+const MARGIN: f64 = 0.95;
+/// A slot is used up to so much too late.
+const LATENESS: Duration = Duration::from_millis(20);
+/// How old may be what we know of the fleet's pauses, where no limit makes us look anyway.
+const CALM_KNOWN_FOR: Duration = Duration::from_millis(500);
+/// A 429 that does not say for how long.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
+pub(crate) struct FleetBudget {
+    pool: MySqlPool,
+    provider_type: String,
+    /// Between two requests of the fleet; `None`: no limit.
+    interval: Option<Duration>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The next slot that is ours, and how many follow it.
+    slot: Option<(Instant, u32)>,
+    /// How many slots to take next time.
+    block: u32,
+    /// No limit: until when what we know of pauses holds.
+    looked: Option<Instant>,
+}
+
+impl FleetBudget {
+    pub(crate) fn new(pool: MySqlPool, provider_type: &str, requests_per_second: Option<u32>) -> Self {
+        let limit = requests_per_second.filter(|limit| *limit > 0);
+        Self {
+            pool,
+            provider_type: provider_type.to_owned(),
+            interval: limit.map(|limit| Duration::from_secs_f64(1.0 / (f64::from(limit) * MARGIN))),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Waits for a slot of ours.
+    async fn slot(&self, interval: Duration) -> Result<Result<(), BudgetRefused>, DbError> {
+        loop {
+            let slot = match self.next_slot(interval).await? {
+                Ok(slot) => slot,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            tokio::time::sleep_until(slot).await;
+            if slot.elapsed() <= LATENESS {
+                return Ok(Ok(()));
+            }
+            // Woken too late: the next slots are others'.
+        }
+    }
+
+    async fn next_slot(&self, interval: Duration) -> Result<Result<Instant, BudgetRefused>, DbError> {
+        let mut state = self.state.lock().await;
+        let (mut slot, mut lost) = (state.slot.take(), false);
+        while let Some((at, left)) = slot.filter(|(at, _)| at.elapsed() > LATENESS) {
+            slot = left.checked_sub(1).map(|left| (at + interval, left));
+            lost = true;
+        }
+        let (at, left) = match slot {
+            Some(slot) => slot,
+            None => match self.reserve(&mut state, interval, lost).await? {
+                Ok(slot) => slot,
+                Err(refused) => return Ok(Err(refused)),
+            },
+        };
+        state.slot = left.checked_sub(1).map(|left| (at + interval, left));
+        Ok(Ok(at))
+    }
+
+    async fn reserve(
+        &self,
+        state: &mut State,
+        interval: Duration,
+        lost: bool,
+    ) -> Result<Result<(Instant, u32), BudgetRefused>, DbError> {
+        let most = u32::try_from(LONGEST_BLOCK.as_micros() / interval.as_micros().max(1)).unwrap_or(u32::MAX);
+        let block = if lost { 1 } else { state.block.saturating_mul(2) };
+        state.block = block.clamp(1, most.max(1));
+        let mut db = self.pool.acquire().await?;
+        let span = interval * state.block;
+        Ok(
+            match budgets::reserve(&mut db, &self.provider_type, span, LONGEST_WAIT).await? {
+                Reservation::Granted { wait } => Ok((Instant::now() + wait, state.block - 1)),
+                Reservation::Full { wait } => Err(BudgetRefused { retry_after: wait }),
+            },
+        )
+    }
+
+    /// Without a limit: waits for the end of a pause that somebody was told to make.
+    async fn calm(&self) -> Result<Result<(), BudgetRefused>, DbError> {
+        let mut state = self.state.lock().await;
+        if state
+            .looked
+            .is_some_and(|looked| looked.elapsed() < CALM_KNOWN_FOR)
+        {
+            return Ok(Ok(()));
+        }
+        let mut db = self.pool.acquire().await?;
+        let pause = budgets::calm(&mut db, &self.provider_type).await?;
+        drop(db);
+        if pause > LONGEST_WAIT {
+            return Ok(Err(BudgetRefused { retry_after: pause }));
+        }
+        // Whoever comes meanwhile waits for the lock, which is as good.
+        tokio::time::sleep(pause).await;
+        state.looked = Some(Instant::now());
+        Ok(Ok(()))
+    }
+}
+
+#[async_trait]
+impl RequestBudget for FleetBudget {
+    async fn acquire(&self, _: Operation) -> Result<(), BudgetRefused> {
+        let result = match self.interval {
+            Some(interval) => self.slot(interval).await,
+            None => self.calm().await,
+        };
+        result.unwrap_or_else(|error| {
+            // Nobody can work without the database for long; requests on their way may end.
+            tracing::debug!(%error, "the request budget could not be asked");
+            Ok(())
+        })
+    }
+
+    async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) {
+        let pause = retry_after.unwrap_or(DEFAULT_PAUSE).min(LONGEST_PAUSE);
+        tracing::info!(
+            provider = self.provider_type,
+            operation = operation.as_str(),
+            ?pause,
+            "the provider's rate limit is reached: all hold back"
+        );
+        let mut state = self.state.lock().await;
+        state.slot = None;
+        state.looked = None;
+        let written = async {
+            let mut db = self.pool.acquire().await?;
+            budgets::calm_down(&mut db, &self.provider_type, pause).await
+        };
+        if let Err(error) = written.await {
+            tracing::debug!(%error, "the pause could not be told to others");
+        }
+    }
+}
+
+impl fmt::Debug for FleetBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FleetBudget")
+            .field("provider_type", &self.provider_type)
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
+}
