@@ -4,6 +4,9 @@
 
 mod architecture;
 mod build;
+mod cancel;
 mod crash;
+mod events;
 mod ledger;
 mod trouble;
+mod wait;
