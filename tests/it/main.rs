@@ -4,9 +4,12 @@
 
 mod architecture;
 mod build;
+mod cancel;
 mod crash;
+mod events;
 mod fleet;
 mod guises;
 mod ledger;
 mod secrets;
 mod trouble;
+mod wait;

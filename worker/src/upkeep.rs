@@ -6,7 +6,6 @@ use std::time::Duration;
 use apalis_mariadb::{Job, JobId, State};
 use rag_db::builds::{self, Build};
 use rag_db::indexes;
-use rag_domain::IndexingStatus;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -72,30 +71,24 @@ async fn repair_builds(context: &Context) -> Result<(), Halt> {
         let Ok(job_id) = build.job_id.parse::<JobId>() else {
             continue;
         };
-        match context.queue.find_job(job_id).await? {
-            Some(job) if !job.state.is_finished() => {}
-            job => end(context, &build, job.as_ref()).await?,
+        let job = context.queue.find_job(job_id).await?;
+        if job.is_none_or(|job| job.state.is_finished()) {
+            end(context, &build, job_id).await?;
         }
     }
     Ok(())
 }
 
-async fn end(context: &Context, stale: &Build, job: Option<&Job>) -> Result<(), Halt> {
+async fn end(context: &Context, stale: &Build, job_id: JobId) -> Result<(), Halt> {
     let mut tx = context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &stale.domain_id, stale.index_id).await?;
-    let latest = builds::find_latest(&mut tx, stale.index_id).await?;
-    let is_open = builds::find(&mut tx, &stale.job_id)
-        .await?
-        .is_some_and(|build| build.finished_at.is_none());
-    if !is_open {
+    // Again, now that nobody can have the job run once more.
+    let job = context.queue.find_job(job_id).await?;
+    if job.as_ref().is_some_and(|job| !job.state.is_finished()) {
         return Ok(());
     }
-    builds::finish(&mut tx, &stale.job_id).await?;
-    // A newer build may be what the index is `in_progress` for.
-    let is_latest = latest.is_some_and(|build| build.job_id == stale.job_id);
-    if is_latest && index.is_some_and(|index| index.indexing_status == IndexingStatus::InProgress) {
-        let error = reason(job);
-        indexes::mark_built(&mut tx, stale.index_id, IndexingStatus::Failed, Some(&error)).await?;
+    let error = reason(job.as_ref());
+    if builds::abandon(&mut tx, index.as_ref(), &stale.job_id, &error).await? {
         tracing::warn!(index.id = %stale.index_id, job.id = stale.job_id, error, "ended a build whose job is over");
     }
     Ok(tx.commit().await?)
