@@ -14,7 +14,7 @@ use rag_db::uploads;
 use rag_domain::{AttachmentState, ChunkingStrategy, FileId};
 use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError, ProviderExt as _};
 
-use super::ensure_vector_store::wire;
+use super::ensure_vector_store::{self, wire};
 use super::{Build, Picture, Step, await_indexing, detach_files};
 use crate::halt::{Halt, chain};
 
@@ -203,6 +203,15 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), Halt> {
 /// The provider refused one file, and nothing happened.
 async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> Result<(), Halt> {
     let provider = &build.index.provider_type;
+    // "Not found" may be about the store as well. Then no file is lost, and uploading it again would help nobody.
+    if error.kind == ErrorKind::NotFound
+        && let Err(halt) = ensure_vector_store::check(build, build.store_id()?).await
+    {
+        let mut tx = build.write().await?;
+        attachments::mark_pending(&mut tx, &[row.id]).await?;
+        tx.commit().await?;
+        return Err(halt);
+    }
     let mut tx = build.write().await?;
     let copy = uploads::find(&mut tx, provider, row.local_file_id).await?;
     let uploaded_at = copy

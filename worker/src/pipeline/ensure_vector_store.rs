@@ -33,7 +33,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
 }
 
 /// A store that is gone is not made again unless asked for.
-async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
+pub(crate) async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
     match build.provider.get_vector_store(store).await {
         Ok(_) => Ok(()),
         Err(error) if error.kind == ErrorKind::NotFound => {
