@@ -6,4 +6,5 @@ mod architecture;
 mod build;
 mod crash;
 mod ledger;
+mod review;
 mod trouble;
