@@ -49,19 +49,25 @@ async fn every<F: Future<Output = Result<(), Halt>>>(
 /// A job can end without its handler: cancelled while it waited, out of attempts by time-outs or panics, given up after too
 /// many lost workers. Its build and its index end here then.
 async fn repair_builds(context: &Context) -> Result<(), Halt> {
-    let mut db = context.pool.acquire().await?;
-    let stale = builds::list_stale(&mut db, STALE_SECONDS, ROWS).await?;
-    drop(db);
-    for build in stale {
-        let Ok(job_id) = build.job_id.parse::<JobId>() else {
-            continue;
-        };
-        match context.queue.find_job(job_id).await? {
-            Some(job) if !job.state.is_finished() => {}
-            job => end(context, &build, job.as_ref()).await?,
+    let mut after = String::new();
+    loop {
+        let mut db = context.pool.acquire().await?;
+        let stale = builds::list_stale(&mut db, &after, STALE_SECONDS, ROWS).await?;
+        drop(db);
+        for build in &stale {
+            let Ok(job_id) = build.job_id.parse::<JobId>() else {
+                continue;
+            };
+            match context.queue.find_job(job_id).await? {
+                Some(job) if !job.state.is_finished() => {}
+                job => end(context, build, job.as_ref()).await?,
+            }
+        }
+        match stale.into_iter().next_back() {
+            Some(last) => after = last.job_id,
+            None => return Ok(()),
         }
     }
-    Ok(())
 }
 
 async fn end(context: &Context, stale: &Build, job: Option<&Job>) -> Result<(), Halt> {
