@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::halt::Halt;
-use crate::pipeline::delete_retired_everywhere;
+use crate::pipeline::clean_up_everywhere;
 
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 const DELETION_INTERVAL: Duration = Duration::from_mins(1);
@@ -22,9 +22,7 @@ const ROWS: u32 = 200;
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let repair = every(REPAIR_INTERVAL, &stop, || repair_builds(&context));
-    let deletions = every(DELETION_INTERVAL, &stop, || {
-        delete_retired_everywhere(&context.pool, &context.connections)
-    });
+    let deletions = every(DELETION_INTERVAL, &stop, || clean_up_everywhere(&context));
     tokio::join!(repair, deletions);
 }
 

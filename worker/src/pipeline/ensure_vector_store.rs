@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::ClaimToken;
+use apalis_mariadb::{ClaimToken, Queue};
 use chrono::Utc;
 use rag_db::indexes;
 use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
@@ -137,15 +137,26 @@ pub(crate) async fn take_over(
     if holder == Some(build.token.as_str()) {
         return Ok(());
     }
-    if let Some(token) = holder.and_then(|token| token.parse::<ClaimToken>().ok())
-        && build.context.queue.is_live(db, token).await?
-    {
+    if is_held(&build.context.queue, db, intent).await? {
         return Err(Halt::snooze(
             Duration::from_secs(1),
             format!("another job works on {}", intent.subject),
         ));
     }
     Ok(intents::take_over(db, intent.id, holder, &build.token).await?)
+}
+
+/// Whether the claim that declared the intent, or took it over, is live.
+pub(crate) async fn is_held(
+    queue: &Queue,
+    db: &mut sqlx::MySqlConnection,
+    intent: &Intent,
+) -> Result<bool, Halt> {
+    let holder = intent.claim_token.as_deref();
+    match holder.and_then(|token| token.parse::<ClaimToken>().ok()) {
+        Some(token) => Ok(queue.is_live(db, token).await?),
+        None => Ok(false),
+    }
 }
 
 fn new_store(build: &Build<'_>, intent: &Intent) -> NewVectorStore {
