@@ -98,7 +98,10 @@ async fn a_strategy_that_changes_amid_a_build_spends_no_attempt() {
     let detaching = on("vector_stores.files.delete", Action::Delay { ms: 1000 });
     stack.control().add_fault(detaching).unwrap();
     let strategy = json!({"chunking_strategy": fixed(200, 0)});
-    client.patch(&format!("/files/{}", files[0]), &strategy).await.expect(200);
+    client
+        .patch(&format!("/files/{}", files[0]), &strategy)
+        .await
+        .expect(200);
     let job = client.build(&index).await;
     eventually("room to be made", LIMIT, || async {
         let leaving: i64 =
@@ -109,7 +112,10 @@ async fn a_strategy_that_changes_amid_a_build_spends_no_attempt() {
         (leaving == 1).then_some(())
     })
     .await;
-    client.patch(&format!("/files/{}", files[1]), &strategy).await.expect(200);
+    client
+        .patch(&format!("/files/{}", files[1]), &strategy)
+        .await
+        .expect(200);
     let job = client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_eq!(job["attempts"], 0, "{job}");

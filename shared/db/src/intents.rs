@@ -265,6 +265,22 @@ pub async fn is_store_referenced(
     Ok(row.is_some())
 }
 
+/// Whether this store of the provider waits to be deleted.
+pub async fn is_store_retired(
+    db: &mut MySqlConnection,
+    provider: &str,
+    store: &str,
+) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_vector_store' AND subject = ?",
+    )
+    .bind(provider)
+    .bind(store)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
 /// Marks a file of ours at the provider for deletion, unless it is still somebody's copy or hangs in a store. Call it in
 /// the transaction that drops what may have been the last reference.
 pub async fn retire_file(

@@ -23,7 +23,15 @@ pub(crate) async fn store(build: &Build<'_>, intent: &Intent) -> Result<Option<S
     let mut found = stores_since(build.provider.as_ref(), intent.created_at - CLOCK_SKEW).await?;
     found.retain(|store| store.metadata.get(TAG_INTENT).and_then(|value| value.as_str()) == Some(&tag));
     found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-    let mut found = found.into_iter();
+    let mut db = build.context.pool.acquire().await?;
+    let mut usable = Vec::new();
+    for store in found {
+        if !intents::is_store_retired(&mut db, &build.index.provider_type, &store.id).await? {
+            usable.push(store);
+        }
+    }
+    drop(db);
+    let mut found = usable.into_iter();
     let Some(adopted) = found.next() else {
         return Ok(None);
     };

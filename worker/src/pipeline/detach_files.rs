@@ -4,6 +4,7 @@
 //! delete of files and of stores. Safe to repeat because a detach or a deletion of something absent is a success.
 
 use rag_db::attachments::{self, Attachment};
+use rag_db::indexes;
 use rag_db::intents::{self, Operation};
 use rag_domain::AttachmentState;
 use rag_providers::{Deleted, Provider, ProviderError};
@@ -125,15 +126,17 @@ pub(crate) async fn disown_file(build: &Build<'_>, external_file_id: &str) -> Re
     delete_retired(pool, provider_type, build.provider.as_ref()).await
 }
 
-/// As [`disown_file`], for a store that is not the index's.
+/// As [`disown_file`], for a store that is not the index's. Under the index's lock: whoever has the claim now may be about
+/// to adopt it, and a store that is to be deleted is adopted by nobody.
 pub(crate) async fn disown_store(build: &Build<'_>, store: &str) -> Result<(), Halt> {
     let (pool, provider_type) = (&build.context.pool, &build.index.provider_type);
-    let mut db = pool.acquire().await?;
-    if !intents::is_store_referenced(&mut db, provider_type, store).await? {
-        intents::retire_store(&mut db, provider_type, build.index.id, store).await?;
+    let mut tx = pool.begin().await?;
+    let index = indexes::find_for_update(&mut tx, &build.job.domain_id, build.index.id).await?;
+    if index.is_none_or(|index| index.external_id.as_deref() != Some(store)) {
+        intents::retire_store(&mut tx, provider_type, build.index.id, store).await?;
         tracing::warn!(store, "made under a lost claim: it will be deleted");
     }
-    drop(db);
+    tx.commit().await?;
     delete_retired(pool, provider_type, build.provider.as_ref()).await
 }
 

@@ -100,6 +100,12 @@ async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
 
 async fn record(build: &Build<'_>, intent: &Intent, store: &str) -> Result<(), Halt> {
     let (mut tx, index) = build.write_index().await?;
+    if intents::is_store_retired(&mut tx, &index.provider_type, store).await? {
+        return Err(Halt::snooze(
+            NOT_VISIBLE_YET,
+            "the vector store that was found is about to be deleted",
+        ));
+    }
     indexes::set_external_id(&mut tx, index.id, store).await?;
     intents::resolve(&mut tx, intent.id, &build.token).await?;
     Ok(tx.commit().await?)
