@@ -10,6 +10,7 @@ mod events;
 mod fleet;
 mod guises;
 mod ledger;
+mod review;
 mod secrets;
 mod trouble;
 mod wait;

@@ -7,6 +7,7 @@
 //! Lock order, everywhere: the index's row, then the job's (the fence), then the rest. The API locks the index before it
 //! enqueues, so the other order would deadlock with it.
 
+mod abandoned;
 mod adopt;
 mod attach_files;
 mod await_indexing;
@@ -32,7 +33,7 @@ use sqlx::{MySql, Transaction};
 use crate::context::Context;
 use crate::halt::Halt;
 
-pub(crate) use detach_files::delete_retired_everywhere;
+pub(crate) use detach_files::clean_up_everywhere;
 
 /// Where a build stands; the text is what `rag_index_builds.step` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

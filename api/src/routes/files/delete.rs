@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use rag_db::{files, index_files, uploads};
+use rag_db::{files, index_files, intents, uploads};
 use rag_domain::{FileId, UploadStatus};
 
 use crate::extract::{Domain, Id};
@@ -43,6 +43,12 @@ pub(super) async fn delete_file(
             "provider {} has a copy of this file",
             copy.provider_id
         )));
+    }
+    // Uploads are declared under the same lock.
+    if intents::is_upload_open(&mut tx, file_id).await? {
+        return Err(Problem::conflict(
+            "the file is being uploaded to a provider, or an upload broke off and is not cleaned up yet",
+        ));
     }
     uploads::delete_of_file(&mut tx, file_id).await?;
     files::delete(&mut tx, &domain, file_id).await?;
