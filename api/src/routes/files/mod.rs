@@ -3,6 +3,7 @@
 mod content;
 mod delete;
 mod edit;
+mod range;
 mod read;
 mod upload;
 
