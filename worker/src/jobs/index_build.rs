@@ -31,8 +31,13 @@ async fn run(job: &IndexBuild, claim: &Claim, context: &Context) -> Outcome {
             Ok(()) => return Outcome::done(),
             Err(halt) => halt,
         },
-        // A claim before this one ended the build and did not live to say so.
-        Ok(None) => return Outcome::done(),
+        // A claim before this one gave the build up, and did not live to say so: one that finishes a build ends the job in
+        // the same transaction.
+        Ok(None) => {
+            return Outcome::Fail {
+                error: "the build had failed when its worker was lost".to_owned(),
+            };
+        }
         Err(halt) => halt,
     };
     match halt {

@@ -278,8 +278,9 @@ async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> R
             last_error: Some(&error.to_string()),
         };
         attachments::observe(&mut tx, row.id, &seen).await?;
-        if error.kind == ErrorKind::NotFound {
-            // Deleted behind our back: the next build uploads it again.
+        if error.kind == ErrorKind::NotFound && uploaded_at < build.started_at {
+            // Deleted behind our back: this build's next round uploads it again. A copy that this very build made, and that
+            // the provider still does not show, has failed: it would be made again without end.
             uploads::mark_lost(&mut tx, provider, &row.external_file_id).await?;
         }
         return Ok(tx.commit().await?);

@@ -20,6 +20,7 @@ mod upload_files;
 use std::sync::Arc;
 
 use apalis_mariadb::Claim;
+use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment};
 use rag_db::builds::{self, Progress};
 use rag_db::composition::{self, Member};
@@ -87,6 +88,7 @@ pub(crate) struct Build<'a> {
     job_id: String,
     /// As intents hold it.
     token: String,
+    started_at: DateTime<Utc>,
     step: Step,
 }
 
@@ -141,6 +143,7 @@ impl<'a> Build<'a> {
                     provider,
                     job_id,
                     token,
+                    started_at: build.started_at,
                     step,
                 }))
             }
