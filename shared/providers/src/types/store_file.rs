@@ -89,7 +89,7 @@ pub struct VectorStoreFile {
 }
 
 impl VectorStoreFile {
-    /// Id in the Files API, as far as the provider tells it apart from [`VectorStoreFile::id`].
+    /// Id in the Files API, as far as the provider tells it apart from the id within the store.
     pub fn file_id(&self) -> &str {
         let own = self.raw.get("file_id").and_then(Value::as_str);
         own.unwrap_or(&self.id)
