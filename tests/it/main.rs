@@ -8,5 +8,6 @@ mod crash;
 mod fleet;
 mod guises;
 mod ledger;
+mod provider_uploads;
 mod secrets;
 mod trouble;

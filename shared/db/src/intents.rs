@@ -6,7 +6,7 @@
 //! caller asks the queue and names the token that it found dead.
 
 use chrono::{DateTime, Utc};
-use rag_domain::{IndexId, IntentId};
+use rag_domain::{FileId, IndexId, IntentId};
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
@@ -146,6 +146,18 @@ pub async fn resolve(db: &mut MySqlConnection, id: IntentId, claim_token: &str) 
         .execute(db)
         .await?;
     exactly_one(&result, "intent", id)
+}
+
+/// Whether this file is on its way to the provider, or may be.
+pub async fn is_uploading(db: &mut MySqlConnection, provider: &str, file: FileId) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'upload_file' AND subject = ?",
+    )
+    .bind(provider)
+    .bind(file.to_string())
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
 }
 
 /// Which upload intents a file of this name and size at the provider could belong to.

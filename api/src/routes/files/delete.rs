@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use rag_db::{files, index_files, uploads};
+use rag_db::{files, index_files, intents, uploads};
 use rag_domain::{FileId, UploadStatus};
 
 use crate::extract::{Domain, Id};
@@ -17,7 +17,7 @@ use crate::state::App;
     responses(
         (status = 204, description = "Deleted, with its contents"),
         (status = 404, description = "No such file in this domain"),
-        (status = 409, description = "An index holds it, or a provider has a copy"),
+        (status = 409, description = "An index holds it, or a provider has a copy or is getting one"),
     ))]
 pub(super) async fn delete_file(
     State(app): State<App>,
@@ -43,6 +43,13 @@ pub(super) async fn delete_file(
             "provider {} has a copy of this file",
             copy.provider_id
         )));
+    }
+    for provider_type in app.connections.registry().provider_types() {
+        if intents::is_uploading(&mut tx, provider_type, file_id).await? {
+            return Err(Problem::conflict(format!(
+                "this file is being uploaded to provider {provider_type}"
+            )));
+        }
     }
     uploads::delete_of_file(&mut tx, file_id).await?;
     files::delete(&mut tx, &domain, file_id).await?;
