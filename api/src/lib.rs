@@ -1,14 +1,16 @@
 //! The HTTP API: validates, writes rows and jobs in one transaction, reads state. Never changes anything at a provider.
 //!
 //! [`router`] is the application, [`cli`] the program around it. A request passes `edge` (request id, log, problem
-//! bodies), then `auth` (who calls), then its handler in `routes`, which uses `extract` and `validate` and calls the
+//! bodies), then `auth` (who calls), then `idempotency` (was this asked before), then its handler in `routes`, which uses `extract` and `validate` and calls the
 //! functions of rag-db directly.
 
 mod auth;
 pub mod cli;
 
 mod edge;
+mod events;
 mod extract;
+mod idempotency;
 mod openapi;
 mod paging;
 mod problem;

@@ -11,6 +11,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 
+use crate::idempotency;
 use crate::problem::{FieldError, ProblemBody};
 
 /// The documents of the route groups.
@@ -92,6 +93,7 @@ pub(crate) fn assemble(groups: Groups) -> OpenApi {
     let mut operations = operations;
     for_each_operation(&mut operations, |operation| operation.security = Some(Vec::new()));
     document.merge(operations);
+    idempotency::describe(&mut document);
     for_each_operation(&mut document, |operation| {
         if operation.request_body.is_some() {
             add(operation, 413, "The body is too large");

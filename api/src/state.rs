@@ -12,11 +12,18 @@ use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlPool, Transaction};
 
 use crate::auth::KeyCache;
+use crate::events::Events;
 use crate::problem::Problem;
 
 /// The application's state. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    events: Events,
+}
 
 /// What an [`App`] is made of.
 #[derive(Debug)]
@@ -32,7 +39,12 @@ pub struct Parts {
 
 impl App {
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let events = Events::default();
+        Self(Arc::new(Inner { parts, events }))
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.0.events
     }
 
     pub(crate) async fn connection(&self) -> Result<PoolConnection<MySql>, Problem> {
@@ -48,6 +60,6 @@ impl Deref for App {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }

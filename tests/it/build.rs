@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rag_emulator::Effect;
+use rag_emulator::{Action, Effect, Rule, When};
 use rag_tests::Stack;
 use serde_json::{Value, json};
 
@@ -232,4 +232,28 @@ async fn two_indexes_share_a_files_copy_and_each_index_its_own_domain() {
         .post(&format!("/indexes/{first}/build"), &json!({}))
         .await
         .expect(404);
+}
+
+#[tokio::test]
+async fn a_long_build_never_gets_in_its_own_way() {
+    // Two hundred uploads side by side, with progress reports among them, must not wait for each other's transactions: the
+    // lease would be lost.
+    let stack = Stack::start().await;
+    let delay = Rule {
+        when: When {
+            operation: Some("files.create".to_owned()),
+            ..When::default()
+        },
+        then: Action::Delay { ms: 80 },
+    };
+    stack.control().add_fault(delay).unwrap();
+    let _worker = stack.worker("worker");
+    let (index, _) = index_with(&stack, 200).await;
+    let job = stack
+        .client
+        .finished(&stack.client.build(&index).await, Duration::from_mins(1))
+        .await;
+    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    assert_eq!(job["history"], json!([]), "no lease was lost: {job}");
+    assert_no_orphans(&stack).await;
 }

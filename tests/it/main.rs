@@ -4,10 +4,13 @@
 
 mod architecture;
 mod build;
+mod cancel;
 mod crash;
+mod events;
 mod fleet;
 mod guises;
 mod ledger;
 mod provider_uploads;
 mod secrets;
 mod trouble;
+mod wait;

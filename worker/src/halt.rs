@@ -13,17 +13,22 @@ const OPERATOR_PAUSE: Duration = Duration::from_secs(15);
 const DATABASE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Work stops here; a later claim goes on from the rows.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Halt {
     /// Nothing to do for a while: frees the slot, spends no attempt. The reason is shown to whoever asks about the job.
+    #[error("waits for {after:?}: {reason}")]
     Snooze { after: Duration, reason: String },
     /// Something failed that may work later: spends an attempt.
+    #[error("failed, to be tried again: {error}")]
     Retry { error: String, after: Option<Duration> },
     /// No further attempt can help.
+    #[error("failed for good: {error}")]
     Fail { error: String },
     /// Cancelled, shutting down, or the claim was lost: the queue knows which.
+    #[error("stopped")]
     Stopped,
     /// Our own database, not the job's fault: spends no attempt.
+    #[error("the database failed: {error}")]
     Database { error: String },
 }
 

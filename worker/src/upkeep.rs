@@ -1,12 +1,11 @@
-//! What every worker does beside its jobs, without being asked: ends builds whose jobs ended without them, and carries out
-//! deletions that wait at providers. All of it is safe to do from several workers at once.
+//! What every worker does beside its jobs, without being asked: ends builds whose jobs ended without them, carries out
+//! deletions that wait at providers, and measures the queue. All of it is safe to do from several workers at once.
 
 use std::time::Duration;
 
 use apalis_mariadb::{Job, JobId, State};
 use rag_db::builds::{self, Build};
 use rag_db::indexes;
-use rag_domain::IndexingStatus;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -14,6 +13,7 @@ use crate::halt::Halt;
 use crate::pipeline::delete_retired_everywhere;
 
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
+const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 const DELETION_INTERVAL: Duration = Duration::from_mins(1);
 /// A running build touches its row more often than this, except while it waits: then its job is looked at, and is fine.
 const STALE_SECONDS: u32 = 3;
@@ -25,7 +25,8 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let deletions = every(DELETION_INTERVAL, &stop, || {
         delete_retired_everywhere(&context.pool, &context.connections)
     });
-    tokio::join!(repair, deletions);
+    let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
+    tokio::join!(repair, deletions, measures);
 }
 
 async fn every<F: Future<Output = Result<(), Halt>>>(
@@ -41,9 +42,23 @@ async fn every<F: Future<Output = Result<(), Halt>>>(
             () = tokio::time::sleep(pause) => {}
         }
         if let Err(halt) = round().await {
-            tracing::warn!(?halt, "upkeep failed, it will be tried again");
+            tracing::warn!(%halt, "upkeep failed, it will be tried again");
         }
     }
+}
+
+/// The queue in numbers, as gauges: every worker shows the whole fleet's.
+async fn measure(context: &Context) -> Result<(), Halt> {
+    for (kind, stats) in context.queue.stats().await?.kinds {
+        for state in State::ALL {
+            let jobs = stats.jobs.get(&state).copied().unwrap_or_default();
+            #[expect(clippy::cast_precision_loss, reason = "a gauge; nobody counts to 2^52 jobs")]
+            metrics::gauge!("rag_queue_jobs", "kind" => kind.clone(), "state" => state.as_str())
+                .set(jobs as f64);
+        }
+        metrics::gauge!("rag_queue_oldest_ready_seconds", "kind" => kind).set(stats.oldest_ready_seconds);
+    }
+    Ok(())
 }
 
 /// A job can end without its handler: cancelled while it waited, out of attempts by time-outs or panics, given up after too
@@ -56,30 +71,24 @@ async fn repair_builds(context: &Context) -> Result<(), Halt> {
         let Ok(job_id) = build.job_id.parse::<JobId>() else {
             continue;
         };
-        match context.queue.find_job(job_id).await? {
-            Some(job) if !job.state.is_finished() => {}
-            job => end(context, &build, job.as_ref()).await?,
+        let job = context.queue.find_job(job_id).await?;
+        if job.is_none_or(|job| job.state.is_finished()) {
+            end(context, &build, job_id).await?;
         }
     }
     Ok(())
 }
 
-async fn end(context: &Context, stale: &Build, job: Option<&Job>) -> Result<(), Halt> {
+async fn end(context: &Context, stale: &Build, job_id: JobId) -> Result<(), Halt> {
     let mut tx = context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &stale.domain_id, stale.index_id).await?;
-    let latest = builds::find_latest(&mut tx, stale.index_id).await?;
-    let is_open = builds::find(&mut tx, &stale.job_id)
-        .await?
-        .is_some_and(|build| build.finished_at.is_none());
-    if !is_open {
+    // Again, now that nobody can have the job run once more.
+    let job = context.queue.find_job(job_id).await?;
+    if job.as_ref().is_some_and(|job| !job.state.is_finished()) {
         return Ok(());
     }
-    builds::finish(&mut tx, &stale.job_id).await?;
-    // A newer build may be what the index is `in_progress` for.
-    let is_latest = latest.is_some_and(|build| build.job_id == stale.job_id);
-    if is_latest && index.is_some_and(|index| index.indexing_status == IndexingStatus::InProgress) {
-        let error = reason(job);
-        indexes::mark_built(&mut tx, stale.index_id, IndexingStatus::Failed, Some(&error)).await?;
+    let error = reason(job.as_ref());
+    if builds::abandon(&mut tx, index.as_ref(), &stale.job_id, &error).await? {
         tracing::warn!(index.id = %stale.index_id, job.id = stale.job_id, error, "ended a build whose job is over");
     }
     Ok(tx.commit().await?)

@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, WorkerSet};
+use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, Wait, WorkerSet};
 use rag_connections::Connections;
 use rag_files::FileStore;
 use rag_jobs::{FileUpload, IndexBuild};
@@ -71,6 +71,7 @@ pub async fn run(
 fn queue_config(settings: &QueueSettings) -> QueueConfig {
     QueueConfig {
         lease: settings.lease,
+        wait: Wait::Server { step: settings.poll },
         retention: Retention {
             done: settings.retention,
             cancelled: settings.retention,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use apalis_mariadb::{Queue, QueueConfig};
+use rag_db::{DbError, idempotency};
 use rag_files::FileStore;
 use rag_settings::{ApiAuth, Settings};
 use rag_telemetry::Metrics;
@@ -27,7 +28,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     let files = FileStore::at(&settings.files.root)
         .await
         .with_context(|| format!("FILES_ROOT ({}) cannot be used", settings.files.root.display()))?;
-    tokio::spawn(sweep(files.clone()));
+    tokio::spawn(sweep(files.clone(), db.clone()));
 
     let app = App::new(Parts {
         queue: Queue::new(db.clone(), QueueConfig::default()),
@@ -45,6 +46,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     tracing::info!(address = %listener.local_addr()?, docs = "/docs", "serving");
 
     let (ending, ended) = oneshot::channel::<()>();
+    let events = app.events().clone();
     let server = axum::serve(listener, crate::router(app)).with_graceful_shutdown(async {
         let _sender_gone = ended.await;
     });
@@ -55,6 +57,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
             let signal = stop.await;
             tracing::info!(signal, "ending: no new requests are taken");
             let _server_gone = ending.send(());
+            events.close();
             tokio::time::sleep(grace).await;
             tracing::warn!("requests were still running at the end of API_GRACE_SECONDS");
         } => Ok(()),
@@ -75,7 +78,7 @@ async fn require_a_key(db: &MySqlPool, auth: ApiAuth) -> Result<()> {
     }
 }
 
-async fn sweep(files: FileStore) {
+async fn sweep(files: FileStore, db: MySqlPool) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     loop {
         ticks.tick().await;
@@ -84,7 +87,16 @@ async fn sweep(files: FileStore) {
             Ok(removed) => tracing::info!(removed, "removed unfinished uploads of processes that are gone"),
             Err(error) => tracing::warn!(%error, "unfinished uploads could not be looked for"),
         }
+        if let Err(error) = prune_keys(&db).await {
+            tracing::warn!(%error, "old idempotency keys could not be removed");
+        }
     }
+}
+
+async fn prune_keys(db: &MySqlPool) -> Result<(), DbError> {
+    let mut connection = db.acquire().await?;
+    while idempotency::prune(&mut connection).await? > 0 {}
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! `/jobs`: work in the background, as its domain may see it.
 
+mod control;
+mod events;
+
+use std::collections::HashMap;
+
 use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, State as JobState};
 use axum::Json;
 use axum::extract::State;
@@ -22,12 +27,15 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list_jobs))
         .routes(routes!(get_job))
+        .routes(routes!(events::follow_job))
+        .routes(routes!(control::cancel_job))
+        .routes(routes!(control::retry_job))
 }
 
 /// A piece of work in the background.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
-pub(super) struct JobOut {
+pub(crate) struct JobOut {
     #[schema(value_type = uuid::Uuid)]
     id: JobId,
     #[schema(example = "index_build")]
@@ -173,15 +181,45 @@ pub(super) async fn read(app: &App, domain: &DomainId, id: JobId) -> Result<JobO
 }
 
 pub(super) async fn find(app: &App, domain: &DomainId, id: JobId) -> Result<Option<JobOut>, Problem> {
-    let job = app.queue.find_job(id).await?;
-    let Some(job) = job.filter(|job| job.tenant.as_deref() == Some(domain.as_str())) else {
+    let Some(job) = queue_job(app, domain, id).await? else {
         return Ok(None);
     };
     let build = builds::find(&mut *app.connection().await?, &id.to_string()).await?;
     Ok(Some(JobOut::new(job, build)))
 }
 
+/// As the queue has it.
+async fn queue_job(app: &App, domain: &DomainId, id: JobId) -> Result<Option<Job>, Problem> {
+    let job = app.queue.find_job(id).await?;
+    Ok(job.filter(|job| job.tenant.as_deref() == Some(domain.as_str())))
+}
+
+/// Of whatever domain, those that there are: for callers who know that they may.
+pub(crate) async fn read_jobs(app: &App, ids: &[JobId]) -> Result<Vec<JobOut>, Problem> {
+    let jobs = app.queue.find_jobs(ids).await?;
+    let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
+    let mut builds: HashMap<String, Build> = builds::find_many(&mut *app.connection().await?, &ids)
+        .await?
+        .into_iter()
+        .map(|build| (build.job_id.clone(), build))
+        .collect();
+    let view = |(job, id)| JobOut::new(job, builds.remove(&id));
+    Ok(jobs.into_iter().zip(ids).map(view).collect())
+}
+
 impl JobOut {
+    pub(crate) fn id(&self) -> JobId {
+        self.id
+    }
+
+    pub(crate) fn state(&self) -> &'static str {
+        self.state
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.finished_at.is_some()
+    }
+
     fn new(job: Job, build: Option<Build>) -> Self {
         Self {
             id: job.id,

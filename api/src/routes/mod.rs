@@ -8,6 +8,9 @@ mod jobs;
 mod operations;
 mod providers;
 
+pub(crate) use files::upload_limit;
+pub(crate) use jobs::{JobOut, read_jobs};
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -17,6 +20,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::auth::{self, Role};
 use crate::edge;
+use crate::idempotency;
 use crate::openapi;
 use crate::problem::{Kind, Problem};
 use crate::state::App;
@@ -61,13 +65,17 @@ pub fn router(app: App) -> Router {
     let role = |role| from_fn_with_state((app.clone(), role), auth::require);
     let deadline = from_fn_with_state(app.clone(), deadline);
     let body_limit = DefaultBodyLimit::max(app.settings.api.max_body_bytes);
+    // Outside of the deadline: what was begun under a key goes on to its end.
+    let once = from_fn_with_state(app.clone(), idempotency::once);
 
     let service = Router::from(service().merge(installation()))
         .route_layer(deadline.clone())
         .route_layer(body_limit)
+        .route_layer(once.clone())
         .route_layer(role(Role::Service));
     let transfers = Router::from(transfers())
-        .route_layer(DefaultBodyLimit::max(files::upload_limit(&app.settings.api)))
+        .route_layer(DefaultBodyLimit::max(upload_limit(&app.settings.api)))
+        .route_layer(once)
         .route_layer(role(Role::Service));
     let admin = Router::from(admin())
         .route_layer(deadline.clone())

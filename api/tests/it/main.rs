@@ -5,6 +5,7 @@ mod auth;
 mod builds;
 mod files;
 mod harness;
+mod idempotency;
 mod indexes;
 mod openapi;
 mod problems;

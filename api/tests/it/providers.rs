@@ -221,7 +221,7 @@ async fn a_search_needs_a_built_index_and_names_local_files(pool: MySqlPool) {
     assert_eq!(found["items"][0]["file_id"], file_id);
     assert_eq!(
         (&found["items"][0]["file_name"], &found["items"][0]["content"]),
-        (&json!("local.txt"), &json!(["found"]))
+        (&json!("local.txt"), &json!([{"type": "text", "text": "found"}]))
     );
     sqlx::query("UPDATE rag_indexes SET external_id = 'vs_2'")
         .execute(&api.db)

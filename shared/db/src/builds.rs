@@ -1,10 +1,11 @@
 //! `rag_index_builds`: where a build stands, for whoever asks and for the worker that goes on with it.
 
 use chrono::{DateTime, Utc};
-use rag_domain::{DomainId, IndexId};
+use rag_domain::{DomainId, IndexId, IndexingStatus};
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
+use crate::indexes::{self, Index};
 use crate::sql::{Text, exactly_one};
 
 /// A row of `rag_index_builds`.
@@ -70,6 +71,24 @@ pub async fn find(db: &mut MySqlConnection, job_id: &str) -> Result<Option<Build
         .await?)
 }
 
+/// The builds of these jobs, in no order.
+pub async fn find_many(db: &mut MySqlConnection, job_ids: &[String]) -> Result<Vec<Build>, DbError> {
+    if job_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
+    query
+        .push(COLUMNS)
+        .push(" FROM rag_index_builds WHERE job_id IN (");
+    let mut list = query.separated(", ");
+    for id in job_ids {
+        list.push_bind(id);
+    }
+    query.push(")");
+    // Hardly ever the same statement twice: not for the cache of prepared ones.
+    Ok(query.build_query_as().persistent(false).fetch_all(db).await?)
+}
+
 /// The build of an index that began last.
 pub async fn find_latest(db: &mut MySqlConnection, index: IndexId) -> Result<Option<Build>, DbError> {
     let sql =
@@ -124,6 +143,42 @@ pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbErro
     .execute(db)
     .await?;
     exactly_one(&result, "build", job_id)
+}
+
+/// Ends a build whose job ended without it, and with it the index, unless a newer build is what the index is
+/// `in_progress` for. The answer tells whether the build was open.
+///
+/// The caller holds the lock of the index's row, if there is one still.
+pub async fn abandon(
+    db: &mut MySqlConnection,
+    index: Option<&Index>,
+    job_id: &str,
+    error: &str,
+) -> Result<bool, DbError> {
+    let Some(build) = find(db, job_id)
+        .await?
+        .filter(|build| build.finished_at.is_none())
+    else {
+        return Ok(false);
+    };
+    let latest = find_latest(db, build.index_id).await?;
+    finish(db, job_id).await?;
+    let is_latest = latest.is_some_and(|latest| latest.job_id == job_id);
+    if let Some(index) =
+        index.filter(|index| is_latest && index.indexing_status == IndexingStatus::InProgress)
+    {
+        indexes::mark_built(db, index.id, IndexingStatus::Failed, Some(error)).await?;
+    }
+    Ok(true)
+}
+
+/// Forgets a build that is over, because its job is to run again: it begins anew then.
+pub async fn forget(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_index_builds WHERE job_id = ? AND finished_at IS NOT NULL")
+        .bind(job_id)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// Builds that nobody has touched for a while although they are not over: their jobs may have ended without them.

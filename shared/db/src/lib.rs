@@ -12,6 +12,7 @@ pub mod composition;
 pub mod connections;
 mod error;
 pub mod files;
+pub mod idempotency;
 pub mod index_files;
 pub mod indexes;
 pub mod intents;

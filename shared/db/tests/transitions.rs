@@ -434,4 +434,13 @@ async fn sessions_are_as_this_layer_needs_them(
             .await
             .unwrap();
     assert_eq!((zone.as_str(), isolation.as_str()), ("+00:00", "READ-COMMITTED"));
+
+    // As if the process stood still.
+    let mut still = pool.begin().await.unwrap();
+    sqlx::query("DO 1").execute(&mut *still).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+    assert!(
+        sqlx::query("DO 1").execute(&mut *still).await.is_err(),
+        "the server has ended the transaction"
+    );
 }

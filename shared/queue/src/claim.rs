@@ -13,7 +13,7 @@ use crate::error::QueueError;
 use crate::id::{ClaimToken, JobId};
 use crate::lease;
 use crate::outcome::Outcome;
-use crate::settle::{self, End, Settled};
+use crate::settle::{self, End, Settled, Within};
 use crate::take::Taken;
 
 /// Why a handler should stop.
@@ -127,7 +127,7 @@ impl Claim {
     pub async fn complete(&self, conn: &mut MySqlConnection, output: &Value) -> Result<(), QueueError> {
         self.fence(conn).await?;
         let end = [(self.token(), End::Handler(Outcome::Done(output.clone())))];
-        let (settled, _) = settle::settle_rows(conn, &end, &self.inner.config).await?;
+        let (settled, _) = settle::settle_rows(conn, &end, &self.inner.config, Within::Callers).await?;
         if settled == [Settled::Applied] {
             Ok(())
         } else {

@@ -10,7 +10,7 @@ use crate::settle::{HELD_COLUMNS, Held, id_list};
 use crate::sql::{micros, now_us};
 
 const IS_LIVE: &str = concat!(
-    "SELECT EXISTS (SELECT 1 FROM queue_jobs WHERE id = ? AND claim_no = ? AND state = 'running' AND order_us > ",
+    "SELECT EXISTS (SELECT 1 FROM queue_jobs FORCE INDEX (PRIMARY) WHERE id = ? AND claim_no = ? AND state = 'running' AND order_us > ",
     now_us!(),
     ")"
 );

@@ -56,6 +56,10 @@
 //! has ended is dead even if nobody has taken the job yet, so "is not live" is final ([`Queue::is_live`]).
 //! [`Claim::complete`] ends the job in the same transaction as the handler's last rows.
 //!
+//! A process that is stopped in the middle of a fenced transaction keeps the lock, and nobody can take the job back, until
+//! the server ends the transaction: give the connections of your pool an `idle_transaction_timeout` of a few seconds, as
+//! the queue's own have.
+//!
 //! # Enqueueing beside a job that ends
 //!
 //! Enqueue last in your transaction; complete last in the handler's. With a unique key there is then no gap: if the

@@ -16,7 +16,7 @@ use crate::job::NewJob;
 use crate::operate::Cancelled;
 use crate::outcome::Outcome;
 use crate::queue::Queue;
-use crate::settle::{End, Settled, settle_rows};
+use crate::settle::{End, Settled, Within, settle_rows};
 use crate::state::{Move, State};
 use crate::{take, upkeep};
 
@@ -280,7 +280,7 @@ impl Machine {
 
     async fn end(&mut self, token: ClaimToken, end: &End) {
         let mut tx = self.queue.begin().await.unwrap();
-        let (settled, _) = settle_rows(&mut tx, &[(token, end.clone())], &config())
+        let (settled, _) = settle_rows(&mut tx, &[(token, end.clone())], &config(), Within::Callers)
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -511,7 +511,9 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
                     let (_, end) = ends.iter().find(|(step, _)| *step == wanted).unwrap();
                     let mut tx = queue.begin().await.unwrap();
                     let end = [(ClaimToken::new(id, 1), end.clone())];
-                    settle_rows(&mut tx, &end, &config()).await.unwrap();
+                    settle_rows(&mut tx, &end, &config(), Within::Callers)
+                        .await
+                        .unwrap();
                     tx.commit().await.unwrap();
                 }
                 Move::Cancel => drop(queue.cancel(id).await),

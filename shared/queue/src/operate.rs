@@ -61,6 +61,28 @@ impl Queue {
         }
     }
 
+    /// [`cancel`](Self::cancel) within the caller's READ COMMITTED transaction, so that rows beside the job change with
+    /// it. `None`: somebody has the job's row for the moment; roll back, and ask again a little later.
+    pub async fn try_cancel(
+        &self,
+        conn: &mut MySqlConnection,
+        id: JobId,
+    ) -> Result<Option<Cancelled>, QueueError> {
+        Ok(match cancel_within(conn, id).await? {
+            Try::Settled(cancelled) => Some(cancelled),
+            Try::RowBusy => None,
+        })
+    }
+
+    /// [`retry`](Self::retry) within the caller's READ COMMITTED transaction; `None` as for
+    /// [`try_cancel`](Self::try_cancel). Say [`notify`](Self::notify) after the commit.
+    pub async fn try_retry(&self, conn: &mut MySqlConnection, id: JobId) -> Result<Option<()>, QueueError> {
+        Ok(match retry_within(conn, id).await? {
+            Try::Settled(_) => Some(()),
+            Try::RowBusy => None,
+        })
+    }
+
     /// Runs a failed or cancelled job again, with all its attempts; makes a scheduled one due now.
     /// [`QueueError::IllegalMove`] for jobs in other states, [`QueueError::Duplicate`] if an active job has its unique
     /// key by now.
@@ -172,7 +194,15 @@ async fn lock_without_waiting(conn: &mut MySqlConnection, id: JobId) -> Result<O
 
 async fn try_cancel(queue: &Queue, id: JobId) -> Result<Try<Cancelled>, QueueError> {
     let mut tx = sql::begin(queue.pool()).await?;
-    let seen = peek(&mut tx, id).await?;
+    let answer = cancel_within(&mut tx, id).await?;
+    if matches!(answer, Try::Settled(_)) {
+        tx.commit().await?;
+    }
+    Ok(answer)
+}
+
+async fn cancel_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<Cancelled>, QueueError> {
+    let seen = peek(&mut *conn, id).await?;
     let state = state_of(&seen)?;
     if state.is_finished() {
         return Ok(Try::Settled(Cancelled::Finished(state)));
@@ -184,10 +214,9 @@ async fn try_cancel(queue: &Queue, id: JobId) -> Result<Try<Cancelled>, QueueErr
         );
         let flagged = sqlx::query(AssertSqlSafe(flag))
             .bind(id)
-            .execute(&mut *tx)
+            .execute(&mut *conn)
             .await?
             .rows_affected();
-        tx.commit().await?;
         return Ok(if flagged == 1 {
             Try::Settled(Cancelled::Requested)
         } else {
@@ -195,9 +224,9 @@ async fn try_cancel(queue: &Queue, id: JobId) -> Result<Try<Cancelled>, QueueErr
         });
     }
     if let Some(key) = &seen.concurrency_key {
-        keys::lock_concurrency(&mut tx, key).await?;
+        keys::lock_concurrency(&mut *conn, key).await?;
     }
-    let Some(held) = lock_without_waiting(&mut tx, id).await? else {
+    let Some(held) = lock_without_waiting(&mut *conn, id).await? else {
         return Ok(Try::RowBusy);
     };
     if !Move::Cancel.is_legal_from(state_of(&held)?) {
@@ -213,32 +242,40 @@ async fn try_cancel(queue: &Queue, id: JobId) -> Result<Try<Cancelled>, QueueErr
     );
     sqlx::query(AssertSqlSafe(cancel))
         .bind(id)
-        .execute(&mut *tx)
+        .execute(&mut *conn)
         .await?;
     if let Some(key) = &held.concurrency_key {
-        keys::release_concurrency(&mut tx, key, id).await?;
+        keys::release_concurrency(&mut *conn, key, id).await?;
     }
     if let Some(key) = &held.unique_key {
-        keys::release_unique(&mut tx, &held.kind, key, id).await?;
+        keys::release_unique(&mut *conn, &held.kind, key, id).await?;
     }
-    tx.commit().await?;
     Ok(Try::Settled(Cancelled::Now))
 }
 
 async fn try_retry(queue: &Queue, id: JobId) -> Result<Try<String>, QueueError> {
     let mut tx = sql::begin(queue.pool()).await?;
-    let seen = peek(&mut tx, id).await?;
+    let answer = retry_within(&mut tx, id).await?;
+    if matches!(answer, Try::Settled(_)) {
+        tx.commit().await?;
+    }
+    Ok(answer)
+}
+
+/// Leaves the kind of a job that is ready now.
+async fn retry_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<String>, QueueError> {
+    let seen = peek(&mut *conn, id).await?;
     let has_key = match &seen.concurrency_key {
-        Some(key) => keys::take_concurrency(&mut tx, key, id).await?,
+        Some(key) => keys::take_concurrency(&mut *conn, key, id).await?,
         None => true,
     };
     if let Some(key) = &seen.unique_key {
-        let active = keys::take_unique(&mut tx, &seen.kind, key, id).await?;
+        let active = keys::take_unique(&mut *conn, &seen.kind, key, id).await?;
         if active != id {
             return Err(QueueError::Duplicate(active));
         }
     }
-    let Some(held) = lock_without_waiting(&mut tx, id).await? else {
+    let Some(held) = lock_without_waiting(&mut *conn, id).await? else {
         return Ok(Try::RowBusy);
     };
     let step = if has_key {
@@ -262,15 +299,14 @@ async fn try_retry(queue: &Queue, id: JobId) -> Result<Try<String>, QueueError> 
     );
     sqlx::query(AssertSqlSafe(revive))
         .bind(id)
-        .execute(&mut *tx)
+        .execute(&mut *conn)
         .await?;
     if let Some(key) = held
         .concurrency_key
         .as_deref()
         .filter(|_| step == Move::ReviveBlocked)
     {
-        keys::wait_for_concurrency(&mut tx, key, id).await?;
+        keys::wait_for_concurrency(&mut *conn, key, id).await?;
     }
-    tx.commit().await?;
     Ok(Try::Settled(held.kind))
 }

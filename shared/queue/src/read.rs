@@ -125,6 +125,23 @@ impl Queue {
         row.as_ref().map(job_from_row).transpose()
     }
 
+    /// Those of these jobs that there are, in one statement, in no order.
+    pub async fn find_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, QueueError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query: QueryBuilder<MySql> = QueryBuilder::new("SELECT ");
+        query.push(COLUMNS).push(" FROM queue_jobs WHERE id IN (");
+        let mut list = query.separated(", ");
+        for id in ids {
+            list.push_bind(id);
+        }
+        query.push(")");
+        // Hardly ever the same statement twice: not for the cache of prepared ones.
+        let rows = query.build().persistent(false).fetch_all(self.pool()).await?;
+        rows.iter().map(job_from_row).collect()
+    }
+
     /// Newest first. With a state and no tenant: by kind, and within a kind the latest in that state first, so that a
     /// few failed jobs among a million others are found at once.
     pub async fn list_jobs(&self, filter: &JobFilter, page: &Page) -> Result<JobPage, QueueError> {

@@ -1,5 +1,6 @@
 //! The end of a claim: what becomes of the job (a pure decision), and writing it down.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -211,21 +212,46 @@ pub(crate) enum Settled {
     Bounced,
 }
 
-/// Ends claims: locks the rows, decides, writes. Part of the caller's transaction, which must hold no other job's row.
-/// Jobs with keys must come one per transaction. Answers in the order of `ends`, and whether a key was passed on.
+/// Whose transaction a settlement is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// The caller's, who began it and ends it.
+    Callers,
+    /// One of its own, begun and committed on the way, which saves two round trips. After an error the connection must
+    /// not be used again.
+    Own,
+}
+
+/// Ends claims: locks the rows, decides, writes. The transaction must hold no other job's row, and jobs with keys must
+/// come one per transaction. Answers in the order of `ends`, and whether a key was passed on.
 pub(crate) async fn settle_rows(
     conn: &mut MySqlConnection,
     ends: &[(ClaimToken, End)],
     config: &QueueConfig,
+    within: Within,
 ) -> Result<(Vec<Settled>, bool), sqlx::Error> {
+    let begin = if within == Within::Own {
+        "START TRANSACTION; "
+    } else {
+        ""
+    };
     let ids = id_list(ends.iter().map(|(token, _)| token.job_id()));
-    let select = format!("SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id IN ({ids}) ORDER BY id FOR UPDATE");
+    let select = format!(
+        "{begin}SELECT {HELD_COLUMNS} FROM queue_jobs FORCE INDEX (PRIMARY) WHERE id IN ({ids}) \
+             ORDER BY id FOR UPDATE"
+    );
     let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(&mut *conn).await?;
-    let rows: Vec<Held> = rows.iter().map(Held::from_row).collect::<Result<_, _>>()?;
+    let mut rows_by_id = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let held = Held::from_row(row)?;
+        rows_by_id.insert(held.id, held);
+    }
     let mut settlements = Vec::with_capacity(ends.len());
     let mut answers = Vec::with_capacity(ends.len());
     for (token, end) in ends {
-        let held = rows.iter().find(|held| held.is_running_under(*token));
+        let held = rows_by_id
+            .get(&token.job_id())
+            .filter(|held| held.is_running_under(*token));
         answers.push(if held.is_some() {
             Settled::Applied
         } else {
@@ -233,7 +259,7 @@ pub(crate) async fn settle_rows(
         });
         settlements.extend(held.map(|held| (held, settle(held, end, config))));
     }
-    let passed_on = write(conn, &settlements, config).await?;
+    let passed_on = write(conn, &settlements, config, within).await?;
     Ok((answers, passed_on))
 }
 
@@ -242,18 +268,33 @@ pub(crate) async fn write(
     conn: &mut MySqlConnection,
     settlements: &[(&Held, Settlement)],
     config: &QueueConfig,
+    within: Within,
 ) -> Result<bool, sqlx::Error> {
-    if settlements.is_empty() {
+    let over: Vec<&Held> = settlements
+        .iter()
+        .filter(|(_, settled)| settled.step.to().is_finished())
+        .map(|(held, _)| *held)
+        .collect();
+    let has_keys = over
+        .iter()
+        .any(|held| held.unique_key.is_some() || held.concurrency_key.is_some());
+    let mut statements = Vec::new();
+    if !settlements.is_empty() {
+        statements.push(update_statement(settlements, config));
+    }
+    if within == Within::Own && !has_keys {
+        statements.push("COMMIT".to_owned());
+    }
+    if !statements.is_empty() {
+        sqlx::raw_sql(AssertSqlSafe(statements.join("; ")))
+            .execute(&mut *conn)
+            .await?;
+    }
+    if !has_keys {
         return Ok(false);
     }
-    sqlx::raw_sql(AssertSqlSafe(update_statement(settlements, config)))
-        .execute(&mut *conn)
-        .await?;
     let mut passed_on = false;
-    for (held, settled) in settlements {
-        if !settled.step.to().is_finished() {
-            continue;
-        }
+    for held in over {
         if let Some(key) = &held.concurrency_key {
             keys::release_concurrency(conn, key, held.id).await?;
             passed_on = true;
@@ -261,6 +302,9 @@ pub(crate) async fn write(
         if let Some(key) = &held.unique_key {
             keys::release_unique(conn, &held.kind, key, held.id).await?;
         }
+    }
+    if within == Within::Own {
+        sqlx::raw_sql("COMMIT").execute(conn).await?;
     }
     Ok(passed_on)
 }

@@ -20,7 +20,7 @@ pub struct Stats {
 /// One kind in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct KindStats {
-    /// Jobs per state, as of `counted_at`: a worker counts them every ten seconds, or more seldom if that takes long.
+    /// Jobs per state, as of `counted_at`: a worker counts every 15 s, or more seldom if that takes long.
     pub jobs: BTreeMap<State, u64>,
     pub counted_at: Option<DateTime<Utc>>,
     /// How long the next job to be claimed has been claimable, in seconds; 0 if there is none. Live.

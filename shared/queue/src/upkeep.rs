@@ -10,7 +10,7 @@ use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::id::JobId;
 use crate::keys;
-use crate::settle::{self, End, HELD_COLUMNS, Held, id_list};
+use crate::settle::{self, End, HELD_COLUMNS, Held, Within, id_list};
 use crate::sql::{self, micros, now_us, retrying};
 use crate::state::{Move, State};
 
@@ -200,7 +200,7 @@ async fn take_back_batch(pool: &MySqlPool, ids: &[JobId], config: &QueueConfig) 
         .iter()
         .map(|held| (held, settle::settle(held, &End::LeaseLost, config)))
         .collect();
-    settle::write(&mut tx, &settlements, config).await?;
+    settle::write(&mut tx, &settlements, config, Within::Callers).await?;
     tx.commit().await?;
     for held in &lost {
         tracing::warn!(job.id = %held.id, job.kind = held.kind, losses = held.lease_losses + 1, "a job's lease was lost");
@@ -257,7 +257,7 @@ async fn prune_batch(pool: &MySqlPool, state: State, kind: &str, age: Duration) 
         return Ok(0);
     }
     let delete = format!(
-        "DELETE FROM queue_jobs WHERE id IN ({}) AND state = '{state}'",
+        "DELETE jobs FROM queue_jobs AS jobs FORCE INDEX (PRIMARY) WHERE id IN ({}) AND state = '{state}'",
         id_list(ids.iter().copied())
     );
     let deleted = sqlx::raw_sql(AssertSqlSafe(delete))

@@ -115,21 +115,20 @@ impl WorkerSettings {
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
     pub lease: Duration,
-    pub poll_min: Duration,
-    pub poll_max: Duration,
+    pub poll: Duration,
     pub retention: Duration,
 }
 
 impl QueueSettings {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let lease = seconds(reader, "QUEUE_LEASE_SECONDS", 3600);
-        let poll = pauses(reader, "QUEUE_POLL_MIN_MS", "QUEUE_POLL_MAX_MS");
+        let poll = reader
+            .integer("QUEUE_POLL_MS", 10..=1000)
+            .map(Duration::from_millis);
         let retention_days = reader.integer::<u64>("QUEUE_RETENTION_DAYS", 1..=3650);
-        let (poll_min, poll_max) = poll?;
         Some(Self {
             lease: lease?,
-            poll_min,
-            poll_max,
+            poll: poll?,
             retention: Duration::from_secs(retention_days? * 86_400),
         })
     }

@@ -151,15 +151,9 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "queue",
-        "QUEUE_POLL_MIN_MS",
+        "QUEUE_POLL_MS",
         Some("50"),
-        "Pause between two looks for jobs while there are some",
-    ),
-    setting(
-        "queue",
-        "QUEUE_POLL_MAX_MS",
-        Some("1000"),
-        "Pause between two looks for jobs when it is quiet",
+        "How often an idle worker's database looks for jobs that other processes enqueued; one statement a second",
     ),
     setting(
         "queue",

@@ -45,7 +45,7 @@ async fn run(job: &IndexBuild, claim: &Claim, context: &Context) -> Outcome {
             }
         }
         halt => {
-            tracing::info!(?halt, "the build pauses");
+            tracing::info!(%halt, "the build pauses");
             halt.into_outcome()
         }
     }

@@ -4,6 +4,7 @@
 //! list and create of files. Safe to repeat because each file is a step of its own with an intent of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream::BoxStream;
@@ -24,18 +25,21 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     let picture = build.picture().await?;
     build.report(&picture).await?;
+    let pace = Pace {
+        stopping: AtomicBool::new(false),
+        reported: Mutex::new(Instant::now()),
+    };
     let this = &*build;
-    let stopping = AtomicBool::new(false);
     let uploads: Vec<_> = picture
         .plan
         .upload
         .iter()
         .filter_map(|id| picture.member(*id))
-        .map(|member| upload_unless(&stopping, this, member).boxed())
+        .map(|member| upload_one(this, member, &pace).boxed())
         .collect();
     let uploads =
         futures::stream::iter(uploads).buffer_unordered(this.context.settings.build_upload_concurrency);
-    let busy = drain(this, uploads.boxed(), &stopping).await?;
+    let busy = drain(this, uploads.boxed(), &pace).await?;
     build.report(&build.picture().await?).await?;
     if busy {
         return Err(Halt::snooze(BUSY_PAUSE, "another job uploads some of the files"));
@@ -43,27 +47,53 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     Ok(Step::AttachFiles)
 }
 
-async fn upload_unless(stopping: &AtomicBool, build: &Build<'_>, member: &Member) -> Result<Uploaded, Halt> {
-    if stopping.load(Ordering::Relaxed) {
-        Ok(Uploaded::Skipped)
-    } else {
-        upload::ensure(build, member).await
+/// What the uploads of one build share.
+struct Pace {
+    /// Nothing new begins.
+    stopping: AtomicBool,
+    reported: Mutex<Instant>,
+}
+
+impl Pace {
+    /// Answers `true` to one of many askers an interval.
+    fn is_report_due(&self) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = reported.elapsed() >= REPORT_INTERVAL;
+        if due {
+            *reported = Instant::now();
+        }
+        due
     }
 }
 
-/// Runs the uploads to their end. After the first reason to stop nothing new begins, but what has begun is waited for.
-/// The answer tells whether some files are in another job's hands.
+/// One upload, and the report that falls due with it.
+///
+/// The report must not be made by whoever drives the uploads: while it waits for the job's row, nobody would drive the
+/// upload whose transaction holds that row.
+async fn upload_one(build: &Build<'_>, member: &Member, pace: &Pace) -> Result<Uploaded, Halt> {
+    if pace.stopping.load(Ordering::Relaxed) {
+        return Ok(Uploaded::Skipped);
+    }
+    let uploaded = upload::ensure(build, member).await?;
+    if pace.is_report_due() {
+        build.report(&build.picture().await?).await?;
+    }
+    Ok(uploaded)
+}
+
+/// Drives the uploads to their end, and does nothing else meanwhile. After the first reason to stop nothing new begins,
+/// but what has begun is waited for. The answer tells whether some files are in another job's hands.
 async fn drain(
     build: &Build<'_>,
     mut uploads: BoxStream<'_, Result<Uploaded, Halt>>,
-    stopping: &AtomicBool,
+    pace: &Pace,
 ) -> Result<bool, Halt> {
-    let (mut busy, mut halted, mut reported) = (false, None, Instant::now());
+    let (mut busy, mut halted) = (false, None);
     loop {
         let next = tokio::select! {
             biased;
             () = build.claim.cancellation().cancelled() => {
-                stopping.store(true, Ordering::Relaxed);
+                pace.stopping.store(true, Ordering::Relaxed);
                 let _cut_off = tokio::time::timeout(LAST_WORDS, uploads.by_ref().for_each(|_| async {})).await;
                 return Err(Halt::Stopped);
             }
@@ -72,13 +102,9 @@ async fn drain(
         match next {
             None => break,
             Some(Ok(Uploaded::Busy)) => busy = true,
-            Some(Ok(Uploaded::Yes | Uploaded::Failed)) if reported.elapsed() >= REPORT_INTERVAL => {
-                build.report(&build.picture().await?).await?;
-                reported = Instant::now();
-            }
             Some(Ok(Uploaded::Yes | Uploaded::Failed | Uploaded::Skipped)) => {}
             Some(Err(halt)) => {
-                stopping.store(true, Ordering::Relaxed);
+                pace.stopping.store(true, Ordering::Relaxed);
                 halted.get_or_insert(halt);
             }
         }

@@ -38,7 +38,7 @@ pub(super) fn transfer_routes() -> OpenApiRouter<App> {
 }
 
 /// Bytes that a whole upload request may have: the file, its text parts, and the form around them.
-pub(super) fn upload_limit(settings: &ApiSettings) -> usize {
+pub(crate) fn upload_limit(settings: &ApiSettings) -> usize {
     usize::try_from(settings.max_file_bytes)
         .unwrap_or(usize::MAX)
         .saturating_add(settings.max_body_bytes)

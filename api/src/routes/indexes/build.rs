@@ -1,6 +1,6 @@
 //! `POST /indexes/{index_id}/build`: enqueues the build and answers its job.
 
-use apalis_mariadb::{JobKind as _, NewJob};
+use apalis_mariadb::{JobId, JobKind as _, NewJob};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -10,13 +10,14 @@ use rag_db::indexes::Index;
 use rag_db::{connections, indexes};
 use rag_domain::{DomainId, IndexId};
 use rag_jobs::IndexBuild;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sqlx::MySqlConnection;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
+use super::IndexOut;
 use super::plan::{self, PlanOut};
 use crate::edge::RequestId;
-use crate::extract::{Domain, Id, Params};
+use crate::extract::{Domain, Id, Params, Prefer, applied};
 use crate::problem::Problem;
 use crate::routes::jobs::{self, JobOut};
 use crate::state::App;
@@ -37,16 +38,43 @@ pub(super) struct BuildParams {
     dry_run: bool,
 }
 
+/// What a build has made of its index.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BuiltIndex)]
+pub(super) struct BuiltOut {
+    #[serde(flatten)]
+    index: IndexOut,
+    /// The job, which is over.
+    job: JobOut,
+}
+
+/// With `dry_run` the plan, else the index and the job that has built it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = BuildResult)]
+#[expect(dead_code, reason = "described, never constructed")]
+pub(super) enum BuildResult {
+    Plan(PlanOut),
+    Built(Box<BuiltOut>),
+}
+
 /// Build an index
 ///
 /// Makes the vector store if there is none, uploads and attaches the files, waits for the provider to index them. While
 /// a build of the index is active, another call answers the active one's job, whatever its parameters.
+///
+/// With `Prefer: wait=N` the answer comes when the job is over: 200 with the index as it is then, whatever became of the
+/// build. If that takes more than N seconds (at most 30), the answer is the usual 202.
 #[utoipa::path(post, path = "/indexes/{index_id}/build", tag = "indexes",
-    params(("index_id" = uuid::Uuid, Path, description = "The index"), BuildParams),
+    params(("index_id" = uuid::Uuid, Path, description = "The index"), BuildParams,
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds for the job to end")),
     responses(
-        (status = 200, description = "With `dry_run`: what a build would do", body = PlanOut),
+        (status = 200, description = "With `dry_run`: what a build would do. With `Prefer: wait`: what it has done",
+            body = BuildResult,
+            headers(("Preference-Applied" = String, description = "`wait=N`, if the server has waited"))),
         (status = 202, description = "The job that builds the index", body = JobOut,
-            headers(("Location" = String, description = "The job's path"))),
+            headers(("Location" = String, description = "The job's path"),
+                ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
         (status = 404, description = "No such index in this domain"),
         (status = 409, description = "The provider has no connection, or it is switched off"),
     ))]
@@ -55,6 +83,7 @@ pub(super) async fn build_index(
     Domain(domain): Domain,
     Id(index_id): Id<IndexId>,
     Params(params): Params<BuildParams>,
+    prefer: Prefer,
     Extension(request_id): Extension<RequestId>,
 ) -> Result<Response, Problem> {
     if params.dry_run {
@@ -70,8 +99,23 @@ pub(super) async fn build_index(
     let enqueued = app.queue.enqueue(&mut tx, job).await?;
     tx.commit().await?;
     app.queue.notify(IndexBuild::KIND);
+    let Some(wait) = prefer.wait(app.settings.api.request_timeout) else {
+        return accepted(&app, &domain, enqueued.id).await;
+    };
+    let over = app.queue.wait_finished(enqueued.id, wait).await?;
+    if over.is_none_or(|job| !job.state.is_finished()) {
+        let response = accepted(&app, &domain, enqueued.id).await?;
+        return Ok((applied(wait), response).into_response());
+    }
     let job = jobs::read(&app, &domain, enqueued.id).await?;
-    let location = format!("/api/v1/jobs/{}", enqueued.id);
+    let index = indexes::get(&mut *app.connection().await?, &domain, index_id).await?;
+    let index = index.into();
+    Ok((applied(wait), Json(BuiltOut { index, job })).into_response())
+}
+
+async fn accepted(app: &App, domain: &DomainId, id: JobId) -> Result<Response, Problem> {
+    let job = jobs::read(app, domain, id).await?;
+    let location = format!("/api/v1/jobs/{id}");
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(job)).into_response())
 }
 

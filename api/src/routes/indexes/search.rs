@@ -70,7 +70,17 @@ struct HitOut {
     #[schema(value_type = HashMap<String, Value>)]
     attributes: Value,
     /// The matching pieces of text.
-    content: Vec<String>,
+    content: Vec<TextPartOut>,
+}
+
+/// A piece of text.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TextPart)]
+struct TextPartOut {
+    /// `text` for all that is known.
+    #[serde(rename = "type")]
+    kind: String,
+    text: String,
 }
 
 /// Search an index
@@ -190,7 +200,14 @@ impl HitOut {
             external_file_id: hit.file_id,
             score: hit.score,
             attributes: serde_json::to_value(hit.attributes).unwrap_or_default(),
-            content: hit.content.into_iter().map(|part| part.text).collect(),
+            content: hit
+                .content
+                .into_iter()
+                .map(|part| TextPartOut {
+                    kind: part.kind,
+                    text: part.text,
+                })
+                .collect(),
         }
     }
 }

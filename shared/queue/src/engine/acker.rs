@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use sqlx::{Connection, MySqlConnection};
 use tokio::sync::mpsc;
 
 use crate::error::is_transient;
 use crate::id::ClaimToken;
 use crate::outcome::Outcome;
-use crate::settle::{self, End, Settled};
+use crate::settle::{self, End, Settled, Within};
 
 use super::link::Link;
 use super::{EndedHold, Engine};
@@ -41,13 +40,16 @@ pub(super) async fn run(engine: Arc<Engine>, mut ends: mpsc::UnboundedReceiver<E
 async fn settle_all(engine: &Engine, link: &mut Link, batch: Vec<(ClaimToken, End)>) {
     let mut batches = vec![batch];
     while let Some(batch) = batches.pop() {
-        match link
-            .run(async |conn| settle_in_one_transaction(engine, conn, &batch).await)
-            .await
-        {
-            Ok(settled) => {
+        let settled = link
+            .run(async |conn| settle::settle_rows(conn, &batch, &engine.config, Within::Own).await)
+            .await;
+        match settled {
+            Ok((settled, passed_on)) => {
                 link.succeeded();
                 report(engine, &batch, &settled);
+                if passed_on {
+                    engine.announce_all();
+                }
             }
             Err(error) if is_transient(&error) || matches!(error, sqlx::Error::PoolClosed) => {
                 tokio::time::sleep(link.failed(&error)).await;
@@ -69,20 +71,6 @@ async fn settle_all(engine: &Engine, link: &mut Link, batch: Vec<(ClaimToken, En
     }
 }
 
-async fn settle_in_one_transaction(
-    engine: &Engine,
-    conn: &mut MySqlConnection,
-    batch: &[(ClaimToken, End)],
-) -> Result<Vec<Settled>, sqlx::Error> {
-    let mut tx = conn.begin().await?;
-    let (settled, passed_on) = settle::settle_rows(&mut tx, batch, &engine.config).await?;
-    tx.commit().await?;
-    if passed_on {
-        engine.announce_all();
-    }
-    Ok(settled)
-}
-
 fn report(engine: &Engine, batch: &[(ClaimToken, End)], settled: &[Settled]) {
     let mut held = engine.held();
     for ((token, _), settled) in batch.iter().zip(settled) {
@@ -93,4 +81,6 @@ fn report(engine: &Engine, batch: &[(ClaimToken, End)], settled: &[Settled]) {
     }
     drop(held);
     engine.settled.notify_waiters();
+    // The claimer stops when too many ends are unwritten.
+    engine.claimable.notify_one();
 }

@@ -1,6 +1,7 @@
 //! Claims jobs for lanes with free slots, never more than those.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
@@ -15,9 +16,14 @@ use super::{Engine, lanes::Order};
 /// While more ends than so many batches wait to be written, nothing further is claimed: the database is behind.
 const MAX_UNSETTLED_BATCHES: usize = 20;
 
+/// How long a small claim waits to become a larger one. Where handlers are so quick that it matters, it pays; where they
+/// are not, it does not matter.
+const MOMENT: Duration = Duration::from_millis(1);
+
 pub(super) async fn run(engine: Arc<Engine>) {
     let mut link = Link::new(engine.pool.clone(), "claim");
     let mut recover: Option<&'static str> = None;
+    let mut has_waited = false;
     loop {
         let claimable = engine.claimable.notified();
         let order = if may_claim(&engine) {
@@ -31,6 +37,11 @@ pub(super) async fn run(engine: Arc<Engine>) {
                 () = engine.closing.cancelled() => return,
             }
         };
+        if order.is_small && !std::mem::replace(&mut has_waited, true) {
+            tokio::time::sleep(MOMENT).await;
+            continue;
+        }
+        has_waited = false;
         if let Some(kind) = recover {
             match hand_back_unknown(&engine, &mut link, kind).await {
                 Ok(()) => recover = None,

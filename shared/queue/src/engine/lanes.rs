@@ -30,6 +30,8 @@ struct Lane {
 pub(super) struct Order {
     pub(super) kind: &'static str,
     pub(super) limit: usize,
+    /// More slots are busy than free: a moment later there may be more of them, for the same price.
+    pub(super) is_small: bool,
     announced: u64,
 }
 
@@ -114,6 +116,7 @@ impl Lanes {
         let order = Order {
             kind,
             limit: lane.free().min(batch.max(1)),
+            is_small: lane.free() * 2 < lane.capacity.min(batch),
             announced: lane.announced,
         };
         self.last = kind;

@@ -7,7 +7,10 @@ use sqlx::{MySqlConnection, MySqlPool};
 use crate::error::is_transient;
 use crate::sql::pause;
 
-const SETUP: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+/// A process that is stopped, or cut off, in the middle of a transaction must not keep its row locks: jobs that it has just
+/// claimed, or was about to end, could not be taken back. The server ends such a transaction after five seconds.
+const SETUP: &str =
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION idle_transaction_timeout = 5";
 
 pub(super) struct Link {
     pool: MySqlPool,

@@ -23,7 +23,7 @@ const BUSY_WAIT: Duration = Duration::from_millis(150);
 const PROMOTE_REST: Duration = Duration::from_millis(20);
 const TAKE_BACK_REST: Duration = Duration::from_millis(200);
 const PRUNE_REST: Duration = Duration::from_mins(1);
-const COUNT_REST: Duration = Duration::from_secs(10);
+const COUNT_REST: Duration = Duration::from_secs(15);
 /// Counting may take one part in so many of a worker's time.
 const COUNT_SHARE: u32 = 50;
 

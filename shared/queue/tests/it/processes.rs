@@ -24,9 +24,11 @@ impl Process {
             .await
             .unwrap();
         let url = std::env::var("DATABASE_URL").unwrap();
+        // mysql://user@host/database?socket=/some/path
+        let (url, options) = url.split_once('?').unwrap_or((&url, ""));
         let server = url.rsplit_once('/').unwrap().0;
         let child = Command::new(env!("CARGO_BIN_EXE_queue-test-worker"))
-            .env("DATABASE_URL", format!("{server}/{database}"))
+            .env("DATABASE_URL", format!("{server}/{database}?{options}"))
             .env("LEASE_MS", LEASE.as_millis().to_string())
             .stdin(Stdio::null())
             .spawn()

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::{Ending, State, StorageConfig};
+use apalis_mariadb::{Ending, Queue, QueueConfig, State, StorageConfig, Wait};
 use serde_json::json;
 use sqlx::MySqlPool;
 use tokio::time::Instant;
 
-use crate::support::{Step, TestWorker, enqueue, job, queue, task, until_state};
+use crate::support::{Step, TestWorker, enqueue, job, queue, quick_config, task, until_state};
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_job_runs_and_its_output_is_kept(pool: MySqlPool) {
@@ -160,5 +160,32 @@ async fn huge_outputs_and_errors_are_cut_with_a_mark(pool: MySqlPool) {
     let output = job.output.unwrap();
     assert_eq!(output["truncated"], true);
     assert_eq!(output["bytes"], 2_000_002);
+    worker.shut_down().await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_worker_that_polls_from_its_own_side_finds_jobs_of_others(pool: MySqlPool) {
+    let wait = Wait::Client {
+        min: Duration::from_millis(20),
+        max: Duration::from_millis(300),
+    };
+    let worker_queue = Queue::new(
+        pool.clone(),
+        QueueConfig {
+            wait,
+            ..quick_config()
+        },
+    );
+    let worker = TestWorker::start(&worker_queue, 2);
+    // Another handle has another engine, so nothing tells the worker.
+    let callers = queue(&pool);
+    for n in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let script = [Step::Snooze(50), Step::Done(json!(n))];
+        let id = enqueue(&callers, task(&n.to_string(), script)).await.id;
+        let done = until_state(&callers, id, State::Done).await;
+        let waited = done.started_at.unwrap() - done.created_at;
+        assert!(waited.num_milliseconds() < 1000, "{waited}");
+    }
     worker.shut_down().await;
 }

@@ -43,9 +43,9 @@ pub(crate) async fn measure(database: &Database) -> Result<()> {
     let backlogs = std::env::var("WAITING").unwrap_or_else(|_| "0,10000,100000,1000000".to_owned());
     println!("\n## Throughput, jobs a second\n");
     println!(
-        "| waiting + finished | raw b1 | raw b16 | raw b100 | c1 ×1 | c1 ×4 | c16 ×1 | c16 ×4 | c16 b100 ×1 | c16 b100 ×4 |"
+        "| waiting + finished | raw b1 | raw b16 | raw b100 | raw b100 ×4 | c1 ×1 | c1 ×4 | c16 ×1 | c16 ×4 | c16 b100 ×1 | c16 b100 ×4 |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for backlog in backlogs.split(',') {
         let waiting: u64 = backlog.trim().parse()?;
         database.clear().await?;
@@ -54,9 +54,9 @@ pub(crate) async fn measure(database: &Database) -> Result<()> {
             .fill("done", if waiting == 1_000_000 { waiting } else { 0 })
             .await?;
         let mut line = format!("| {waiting} |");
-        for batch in [1, 16, 100] {
+        for (loops, batch) in [(1, 1), (1, 16), (1, 100), (4, 100)] {
             prepare(database, waiting).await?;
-            let rate = raw::jobs_per_second(database, 1, batch, time).await?;
+            let rate = raw::jobs_per_second(database, loops, batch, time).await?;
             write!(line, " {rate:.0} |")?;
         }
         for setup in &SETUPS {
@@ -99,11 +99,7 @@ async fn prepare(database: &Database, waiting: u64) -> Result<()> {
 
 async fn through_apalis(database: &Database, setup: &Setup, processes: usize, time: Duration) -> Result<f64> {
     let started_us = database.now_us().await?;
-    let settings = [
-        ("CONCURRENCY", setup.concurrency),
-        ("PREFETCH", setup.prefetch),
-        ("BATCH", setup.concurrency + setup.prefetch),
-    ];
+    let settings = [("CONCURRENCY", setup.concurrency), ("PREFETCH", setup.prefetch)];
     let mut workers = Vec::new();
     for _ in 0..processes {
         workers.push(Worker::start(database, &settings)?);

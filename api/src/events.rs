@@ -1,0 +1,140 @@
+//! What happens to jobs, for those who listen: one poller in each process asks about all watched jobs at once, so that a
+//! thousand listeners cost what one costs. Rows are the truth; there is no log of events, and none is needed: each event
+//! is the whole job, so whoever missed some has missed nothing but the way there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use apalis_mariadb::JobId;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::problem::Problem;
+use crate::routes::{JobOut, read_jobs};
+use crate::state::App;
+
+const TICK: Duration = Duration::from_millis(400);
+/// Jobs per statement.
+const CHUNK: usize = 1000;
+
+/// A job as it was at some moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Names the contents: the same on every process.
+    pub(crate) id: String,
+    pub(crate) state: &'static str,
+    pub(crate) json: String,
+    pub(crate) is_over: bool,
+}
+
+impl Snapshot {
+    pub(crate) fn of(job: &JobOut) -> Result<Self, Problem> {
+        let json = serde_json::to_string(job).map_err(Problem::internal)?;
+        let digest = Sha256::digest(&json);
+        Ok(Self {
+            id: hex::encode(&digest[..12]),
+            state: job.state(),
+            is_over: job.is_over(),
+            json,
+        })
+    }
+}
+
+/// The latest snapshot; `None` before the first look.
+pub(crate) type Latest = Option<Arc<Snapshot>>;
+
+/// Who listens to what. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Events(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    watched: Mutex<Watched>,
+    closing: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    jobs: HashMap<JobId, watch::Sender<Latest>>,
+    /// A poller runs; it ends when nobody listens.
+    is_polled: bool,
+}
+
+impl Events {
+    /// Listens to a job, which the caller has found to be the listener's own. The channel closes when the job is gone.
+    pub(crate) fn listen(&self, app: &App, job: JobId) -> watch::Receiver<Latest> {
+        let mut watched = self.watched();
+        let receiver = watched
+            .jobs
+            .entry(job)
+            .or_insert_with(|| watch::channel(None).0)
+            .subscribe();
+        if !std::mem::replace(&mut watched.is_polled, true) {
+            tokio::spawn(self.clone().poll(app.clone()));
+        }
+        receiver
+    }
+
+    /// Fires when the process ends: streams must not keep it.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.0.closing.clone()
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.closing.cancel();
+    }
+
+    fn watched(&self) -> std::sync::MutexGuard<'_, Watched> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn poll(self, app: App) {
+        while let Some(ids) = self.still_wanted() {
+            for ids in ids.chunks(CHUNK) {
+                if let Err(problem) = self.look(&app, ids).await {
+                    let cause = problem.cause_chain();
+                    tracing::warn!(cause, "watched jobs could not be read, it will be tried again");
+                }
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// `None`: nobody listens any more, and the next one who does needs another poller.
+    fn still_wanted(&self) -> Option<Vec<JobId>> {
+        let mut watched = self.watched();
+        watched.jobs.retain(|_, sender| sender.receiver_count() > 0);
+        if watched.jobs.is_empty() || self.0.closing.is_cancelled() {
+            watched.is_polled = false;
+            return None;
+        }
+        Some(watched.jobs.keys().copied().collect())
+    }
+
+    async fn look(&self, app: &App, ids: &[JobId]) -> Result<(), Problem> {
+        let jobs = read_jobs(app, ids).await?;
+        let mut found = HashMap::with_capacity(jobs.len());
+        for job in &jobs {
+            found.insert(job.id(), Arc::new(Snapshot::of(job)?));
+        }
+        let mut watched = self.watched();
+        for id in ids {
+            let Some(snapshot) = found.remove(id) else {
+                watched.jobs.remove(id);
+                continue;
+            };
+            if let Some(sender) = watched.jobs.get(id) {
+                sender.send_if_modified(|latest| {
+                    let is_new = latest.as_ref().is_none_or(|latest| latest.id != snapshot.id);
+                    if is_new {
+                        *latest = Some(snapshot);
+                    }
+                    is_new
+                });
+            }
+        }
+        Ok(())
+    }
+}

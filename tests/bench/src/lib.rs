@@ -1,1 +1,0 @@
-//! Benchmarks: programs that print ratios against a reference in the same run.
