@@ -11,6 +11,7 @@ mod fleet;
 mod guises;
 mod ledger;
 mod provider_uploads;
+mod review;
 mod secrets;
 mod trouble;
 mod wait;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::halt::Halt;
-use crate::pipeline::delete_retired_everywhere;
+use crate::pipeline::clean_up_everywhere;
 
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
@@ -22,9 +22,7 @@ const ROWS: u32 = 200;
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let repair = every(REPAIR_INTERVAL, &stop, || repair_builds(&context));
-    let deletions = every(DELETION_INTERVAL, &stop, || {
-        delete_retired_everywhere(&context.pool, &context.connections)
-    });
+    let deletions = every(DELETION_INTERVAL, &stop, || clean_up_everywhere(&context));
     let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
     tokio::join!(repair, deletions, measures);
 }
@@ -64,19 +62,25 @@ async fn measure(context: &Context) -> Result<(), Halt> {
 /// A job can end without its handler: cancelled while it waited, out of attempts by time-outs or panics, given up after too
 /// many lost workers. Its build and its index end here then.
 async fn repair_builds(context: &Context) -> Result<(), Halt> {
-    let mut db = context.pool.acquire().await?;
-    let stale = builds::list_stale(&mut db, STALE_SECONDS, ROWS).await?;
-    drop(db);
-    for build in stale {
-        let Ok(job_id) = build.job_id.parse::<JobId>() else {
-            continue;
-        };
-        let job = context.queue.find_job(job_id).await?;
-        if job.is_none_or(|job| job.state.is_finished()) {
-            end(context, &build, job_id).await?;
+    let mut after = String::new();
+    loop {
+        let mut db = context.pool.acquire().await?;
+        let stale = builds::list_stale(&mut db, &after, STALE_SECONDS, ROWS).await?;
+        drop(db);
+        for build in &stale {
+            let Ok(job_id) = build.job_id.parse::<JobId>() else {
+                continue;
+            };
+            let job = context.queue.find_job(job_id).await?;
+            if job.is_none_or(|job| job.state.is_finished()) {
+                end(context, build, job_id).await?;
+            }
+        }
+        match stale.into_iter().next_back() {
+            Some(last) => after = last.job_id,
+            None => return Ok(()),
         }
     }
-    Ok(())
 }
 
 async fn end(context: &Context, stale: &Build, job_id: JobId) -> Result<(), Halt> {

@@ -7,6 +7,8 @@ mod files;
 mod harness;
 mod idempotency;
 mod indexes;
+mod isolation;
+mod lists;
 mod openapi;
 mod problems;
 mod providers;

@@ -90,3 +90,14 @@ fn operation_ids_are_unique_and_references_resolve() {
         }
     }
 }
+
+#[test]
+fn the_committed_document_is_the_served_one() {
+    let committed = include_str!("../../openapi.json");
+    let mut served = rag_api::document().to_pretty_json().unwrap();
+    served.push('\n');
+    assert!(
+        committed == served,
+        "api/openapi.json is not what the API serves. If the change is meant: `cargo run -p rag-api -- openapi > api/openapi.json`"
+    );
+}

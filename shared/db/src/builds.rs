@@ -181,17 +181,20 @@ pub async fn forget(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbErro
     Ok(())
 }
 
-/// Builds that nobody has touched for a while although they are not over: their jobs may have ended without them.
+/// Builds that nobody has touched for a while although they are not over: their jobs may have ended without them. By job
+/// id, those behind `after`: most of them only wait, and must not hide the others.
 pub async fn list_stale(
     db: &mut MySqlConnection,
+    after: &str,
     older_than_seconds: u32,
     limit: u32,
 ) -> Result<Vec<Build>, DbError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM rag_index_builds WHERE finished_at IS NULL \
-         AND updated_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND ORDER BY updated_at LIMIT ?"
+        "SELECT {COLUMNS} FROM rag_index_builds WHERE job_id > ? AND finished_at IS NULL \
+         AND updated_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND ORDER BY job_id LIMIT ?"
     );
     Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(after)
         .bind(older_than_seconds)
         .bind(limit)
         .fetch_all(db)

@@ -125,26 +125,46 @@ pub async fn lock_of_any_domain(db: &mut MySqlConnection, id: FileId) -> Result<
     row.ok_or(DbError::NotFound("file"))
 }
 
+/// Which files to list; nothing set: all.
+#[derive(Debug, Clone, Default)]
+pub struct FileFilter {
+    /// Part of the name, in whatever case.
+    pub name: Option<String>,
+    /// One of the tags, as it is.
+    pub tag: Option<String>,
+}
+
 /// Newest first; `before` is the (created_at, id) of the last row of the page before.
 pub async fn list(
     db: &mut MySqlConnection,
     domain: &DomainId,
+    filter: &FileFilter,
     before: Option<(DateTime<Utc>, FileId)>,
     limit: u32,
 ) -> Result<Vec<File>, DbError> {
-    let cursor = if before.is_some() {
-        "AND (created_at, id) < (?, ?)"
-    } else {
-        ""
-    };
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_files WHERE domain_id = ? {cursor} ORDER BY created_at DESC, id DESC LIMIT ?"
-    );
-    let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(domain.as_str());
-    if let Some((created_at, id)) = before {
-        query = query.bind(created_at).bind(Text(id));
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
+    query.push(COLUMNS).push(" FROM rag_files WHERE domain_id = ");
+    query.push_bind(domain.as_str().to_owned());
+    if let Some(name) = &filter.name {
+        query
+            .push(" AND INSTR(LOWER(file_name), LOWER(")
+            .push_bind(name)
+            .push(")) > 0");
     }
-    Ok(query.bind(limit).fetch_all(db).await?)
+    if let Some(tag) = &filter.tag {
+        query
+            .push(" AND JSON_CONTAINS(tags, ")
+            .push_bind(Json(tag))
+            .push(")");
+    }
+    if let Some((created_at, id)) = before {
+        query.push(" AND (created_at, id) < (").push_bind(created_at);
+        query.push(", ").push_bind(Text(id)).push(")");
+    }
+    query
+        .push(" ORDER BY created_at DESC, id DESC LIMIT ")
+        .push_bind(limit);
+    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
 pub async fn update(

@@ -126,27 +126,34 @@ pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> R
         .ok_or(DbError::NotFound("index"))
 }
 
-/// Newest first; `before` is the (created_at, id) of the last row of the page before.
+/// Newest first; `before` is the (created_at, id) of the last row of the page before. `name`: only indexes whose name has
+/// this part, in whatever case.
 pub async fn list(
     db: &mut MySqlConnection,
     domain: &DomainId,
+    name: Option<&str>,
     before: Option<(DateTime<Utc>, IndexId)>,
     limit: u32,
 ) -> Result<Vec<Index>, DbError> {
-    let cursor = if before.is_some() {
-        "AND (created_at, id) < (?, ?)"
-    } else {
-        ""
-    };
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_indexes WHERE domain_id = ? AND deleted_at IS NULL {cursor} \
-         ORDER BY created_at DESC, id DESC LIMIT ?"
-    );
-    let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(domain.as_str());
-    if let Some((created_at, id)) = before {
-        query = query.bind(created_at).bind(Text(id));
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
+    query
+        .push(COLUMNS)
+        .push(" FROM rag_indexes WHERE deleted_at IS NULL AND domain_id = ");
+    query.push_bind(domain.as_str().to_owned());
+    if let Some(name) = name {
+        query
+            .push(" AND INSTR(LOWER(name), LOWER(")
+            .push_bind(name.to_owned())
+            .push(")) > 0");
     }
-    Ok(query.bind(limit).fetch_all(db).await?)
+    if let Some((created_at, id)) = before {
+        query.push(" AND (created_at, id) < (").push_bind(created_at);
+        query.push(", ").push_bind(Text(id)).push(")");
+    }
+    query
+        .push(" ORDER BY created_at DESC, id DESC LIMIT ")
+        .push_bind(limit);
+    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
 pub async fn update(

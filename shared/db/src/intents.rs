@@ -154,7 +154,53 @@ pub async fn is_uploading(db: &mut MySqlConnection, provider: &str, file: FileId
         "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'upload_file' AND subject = ?",
     )
     .bind(provider)
-    .bind(file.to_string())
+    .bind(Text(file))
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Nobody will take it up again: removes an intent that `dead_token` still holds. Answers whether it did.
+pub async fn give_up(
+    db: &mut MySqlConnection,
+    id: IntentId,
+    dead_token: Option<&str>,
+) -> Result<bool, DbError> {
+    let result = sqlx::query("DELETE FROM rag_provider_intents WHERE id = ? AND claim_token <=> ?")
+        .bind(Text(id))
+        .bind(dead_token)
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Uploads at a provider of files that are in none of its indexes: no build will come across them.
+pub async fn list_abandoned_uploads(
+    db: &mut MySqlConnection,
+    provider: &str,
+    limit: u32,
+) -> Result<Vec<Intent>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_intents AS intent \
+         WHERE provider_id = ? AND operation = 'upload_file' AND NOT EXISTS ( \
+             SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id AND i.deleted_at IS NULL \
+             WHERE l.file_id = CONVERT(intent.subject USING ascii) COLLATE ascii_bin \
+             AND i.provider_type = intent.provider_id) \
+         ORDER BY created_at, id LIMIT ?"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(provider)
+        .bind(limit)
+        .fetch_all(db)
+        .await?)
+}
+
+/// Whether a provider may have, or be about to have, a copy of this local file that no row names yet.
+pub async fn is_upload_open(db: &mut MySqlConnection, file: FileId) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE operation = 'upload_file' AND subject = ? LIMIT 1",
+    )
+    .bind(Text(file))
     .fetch_optional(db)
     .await?;
     Ok(row.is_some())
@@ -231,6 +277,22 @@ pub async fn is_store_referenced(
             .bind(store)
             .fetch_optional(db)
             .await?;
+    Ok(row.is_some())
+}
+
+/// Whether this store of the provider waits to be deleted.
+pub async fn is_store_retired(
+    db: &mut MySqlConnection,
+    provider: &str,
+    store: &str,
+) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_vector_store' AND subject = ?",
+    )
+    .bind(provider)
+    .bind(store)
+    .fetch_optional(db)
+    .await?;
     Ok(row.is_some())
 }
 
@@ -328,11 +390,11 @@ pub async fn any_of_index(db: &mut MySqlConnection, index_id: IndexId) -> Result
     Ok(row.is_some())
 }
 
-/// The providers at which deletions wait.
-pub async fn list_providers_with_deletions(db: &mut MySqlConnection) -> Result<Vec<String>, DbError> {
+/// The providers at which deletions wait, or uploads that may have been abandoned.
+pub async fn list_providers_to_clean_up(db: &mut MySqlConnection) -> Result<Vec<String>, DbError> {
     Ok(sqlx::query_scalar(
         "SELECT DISTINCT provider_id FROM rag_provider_intents \
-         WHERE operation IN ('delete_file', 'delete_vector_store') ORDER BY provider_id",
+         WHERE operation IN ('delete_file', 'delete_vector_store', 'upload_file') ORDER BY provider_id",
     )
     .fetch_all(db)
     .await?)

@@ -71,7 +71,12 @@ async fn rows_come_back_as_they_went_in(pool: MySqlPool) {
     // another domain sees nothing, not even one that differs in case alone.
     assert!(indexes::find(&mut db, &other, index).await.unwrap().is_none());
     assert!(files::find(&mut db, &other, file).await.unwrap().is_none());
-    assert!(indexes::list(&mut db, &other, None, 10).await.unwrap().is_empty());
+    assert!(
+        indexes::list(&mut db, &other, None, None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[sqlx::test(migrations = "../../migrations")]
@@ -84,7 +89,7 @@ async fn pages_follow_each_other_without_gaps(pool: MySqlPool) {
     let mut seen = Vec::new();
     let mut before = None;
     loop {
-        let page = indexes::list(&mut db, &mine, before, 2).await.unwrap();
+        let page = indexes::list(&mut db, &mine, None, before, 2).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some((last.created_at, last.id));
         seen.extend(page.iter().map(|index| index.id));

@@ -43,9 +43,14 @@ impl JobKind for FileUpload {
 }
 
 impl FileUpload {
+    /// As [`unique_key`](Self::unique_key), for who has no payload.
+    pub fn unique_key_of(provider_type: &str, file_id: &str) -> String {
+        format!("{}:{provider_type}:{file_id}", Self::KIND)
+    }
+
     /// One upload per file and provider is active at a time.
     pub fn unique_key(&self) -> String {
-        format!("{}:{}:{}", Self::KIND, self.provider_type, self.file_id)
+        Self::unique_key_of(&self.provider_type, &self.file_id.to_string())
     }
 }
 

@@ -37,9 +37,7 @@ async fn run(job: &FileUpload, claim: &Claim, context: &Context) -> Result<(), H
     let mut db = context.pool.acquire().await?;
     let provider = context.connections.open(&mut db, &job.provider_type).await?;
     let file = files::find(&mut db, &job.domain_id, job.file_id).await?;
-    let file = file.ok_or_else(|| Halt::Fail {
-        error: "the file no longer exists".to_owned(),
-    })?;
+    let file = file.ok_or_else(gone)?;
     drop(db);
     let member = Member {
         desired: DesiredFile {
@@ -55,16 +53,23 @@ async fn run(job: &FileUpload, claim: &Claim, context: &Context) -> Result<(), H
         external_file_id: None,
         upload_error: None,
     };
-    let scope = Scope::new(context, claim, provider, &job.provider_type);
+    let scope = Scope::new(context, claim, provider, &job.provider_type, &job.domain_id);
     let uploaded = tokio::select! {
         uploaded = ensure_upload(&scope, &member) => uploaded?,
         // What is cut off is looked for by the next claim.
         () = claim.cancellation().cancelled() => return Err(Halt::Stopped),
     };
-    if matches!(uploaded, Uploaded::Busy | Uploaded::Skipped) {
-        return Err(Halt::snooze(BUSY_PAUSE, "another job uploads this file"));
+    match uploaded {
+        Uploaded::Yes | Uploaded::Failed => finish(&scope, &member).await,
+        Uploaded::Busy => Err(Halt::snooze(BUSY_PAUSE, "another job uploads this file")),
+        Uploaded::Skipped => Err(gone()),
     }
-    finish(&scope, &member).await
+}
+
+fn gone() -> Halt {
+    Halt::Fail {
+        error: "the file no longer exists".to_owned(),
+    }
 }
 
 /// The job ends as the copy's row says.

@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::intents::{self, Intent};
 use rag_providers::{Cursor, Order, PageRequest, Provider, ProviderError, ProviderFile, VectorStore};
 
+use super::Build;
 use super::ensure_vector_store::TAG_INTENT;
-use super::{Build, Scope};
 use crate::halt::Halt;
 
 /// How far the provider's clock may be behind the database's.
@@ -23,7 +23,15 @@ pub(crate) async fn store(build: &Build<'_>, intent: &Intent) -> Result<Option<S
     let mut found = stores_since(build.provider.as_ref(), intent.created_at - CLOCK_SKEW).await?;
     found.retain(|store| store.metadata.get(TAG_INTENT).and_then(|value| value.as_str()) == Some(&tag));
     found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-    let mut found = found.into_iter();
+    let mut db = build.context.pool.acquire().await?;
+    let mut usable = Vec::new();
+    for store in found {
+        if !intents::is_store_retired(&mut db, &build.index.provider_type, &store.id).await? {
+            usable.push(store);
+        }
+    }
+    drop(db);
+    let mut found = usable.into_iter();
     let Some(adopted) = found.next() else {
         return Ok(None);
     };
@@ -42,11 +50,14 @@ pub(crate) async fn store(build: &Build<'_>, intent: &Intent) -> Result<Option<S
 /// Files that could be what this upload intent made, newest first. Whether one of them may be adopted depends on rows,
 /// so the caller decides that in a transaction, after this listing: an intent that is declared later than the listing
 /// cannot have made anything in it.
-pub(crate) async fn file_candidates(scope: &Scope<'_>, intent: &Intent) -> Result<Vec<ProviderFile>, Halt> {
+pub(crate) async fn file_candidates(
+    provider: &dyn Provider,
+    intent: &Intent,
+) -> Result<Vec<ProviderFile>, Halt> {
     let (Some(name), Some(size)) = (intent.file_name.as_deref(), intent.size_bytes) else {
         return Ok(Vec::new());
     };
-    let mut found = files_since(scope.provider.as_ref(), intent.created_at - CLOCK_SKEW).await?;
+    let mut found = files_since(provider, intent.created_at - CLOCK_SKEW).await?;
     found.retain(|file| file.file_name == name && file.size_bytes == size);
     Ok(found)
 }

@@ -5,7 +5,7 @@
 //! attach and create of file batches. Safe to repeat because what is `attaching` at the start is first looked for in a
 //! complete listing, and attaching a file twice is harmless.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -15,7 +15,7 @@ use rag_domain::{AttachmentState, ChunkingStrategy, FileId};
 use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError, ProviderExt as _};
 
 use super::await_indexing::Listed;
-use super::ensure_vector_store::wire;
+use super::ensure_vector_store::{self, wire};
 use super::{Build, Picture, Step, await_indexing, detach_files};
 use crate::halt::{Halt, chain};
 
@@ -68,11 +68,18 @@ async fn want(build: &Build<'_>) -> Result<(), Halt> {
     let store = build.store_id()?;
     let mut tx = build.write().await?;
     let picture = build.picture_in(&mut tx).await?;
+    // A strategy that changed since room was made: the file goes out in this round, and in again in the next.
+    let in_the_way: HashSet<&str> = picture
+        .attachments
+        .iter()
+        .map(|row| row.external_file_id.as_str())
+        .collect();
     for (external_file_id, id) in picture
         .plan
         .attach
         .iter()
         .filter_map(|id| current_copy(&picture, *id))
+        .filter(|(external_file_id, _)| !in_the_way.contains(external_file_id))
     {
         let Some(member) = picture.member(id) else {
             continue;
@@ -244,6 +251,15 @@ fn warn_unless_applied(applied: bool, files: usize) {
 /// The provider refused one file, and nothing happened.
 async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> Result<(), Halt> {
     let provider = &build.index.provider_type;
+    // "Not found" may be about the store as well. Then no file is lost, and uploading it again would help nobody.
+    if error.kind == ErrorKind::NotFound
+        && let Err(halt) = ensure_vector_store::check(build, build.store_id()?).await
+    {
+        let mut tx = build.write().await?;
+        attachments::mark_pending(&mut tx, &[row.id]).await?;
+        tx.commit().await?;
+        return Err(halt);
+    }
     let mut tx = build.write().await?;
     let copy = uploads::find(&mut tx, provider, row.local_file_id).await?;
     let uploaded_at = copy

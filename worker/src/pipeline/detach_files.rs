@@ -3,14 +3,15 @@
 //! Reads composition and attachments. Writes attachments (`detaching` is the intent) and deletion intents. Calls detach,
 //! delete of files and of stores. Safe to repeat because a detach or a deletion of something absent is a success.
 
-use rag_connections::Connections;
 use rag_db::attachments::{self, Attachment};
+use rag_db::indexes;
 use rag_db::intents::{self, Operation};
 use rag_domain::AttachmentState;
 use rag_providers::{Deleted, Provider, ProviderError};
 use sqlx::{MySqlConnection, MySqlPool};
 
-use super::{Build, Scope, Step};
+use super::{Build, Scope, Step, abandoned};
+use crate::context::Context;
 use crate::halt::{Halt, chain};
 
 /// Deletions per build or upkeep round; what is left waits for the next.
@@ -26,6 +27,8 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
         })
         .collect();
     detach(build, &leaving).await?;
+    let provider_type = &build.index.provider_type;
+    abandoned::sweep(build.context, provider_type, build.provider.as_ref()).await?;
     delete_retired(
         &build.context.pool,
         &build.index.provider_type,
@@ -123,15 +126,17 @@ pub(crate) async fn disown_file(scope: &Scope<'_>, external_file_id: &str) -> Re
     delete_retired(pool, provider_type, scope.provider.as_ref()).await
 }
 
-/// As [`disown_file`], for a store that is not the index's.
+/// As [`disown_file`], for a store that is not the index's. Under the index's lock: whoever has the claim now may be about
+/// to adopt it, and a store that is to be deleted is adopted by nobody.
 pub(crate) async fn disown_store(build: &Build<'_>, store: &str) -> Result<(), Halt> {
     let (pool, provider_type) = (&build.context.pool, &build.index.provider_type);
-    let mut db = pool.acquire().await?;
-    if !intents::is_store_referenced(&mut db, provider_type, store).await? {
-        intents::retire_store(&mut db, provider_type, build.index.id, store).await?;
+    let mut tx = pool.begin().await?;
+    let index = indexes::find_for_update(&mut tx, &build.job.domain_id, build.index.id).await?;
+    if index.is_none_or(|index| index.external_id.as_deref() != Some(store)) {
+        intents::retire_store(&mut tx, provider_type, build.index.id, store).await?;
         tracing::warn!(store, "made under a lost claim: it will be deleted");
     }
-    drop(db);
+    tx.commit().await?;
     delete_retired(pool, provider_type, build.provider.as_ref()).await
 }
 
@@ -147,16 +152,14 @@ async fn delete(
 }
 
 /// Carries out what waits at every provider that can be used now.
-pub(crate) async fn delete_retired_everywhere(
-    pool: &MySqlPool,
-    connections: &Connections,
-) -> Result<(), Halt> {
-    let mut db = pool.acquire().await?;
-    let provider_types = intents::list_providers_with_deletions(&mut db).await?;
+pub(crate) async fn clean_up_everywhere(context: &Context) -> Result<(), Halt> {
+    let mut db = context.pool.acquire().await?;
+    let provider_types = intents::list_providers_to_clean_up(&mut db).await?;
     for provider_type in provider_types {
-        // A provider that can't be used now keeps its deletions; `open` has said why.
-        if let Ok(provider) = connections.open(&mut db, &provider_type).await {
-            delete_retired(pool, &provider_type, provider.as_ref()).await?;
+        // A provider that can't be used now keeps what waits there; `open` has said why.
+        if let Ok(provider) = context.connections.open(&mut db, &provider_type).await {
+            abandoned::sweep(context, &provider_type, provider.as_ref()).await?;
+            delete_retired(&context.pool, &provider_type, provider.as_ref()).await?;
         }
     }
     Ok(())

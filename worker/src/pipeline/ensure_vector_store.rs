@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::ClaimToken;
+use apalis_mariadb::{ClaimToken, Queue};
 use chrono::Utc;
 use rag_db::indexes;
 use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
@@ -33,7 +33,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
 }
 
 /// A store that is gone is not made again unless asked for.
-async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
+pub(crate) async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
     match build.provider.get_vector_store(store).await {
         Ok(_) => Ok(()),
         Err(error) if error.kind == ErrorKind::NotFound => {
@@ -100,6 +100,12 @@ async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
 
 async fn record(build: &Build<'_>, intent: &Intent, store: &str) -> Result<(), Halt> {
     let (mut tx, index) = build.write_index().await?;
+    if intents::is_store_retired(&mut tx, &index.provider_type, store).await? {
+        return Err(Halt::snooze(
+            NOT_VISIBLE_YET,
+            "the vector store that was found is about to be deleted",
+        ));
+    }
     indexes::set_external_id(&mut tx, index.id, store).await?;
     intents::resolve(&mut tx, intent.id, &build.token).await?;
     Ok(tx.commit().await?)
@@ -137,15 +143,26 @@ pub(crate) async fn take_over(
     if holder == Some(scope.token.as_str()) {
         return Ok(());
     }
-    if let Some(token) = holder.and_then(|token| token.parse::<ClaimToken>().ok())
-        && scope.context.queue.is_live(db, token).await?
-    {
+    if is_held(&scope.context.queue, db, intent).await? {
         return Err(Halt::snooze(
             Duration::from_secs(1),
             format!("another job works on {}", intent.subject),
         ));
     }
     Ok(intents::take_over(db, intent.id, holder, &scope.token).await?)
+}
+
+/// Whether the claim that declared the intent, or took it over, is live.
+pub(crate) async fn is_held(
+    queue: &Queue,
+    db: &mut sqlx::MySqlConnection,
+    intent: &Intent,
+) -> Result<bool, Halt> {
+    let holder = intent.claim_token.as_deref();
+    match holder.and_then(|token| token.parse::<ClaimToken>().ok()) {
+        Some(token) => Ok(queue.is_live(db, token).await?),
+        None => Ok(false),
+    }
 }
 
 fn new_store(build: &Build<'_>, intent: &Intent) -> NewVectorStore {

@@ -8,6 +8,7 @@
 //! Lock order, everywhere: the index's row, then the job's (the fence), then the rest. The API locks the index before it
 //! enqueues, so the other order would deadlock with it.
 
+mod abandoned;
 mod adopt;
 mod attach_files;
 mod await_indexing;
@@ -33,7 +34,7 @@ use sqlx::{MySql, Transaction};
 use crate::context::Context;
 use crate::halt::Halt;
 
-pub(crate) use detach_files::delete_retired_everywhere;
+pub(crate) use detach_files::clean_up_everywhere;
 pub(crate) use scope::Scope;
 pub(crate) use upload::{Uploaded, ensure as ensure_upload};
 
@@ -139,7 +140,7 @@ impl<'a> Build<'a> {
         match build {
             Some(build) if build.finished_at.is_none() => {
                 let step = Step::parse(&build.step);
-                let scope = Scope::new(context, claim, provider, &index.provider_type);
+                let scope = Scope::new(context, claim, provider, &index.provider_type, &job.domain_id);
                 Ok(Some(Self {
                     scope,
                     job,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use apalis_mariadb::Claim;
+use rag_domain::DomainId;
 use rag_providers::Provider;
 use sqlx::{MySql, Transaction};
 
@@ -16,6 +17,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) claim: &'a Claim,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) provider_type: String,
+    /// Whose files it may touch.
+    pub(crate) domain_id: DomainId,
     /// The claim's, as intents hold it.
     pub(crate) token: String,
 }
@@ -26,12 +29,14 @@ impl<'a> Scope<'a> {
         claim: &'a Claim,
         provider: Arc<dyn Provider>,
         provider_type: &str,
+        domain_id: &DomainId,
     ) -> Self {
         Self {
             context,
             claim,
             provider,
             provider_type: provider_type.to_owned(),
+            domain_id: domain_id.clone(),
             token: claim.token().to_string(),
         }
     }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use rag_db::composition::Member;
 use rag_db::intents::{self, Content, Declared, Intent, NewIntent, Operation};
-use rag_db::uploads;
+use rag_db::{DbError, files, uploads};
 use rag_domain::UploadStatus;
 use rag_files::FileStore;
 use rag_providers::{ByteStream, Disposition, Effect, FileUpload, ProviderError, ProviderFile, UploadSource};
@@ -35,13 +35,15 @@ pub(crate) enum Uploaded {
     Failed,
     /// Another job is at it.
     Busy,
-    /// Not begun, because the build stops.
+    /// Not begun, because the build stops or the file is gone.
     Skipped,
 }
 
 enum Declaration {
     There,
     Busy,
+    /// The file was deleted since the plan was made.
+    Gone,
     Fresh(Intent),
     Inherited(Intent),
 }
@@ -51,6 +53,7 @@ pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploade
     let intent = match declare(scope, member).await? {
         Declaration::There => return Ok(Uploaded::Yes),
         Declaration::Busy => return Ok(Uploaded::Busy),
+        Declaration::Gone => return Ok(Uploaded::Skipped),
         Declaration::Fresh(intent) => intent,
         Declaration::Inherited(intent) => match inherit(scope, member, intent).await? {
             Inherited::Adopted => return Ok(Uploaded::Yes),
@@ -94,6 +97,11 @@ async fn declare(scope: &Scope<'_>, member: &Member) -> Result<Declaration, Halt
     let file = &member.desired;
     let provider = &scope.provider_type;
     let mut tx = scope.write().await?;
+    // Who deletes the file holds this lock while looking for intents: either ours is seen there, or the deletion here.
+    match files::lock(&mut tx, &scope.domain_id, file.file_id).await {
+        Err(DbError::NotFound(_)) => return Ok(Declaration::Gone),
+        result => result?,
+    };
     let declared = intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await?;
     let answer = match declared {
         Declared::New(intent) => {
@@ -142,7 +150,7 @@ enum Inherited {
 /// An earlier claim meant to upload this file and did not live to tell. If exactly one file at the provider fits, is
 /// spoken of by no row, and no other unfinished upload could have made it, then it is ours.
 async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<Inherited, Halt> {
-    let candidates = adopt::file_candidates(scope, &intent).await?;
+    let candidates = adopt::file_candidates(scope.provider.as_ref(), &intent).await?;
     let provider = &scope.provider_type;
     let file = &member.desired;
     let mut tx = scope.write().await?;
@@ -181,7 +189,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
 }
 
 /// The one candidate that only this intent can have made.
-async fn unclaimed(
+pub(crate) async fn unclaimed(
     tx: &mut Transaction<'static, MySql>,
     provider: &str,
     intent: &Intent,

@@ -1,5 +1,7 @@
 //! The bytes of a file: out, and new ones in.
 
+use std::io::SeekFrom;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -10,10 +12,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rag_db::files::{self, NewContent};
 use rag_domain::{DomainId, FileId};
 use rag_files::Saved;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use super::FileOut;
+use super::range::{self, Asked, Part};
 use crate::extract::{Domain, Id};
 use crate::problem::{Kind, Problem};
 use crate::state::App;
@@ -29,19 +33,29 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Download a file's contents
 ///
-/// `ETag` is the SHA-256 of the contents; with a matching `If-None-Match` the answer is 304 without a body.
+/// `ETag` is the SHA-256 of the contents; with a matching `If-None-Match` the answer is 304 without a body. With
+/// `Range: bytes=…` of one range the answer is that part (206), unless `If-Range` names other contents; several ranges at
+/// once are answered with the whole.
 #[utoipa::path(get, path = "/files/{file_id}/download", tag = "files",
     params(
         ("file_id" = uuid::Uuid, Path, description = "The file"),
         ("If-None-Match" = Option<String>, Header, description = "An ETag that the client has already"),
+        ("Range" = Option<String>, Header, description = "`bytes=0-499`, `bytes=500-` or `bytes=-500`"),
+        ("If-Range" = Option<String>, Header, description = "The ETag of the contents that the range is meant for"),
     ),
     responses(
         (status = 200, description = "The contents, in the file's own type", content_type = "*/*",
             body = Vec<u8>, headers(
                 ("ETag" = String, description = "SHA-256 of the contents, quoted"),
+                ("Accept-Ranges" = String, description = "bytes"),
                 ("Content-Disposition" = String, description = "attachment, with the file's name"))),
+        (status = 206, description = "The part that was asked for", content_type = "*/*", body = Vec<u8>, headers(
+            ("ETag" = String, description = "SHA-256 of the whole contents, quoted"),
+            ("Content-Range" = String, description = "bytes first-last/size"))),
         (status = 304, description = "The client has them already"),
         (status = 404, description = "No such file in this domain"),
+        (status = 416, description = "The range lies behind the end; `Content-Range` has the size",
+            headers(("Content-Range" = String, description = "bytes */size"))),
     ))]
 pub(super) async fn download_file(
     State(app): State<App>,
@@ -58,18 +72,27 @@ pub(super) async fn download_file(
     {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let (contents, length) = app.files.open(&file.local_path).await?;
+    let (mut contents, length) = app.files.open(&file.local_path).await?;
     if length != file.size_bytes {
         return Err(Problem::new(
             Kind::Internal,
             "the stored contents do not have the file's size",
         ));
     }
+    let part = match range::asked_for(&headers, length, &etag) {
+        Asked::Whole => None,
+        Asked::Part(part) => Some(part),
+        Asked::Behind => {
+            let problem = Problem::new(Kind::RangeNotSatisfiable, format!("the file has {length} bytes"));
+            return Ok(([(header::CONTENT_RANGE, format!("bytes */{length}"))], problem).into_response());
+        }
+    };
     let file_type =
         HeaderValue::try_from(file.file_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
-    let headers: [(HeaderName, HeaderValue); 5] = [
+    let headers: [(HeaderName, HeaderValue); 6] = [
+        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
         (header::CONTENT_TYPE, file_type),
-        (header::CONTENT_LENGTH, length.into()),
+        (header::CONTENT_LENGTH, part.map_or(length, Part::length).into()),
         (
             header::ETAG,
             HeaderValue::try_from(etag).map_err(Problem::internal)?,
@@ -84,8 +107,16 @@ pub(super) async fn download_file(
             HeaderValue::from_static("nosniff"),
         ),
     ];
+    let Some(part) = part else {
+        let body = Body::from_stream(ReaderStream::with_capacity(contents, READ_BYTES));
+        return Ok((headers, body).into_response());
+    };
+    let sought = contents.seek(SeekFrom::Start(part.first)).await;
+    sought.map_err(Problem::internal)?;
+    let contents = contents.take(part.length());
     let body = Body::from_stream(ReaderStream::with_capacity(contents, READ_BYTES));
-    Ok((headers, body).into_response())
+    let content_range = [(header::CONTENT_RANGE, part.content_range(length))];
+    Ok((StatusCode::PARTIAL_CONTENT, headers, content_range, body).into_response())
 }
 
 /// Replace a file's contents

@@ -44,12 +44,11 @@ pub(super) async fn delete_file(
             copy.provider_id
         )));
     }
-    for provider_type in app.connections.registry().provider_types() {
-        if intents::is_uploading(&mut tx, provider_type, file_id).await? {
-            return Err(Problem::conflict(format!(
-                "this file is being uploaded to provider {provider_type}"
-            )));
-        }
+    // Uploads are declared under the same lock.
+    if intents::is_upload_open(&mut tx, file_id).await? {
+        return Err(Problem::conflict(
+            "the file is being uploaded to a provider, or an upload broke off and is not cleaned up yet",
+        ));
     }
     uploads::delete_of_file(&mut tx, file_id).await?;
     files::delete(&mut tx, &domain, file_id).await?;

@@ -4,6 +4,7 @@ mod content;
 mod delete;
 mod edit;
 mod provider_uploads;
+mod range;
 mod read;
 mod upload;
 

@@ -2,8 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use rag_db::files;
+use rag_db::files::{self, FileFilter};
 use rag_domain::FileId;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::FileOut;
 use crate::extract::{Domain, Id, Params};
@@ -11,21 +13,45 @@ use crate::paging::{Page, PageParams};
 use crate::problem::Problem;
 use crate::state::App;
 
+/// Which files to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FilesParams {
+    /// Only files with this in their name, in whatever case.
+    #[param(example = "report", max_length = 255)]
+    name: Option<String>,
+    /// Only files with this tag.
+    #[param(example = "contract", max_length = 128)]
+    tag: Option<String>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before, which had the same filters.
+    cursor: Option<String>,
+}
+
 /// List files
 ///
 /// Newest first.
-#[utoipa::path(get, path = "/files", tag = "files", params(PageParams), responses(
+#[utoipa::path(get, path = "/files", tag = "files", params(FilesParams), responses(
     (status = 200, description = "A page of the domain's files", body = Page<FileOut>),
 ))]
 pub(super) async fn list_files(
     State(app): State<App>,
     Domain(domain): Domain,
-    Params(page): Params<PageParams>,
+    Params(params): Params<FilesParams>,
 ) -> Result<Json<Page<FileOut>>, Problem> {
-    let page = page.check::<FileId>()?;
+    let (limit, cursor) = (params.limit, params.cursor);
+    let filter = FileFilter {
+        name: params.name,
+        tag: params.tag,
+    };
+    let page = PageParams { limit, cursor }.check::<FileId>()?;
     let rows = files::list(
         &mut *app.connection().await?,
         &domain,
+        &filter,
         page.before,
         page.limit + 1,
     )

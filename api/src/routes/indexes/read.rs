@@ -4,6 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use rag_db::indexes;
 use rag_domain::IndexId;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::IndexOut;
 use crate::extract::{Domain, Id, Params};
@@ -11,21 +13,38 @@ use crate::paging::{Page, PageParams};
 use crate::problem::Problem;
 use crate::state::App;
 
+/// Which indexes to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct IndexesParams {
+    /// Only indexes with this in their name, in whatever case.
+    #[param(example = "contracts", max_length = 255)]
+    name: Option<String>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before, which had the same filters.
+    cursor: Option<String>,
+}
+
 /// List indexes
 ///
 /// Newest first.
-#[utoipa::path(get, path = "/indexes", tag = "indexes", params(PageParams), responses(
+#[utoipa::path(get, path = "/indexes", tag = "indexes", params(IndexesParams), responses(
     (status = 200, description = "A page of the domain's indexes", body = Page<IndexOut>),
 ))]
 pub(super) async fn list_indexes(
     State(app): State<App>,
     Domain(domain): Domain,
-    Params(page): Params<PageParams>,
+    Params(params): Params<IndexesParams>,
 ) -> Result<Json<Page<IndexOut>>, Problem> {
-    let page = page.check::<IndexId>()?;
+    let (limit, cursor) = (params.limit, params.cursor);
+    let page = PageParams { limit, cursor }.check::<IndexId>()?;
     let rows = indexes::list(
         &mut *app.connection().await?,
         &domain,
+        params.name.as_deref(),
         page.before,
         page.limit + 1,
     )
