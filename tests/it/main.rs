@@ -10,6 +10,7 @@ mod events;
 mod fleet;
 mod guises;
 mod ledger;
+mod provider_uploads;
 mod review;
 mod secrets;
 mod trouble;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, Wait, WorkerSet};
 use rag_connections::Connections;
 use rag_files::FileStore;
-use rag_jobs::IndexBuild;
+use rag_jobs::{FileUpload, IndexBuild};
 use rag_settings::{QueueSettings, Settings};
 use rag_telemetry::Metrics;
 use sqlx::mysql::MySqlConnectOptions;
@@ -45,15 +45,13 @@ pub async fn run(
         .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
     let upkeep = tokio::spawn(upkeep::run(context.clone(), stop.clone()));
 
-    let builds = StorageConfig {
+    let lane = StorageConfig {
         concurrency: settings.worker.concurrency,
         ..StorageConfig::default()
     };
-    let workers = WorkerSet::new(queue).register::<IndexBuild, _, _, _, _>(
-        builds,
-        context,
-        jobs::index_build::handle,
-    )?;
+    let workers = WorkerSet::new(queue)
+        .register::<IndexBuild, _, _, _, _>(lane.clone(), context.clone(), jobs::index_build::handle)?
+        .register::<FileUpload, _, _, _, _>(lane, context, jobs::file_upload::handle)?;
     let ended = workers
         .run(
             async move {

@@ -46,6 +46,7 @@ one_value!(
     rag_domain::FileId,
     rag_domain::IndexId,
     rag_domain::ApiKeyId,
+    rag_domain::UploadId,
     apalis_mariadb::JobId
 );
 

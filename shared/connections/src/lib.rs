@@ -1,7 +1,8 @@
 //! From a stored connection row to an open provider: the only place where credentials are unsealed.
 //!
 //! `rag-db` knows rows and no providers, `rag-providers` knows providers and no rows; this crate is where they meet, for the
-//! API (health, search) and the worker (everything else).
+//! API (health, search, listings) and the worker (everything else). It also keeps what a fleet's processes share about a
+//! connection: its access token and its request budget.
 
 mod budget;
 mod fallback;

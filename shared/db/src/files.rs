@@ -115,6 +115,16 @@ pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Re
     row.ok_or(DbError::NotFound("file"))
 }
 
+/// As [`lock`], for admins, who belong to no domain.
+pub async fn lock_of_any_domain(db: &mut MySqlConnection, id: FileId) -> Result<File, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? FOR UPDATE");
+    let row = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .fetch_optional(db)
+        .await?;
+    row.ok_or(DbError::NotFound("file"))
+}
+
 /// Which files to list; nothing set: all.
 #[derive(Debug, Clone, Default)]
 pub struct FileFilter {

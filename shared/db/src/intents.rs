@@ -148,6 +148,18 @@ pub async fn resolve(db: &mut MySqlConnection, id: IntentId, claim_token: &str) 
     exactly_one(&result, "intent", id)
 }
 
+/// Whether this file is on its way to the provider, or may be.
+pub async fn is_uploading(db: &mut MySqlConnection, provider: &str, file: FileId) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'upload_file' AND subject = ?",
+    )
+    .bind(provider)
+    .bind(Text(file))
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
 /// Nobody will take it up again: removes an intent that `dead_token` still holds. Answers whether it did.
 pub async fn give_up(
     db: &mut MySqlConnection,

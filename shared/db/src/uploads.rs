@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
+use crate::error::on_duplicate;
 use crate::sql::{Text, exactly_one, in_list};
 
 /// A row of `rag_provider_file_uploads`.
@@ -55,6 +56,89 @@ pub async fn list_of_file(db: &mut MySqlConnection, file: FileId) -> Result<Vec<
         .bind(Text(file))
         .fetch_all(db)
         .await?)
+}
+
+/// All copies at a provider, newest first; `before` is the (created_at, id) of the last row of the page before.
+pub async fn list(
+    db: &mut MySqlConnection,
+    provider: &str,
+    before: Option<(DateTime<Utc>, UploadId)>,
+    limit: u32,
+) -> Result<Vec<Upload>, DbError> {
+    let cursor = if before.is_some() {
+        "AND (created_at, id) < (?, ?)"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_file_uploads WHERE provider_id = ? {cursor} \
+         ORDER BY created_at DESC, id DESC LIMIT ?"
+    );
+    let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(provider);
+    if let Some((created_at, id)) = before {
+        query = query.bind(created_at).bind(Text(id));
+    }
+    Ok(query.bind(limit).fetch_all(db).await?)
+}
+
+pub async fn get(db: &mut MySqlConnection, provider: &str, id: UploadId) -> Result<Upload, DbError> {
+    one(db, provider, id, "").await
+}
+
+/// As [`get`], and locks the row until the transaction ends.
+pub async fn lock(db: &mut MySqlConnection, provider: &str, id: UploadId) -> Result<Upload, DbError> {
+    one(db, provider, id, "FOR UPDATE").await
+}
+
+async fn one(
+    db: &mut MySqlConnection,
+    provider: &str,
+    id: UploadId,
+    locking: &'static str,
+) -> Result<Upload, DbError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM rag_provider_file_uploads WHERE id = ? AND provider_id = ? {locking}");
+    let row = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .bind(provider)
+        .fetch_optional(db)
+        .await?;
+    row.ok_or(DbError::NotFound("file upload"))
+}
+
+/// Writes down a copy that the provider has already. [`DbError::Duplicate`] if the file has a row there.
+pub async fn insert_uploaded(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file: FileId,
+    sha256: &str,
+    external_file_id: &str,
+) -> Result<UploadId, DbError> {
+    let id = UploadId::new();
+    sqlx::query(
+        "INSERT INTO rag_provider_file_uploads \
+         (id, provider_id, local_file_id, external_file_id, external_uploaded_at, content_sha256, status) \
+         VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6), ?, 'uploaded')",
+    )
+    .bind(Text(id))
+    .bind(provider)
+    .bind(Text(file))
+    .bind(external_file_id)
+    .bind(sha256)
+    .execute(db)
+    .await
+    .map_err(on_duplicate("file upload"))?;
+    Ok(id)
+}
+
+/// Removes the row. What becomes of the copy is the caller's matter, in the same transaction.
+pub async fn delete(db: &mut MySqlConnection, provider: &str, id: UploadId) -> Result<(), DbError> {
+    let result = sqlx::query("DELETE FROM rag_provider_file_uploads WHERE id = ? AND provider_id = ?")
+        .bind(Text(id))
+        .bind(provider)
+        .execute(db)
+        .await?;
+    exactly_one(&result, "file upload", id)
 }
 
 /// The content is wanted at the provider: makes the row, or moves it to `pending` for this content. An older copy's

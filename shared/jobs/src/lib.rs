@@ -3,7 +3,7 @@
 //! Payloads live in job rows across upgrades: fields are added with a default, never renamed or removed.
 
 use apalis_mariadb::JobKind;
-use rag_domain::{DomainId, IndexId};
+use rag_domain::{DomainId, FileId, IndexId};
 use serde::{Deserialize, Serialize};
 
 /// Builds an index at its provider: store, uploads, attachments, polling.
@@ -27,6 +27,30 @@ impl IndexBuild {
     /// One build per index is active at a time.
     pub fn unique_key(&self) -> String {
         format!("{}:{}", Self::KIND, self.index_id)
+    }
+}
+
+/// Brings a file's present contents to a provider, whether an index needs it there or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileUpload {
+    pub file_id: FileId,
+    pub domain_id: DomainId,
+    pub provider_type: String,
+}
+
+impl JobKind for FileUpload {
+    const KIND: &'static str = "file_upload";
+}
+
+impl FileUpload {
+    /// As [`unique_key`](Self::unique_key), for who has no payload.
+    pub fn unique_key_of(provider_type: &str, file_id: &str) -> String {
+        format!("{}:{provider_type}:{file_id}", Self::KIND)
+    }
+
+    /// One upload per file and provider is active at a time.
+    pub fn unique_key(&self) -> String {
+        Self::unique_key_of(&self.provider_type, &self.file_id.to_string())
     }
 }
 

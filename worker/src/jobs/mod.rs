@@ -1,3 +1,4 @@
 //! One file per job kind: from the queue's claim to a pipeline and back to an outcome.
 
+pub(crate) mod file_upload;
 pub(crate) mod index_build;

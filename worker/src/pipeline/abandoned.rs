@@ -1,9 +1,12 @@
-//! Uploads that were begun, not heard of, and that no build will take up again, because their files left every index.
+//! Uploads that were begun, not heard of, and that nobody will take up again: their files are in no index, and no upload
+//! job of theirs is active.
 //!
 //! What they may have left at the provider is looked for as a build would; what is found is retired instead of adopted.
 //! Nothing here is a write on a job's behalf: the intent's row decides between two who are at it.
 
+use apalis_mariadb::JobKind as _;
 use rag_db::intents::{self, Intent};
+use rag_jobs::FileUpload;
 use rag_providers::Provider;
 
 use super::{adopt, upload};
@@ -45,11 +48,17 @@ async fn end(
     if is_held(&context.queue, &mut db, intent).await? {
         return Ok(());
     }
+    // An upload job that waits for its next try will look for what the last one left, and adopt it.
+    let key = FileUpload::unique_key_of(provider_type, &intent.subject);
+    let active = context.queue.find_active(&mut db, FileUpload::KIND, &key).await?;
+    if active.is_some() {
+        return Ok(());
+    }
     drop(db);
     let candidates = adopt::file_candidates(provider, intent).await?;
     let mut tx = context.pool.begin().await?;
     if !intents::give_up(&mut tx, intent.id, intent.claim_token.as_deref()).await? {
-        // A build wants the file again and has taken the intent over.
+        // A build or an upload job wants the file again and has taken the intent over.
         return Ok(());
     }
     if let Some(found) = upload::unclaimed(&mut tx, provider_type, intent, candidates).await? {

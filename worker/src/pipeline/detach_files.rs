@@ -10,7 +10,7 @@ use rag_domain::AttachmentState;
 use rag_providers::{Deleted, Provider, ProviderError};
 use sqlx::{MySqlConnection, MySqlPool};
 
-use super::{Build, Step, abandoned};
+use super::{Build, Scope, Step, abandoned};
 use crate::context::Context;
 use crate::halt::{Halt, chain};
 
@@ -113,8 +113,8 @@ async fn is_referenced(
 
 /// We made this file under a claim that is lost since. If no row speaks of it, nobody will ever know it: it is garbage, and
 /// ours. This is no write on the job's behalf, so it needs no fence.
-pub(crate) async fn disown_file(build: &Build<'_>, external_file_id: &str) -> Result<(), Halt> {
-    let (pool, provider_type) = (&build.context.pool, &build.index.provider_type);
+pub(crate) async fn disown_file(scope: &Scope<'_>, external_file_id: &str) -> Result<(), Halt> {
+    let (pool, provider_type) = (&scope.context.pool, &scope.provider_type);
     let mut db = pool.acquire().await?;
     if intents::retire_file(&mut db, provider_type, external_file_id).await? {
         tracing::warn!(
@@ -123,7 +123,7 @@ pub(crate) async fn disown_file(build: &Build<'_>, external_file_id: &str) -> Re
         );
     }
     drop(db);
-    delete_retired(pool, provider_type, build.provider.as_ref()).await
+    delete_retired(pool, provider_type, scope.provider.as_ref()).await
 }
 
 /// As [`disown_file`], for a store that is not the index's. Under the index's lock: whoever has the claim now may be about

@@ -13,7 +13,7 @@ use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
 use rag_providers::{ChunkingStrategy, Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore};
 use serde_json::Value;
 
-use super::{Build, Step, adopt, detach_files};
+use super::{Build, Scope, Step, adopt, detach_files};
 use crate::halt::Halt;
 
 /// The metadata keys by which a store is known as ours.
@@ -135,21 +135,21 @@ async fn declare(build: &Build<'_>) -> Result<(Intent, bool), Halt> {
 
 /// Takes an intent from a claim that is no longer live; waits for one that is.
 pub(crate) async fn take_over(
-    build: &Build<'_>,
+    scope: &Scope<'_>,
     db: &mut sqlx::MySqlConnection,
     intent: &Intent,
 ) -> Result<(), Halt> {
     let holder = intent.claim_token.as_deref();
-    if holder == Some(build.token.as_str()) {
+    if holder == Some(scope.token.as_str()) {
         return Ok(());
     }
-    if is_held(&build.context.queue, db, intent).await? {
+    if is_held(&scope.context.queue, db, intent).await? {
         return Err(Halt::snooze(
             Duration::from_secs(1),
             format!("another job works on {}", intent.subject),
         ));
     }
-    Ok(intents::take_over(db, intent.id, holder, &build.token).await?)
+    Ok(intents::take_over(db, intent.id, holder, &scope.token).await?)
 }
 
 /// Whether the claim that declared the intent, or took it over, is live.

@@ -1,4 +1,5 @@
-//! A build as a persisted state machine: one file per step.
+//! A build as a persisted state machine: one file per step. `upload` also serves uploads without an index: it needs no more
+//! than a [`Scope`].
 //!
 //! Each step reads rows, calls the provider with no transaction open, and writes what came of it in one transaction that
 //! is fenced by the claim. What is left to do is computed from rows each time ([`BuildPlan`]), so a step that ran half,
@@ -14,10 +15,11 @@ mod await_indexing;
 mod detach_files;
 mod ensure_vector_store;
 mod finish;
+mod scope;
 mod upload;
 mod upload_files;
 
-use std::sync::Arc;
+use std::ops::Deref;
 
 use apalis_mariadb::Claim;
 use chrono::{DateTime, Utc};
@@ -28,13 +30,14 @@ use rag_db::indexes::Index;
 use rag_db::{indexes, intents, uploads};
 use rag_domain::{BuildPlan, FileId, PresentFile};
 use rag_jobs::IndexBuild;
-use rag_providers::Provider;
 use sqlx::{MySql, Transaction};
 
 use crate::context::Context;
 use crate::halt::Halt;
 
 pub(crate) use detach_files::clean_up_everywhere;
+pub(crate) use scope::Scope;
+pub(crate) use upload::{Uploaded, ensure as ensure_upload};
 
 /// Where a build stands; the text is what `rag_index_builds.step` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,16 +83,20 @@ impl Step {
 /// One claim's work on one build.
 #[derive(Debug)]
 pub(crate) struct Build<'a> {
-    context: &'a Context,
-    claim: &'a Claim,
+    scope: Scope<'a>,
     job: &'a IndexBuild,
     index: Index,
-    provider: Arc<dyn Provider>,
     job_id: String,
-    /// As intents hold it.
-    token: String,
     started_at: DateTime<Utc>,
     step: Step,
+}
+
+impl<'a> Deref for Build<'a> {
+    type Target = Scope<'a>;
+
+    fn deref(&self) -> &Scope<'a> {
+        &self.scope
+    }
 }
 
 /// What is wanted, what is there, and the difference.
@@ -134,15 +141,13 @@ impl<'a> Build<'a> {
         tx.commit().await?;
         match build {
             Some(build) if build.finished_at.is_none() => {
-                let (step, token) = (Step::parse(&build.step), claim.token().to_string());
+                let step = Step::parse(&build.step);
+                let scope = Scope::new(context, claim, provider, &index.provider_type, &job.domain_id);
                 Ok(Some(Self {
-                    context,
-                    claim,
+                    scope,
                     job,
                     index,
-                    provider,
                     job_id,
-                    token,
                     started_at: build.started_at,
                     step,
                 }))
@@ -181,13 +186,6 @@ impl<'a> Build<'a> {
         } else {
             Ok(())
         }
-    }
-
-    /// A transaction that may write on the job's behalf, but not the index's row: see the lock order above.
-    async fn write(&self) -> Result<Transaction<'static, MySql>, Halt> {
-        let mut tx = self.context.pool.begin().await?;
-        self.claim.fence(&mut tx).await?;
-        Ok(tx)
     }
 
     /// A transaction that may write on the job's behalf, the index's row included.

@@ -21,7 +21,7 @@ use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::ensure_vector_store::take_over;
-use super::{Build, adopt, detach_files};
+use super::{Scope, adopt, detach_files};
 use crate::halt::{Halt, chain};
 
 const PIECE_BYTES: usize = 64 * 1024;
@@ -49,60 +49,60 @@ enum Declaration {
 }
 
 /// Makes sure that the provider has this file's present content.
-pub(crate) async fn ensure(build: &Build<'_>, member: &Member) -> Result<Uploaded, Halt> {
-    let intent = match declare(build, member).await? {
+pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploaded, Halt> {
+    let intent = match declare(scope, member).await? {
         Declaration::There => return Ok(Uploaded::Yes),
         Declaration::Busy => return Ok(Uploaded::Busy),
         Declaration::Gone => return Ok(Uploaded::Skipped),
         Declaration::Fresh(intent) => intent,
-        Declaration::Inherited(intent) => match inherit(build, member, intent).await? {
+        Declaration::Inherited(intent) => match inherit(scope, member, intent).await? {
             Inherited::Adopted => return Ok(Uploaded::Yes),
             Inherited::UploadAgain(intent) => intent,
         },
     };
-    let upload = match source(build, member).await {
+    let upload = match source(scope, member).await {
         Ok(upload) => upload,
         // The bytes are not to be had here: no later attempt of ours changes that.
-        Err(error) => return fail(build, member, &intent, chain(&error)).await,
+        Err(error) => return fail(scope, member, &intent, chain(&error)).await,
     };
-    match build.provider.upload_file(upload).await {
-        Ok(file) => match recorded(build, member, &intent, &file).await {
+    match scope.provider.upload_file(upload).await {
+        Ok(file) => match recorded(scope, member, &intent, &file).await {
             // The claim was lost while the upload was on the wire. Whoever has it now may have found this file, or made
             // another one.
             Err(Halt::Stopped) => {
-                detach_files::disown_file(build, &file.id).await?;
+                detach_files::disown_file(scope, &file.id).await?;
                 Err(Halt::Stopped)
             }
             result => result,
         },
-        Err(error) => give_back(build, member, &intent, error).await,
+        Err(error) => give_back(scope, member, &intent, error).await,
     }
 }
 
 async fn recorded(
-    build: &Build<'_>,
+    scope: &Scope<'_>,
     member: &Member,
     intent: &Intent,
     file: &ProviderFile,
 ) -> Result<Uploaded, Halt> {
-    let mut tx = build.write().await?;
-    record(build, &mut tx, member, intent, &file.id, &file.raw).await?;
+    let mut tx = scope.write().await?;
+    record(scope, &mut tx, member, intent, &file.id, &file.raw).await?;
     tx.commit().await?;
     tracing::info!(file.id = %member.desired.file_id, external_file_id = file.id, "uploaded");
     Ok(Uploaded::Yes)
 }
 
 /// Says what is about to happen, or finds out who is at it.
-async fn declare(build: &Build<'_>, member: &Member) -> Result<Declaration, Halt> {
+async fn declare(scope: &Scope<'_>, member: &Member) -> Result<Declaration, Halt> {
     let file = &member.desired;
-    let provider = &build.index.provider_type;
-    let mut tx = build.write().await?;
+    let provider = &scope.provider_type;
+    let mut tx = scope.write().await?;
     // Who deletes the file holds this lock while looking for intents: either ours is seen there, or the deletion here.
-    match files::lock(&mut tx, &build.job.domain_id, file.file_id).await {
+    match files::lock(&mut tx, &scope.domain_id, file.file_id).await {
         Err(DbError::NotFound(_)) => return Ok(Declaration::Gone),
         result => result?,
     };
-    let declared = intents::declare(&mut tx, &new_intent(build, member, &file.file_id.to_string())).await?;
+    let declared = intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await?;
     let answer = match declared {
         Declared::New(intent) => {
             // Since the plan was made, another job may have brought the copy.
@@ -110,14 +110,14 @@ async fn declare(build: &Build<'_>, member: &Member) -> Result<Declaration, Halt
             if copy.is_some_and(|copy| {
                 copy.status == UploadStatus::Uploaded && copy.content_sha256 == file.content_sha256
             }) {
-                intents::resolve(&mut tx, intent.id, &build.token).await?;
+                intents::resolve(&mut tx, intent.id, &scope.token).await?;
                 Declaration::There
             } else {
                 uploads::mark_pending(&mut tx, provider, file.file_id, &file.content_sha256).await?;
                 Declaration::Fresh(intent)
             }
         }
-        Declared::Existing(intent) => match take_over(build, &mut tx, &intent).await {
+        Declared::Existing(intent) => match take_over(scope, &mut tx, &intent).await {
             Ok(()) => Declaration::Inherited(intent),
             Err(Halt::Snooze { .. }) => Declaration::Busy,
             Err(halt) => return Err(halt),
@@ -127,9 +127,9 @@ async fn declare(build: &Build<'_>, member: &Member) -> Result<Declaration, Halt
     Ok(answer)
 }
 
-fn new_intent<'a>(build: &'a Build<'_>, member: &'a Member, subject: &'a str) -> NewIntent<'a> {
+fn new_intent<'a>(scope: &'a Scope<'_>, member: &'a Member, subject: &'a str) -> NewIntent<'a> {
     NewIntent {
-        provider_id: &build.index.provider_type,
+        provider_id: &scope.provider_type,
         operation: Operation::UploadFile,
         subject,
         index_id: None,
@@ -138,7 +138,7 @@ fn new_intent<'a>(build: &'a Build<'_>, member: &'a Member, subject: &'a str) ->
             file_name: &member.file_name,
             size_bytes: member.desired.size_bytes,
         }),
-        claim_token: &build.token,
+        claim_token: &scope.token,
     }
 }
 
@@ -149,18 +149,18 @@ enum Inherited {
 
 /// An earlier claim meant to upload this file and did not live to tell. If exactly one file at the provider fits, is
 /// spoken of by no row, and no other unfinished upload could have made it, then it is ours.
-async fn inherit(build: &Build<'_>, member: &Member, intent: Intent) -> Result<Inherited, Halt> {
-    let candidates = adopt::file_candidates(build.provider.as_ref(), &intent).await?;
-    let provider = &build.index.provider_type;
+async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<Inherited, Halt> {
+    let candidates = adopt::file_candidates(scope.provider.as_ref(), &intent).await?;
+    let provider = &scope.provider_type;
     let file = &member.desired;
-    let mut tx = build.write().await?;
+    let mut tx = scope.write().await?;
     let found = unclaimed(&mut tx, provider, &intent, candidates).await?;
     let same_content = intent.content_sha256.as_deref() == Some(file.content_sha256.as_str());
     uploads::mark_pending(&mut tx, provider, file.file_id, &file.content_sha256).await?;
     let outcome = match found {
         Some(found) if same_content => {
             tracing::info!(file.id = %file.file_id, external_file_id = found.id, "adopted an upload of an earlier attempt");
-            record(build, &mut tx, member, &intent, &found.id, &found.raw).await?;
+            record(scope, &mut tx, member, &intent, &found.id, &found.raw).await?;
             Inherited::Adopted
         }
         found if same_content => {
@@ -175,8 +175,8 @@ async fn inherit(build: &Build<'_>, member: &Member, intent: Intent) -> Result<I
             if let Some(found) = found {
                 intents::retire_file(&mut tx, provider, &found.id).await?;
             }
-            intents::resolve(&mut tx, intent.id, &build.token).await?;
-            match intents::declare(&mut tx, &new_intent(build, member, &file.file_id.to_string())).await? {
+            intents::resolve(&mut tx, intent.id, &scope.token).await?;
+            match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {
                 Declared::New(intent) => Inherited::UploadAgain(intent),
                 Declared::Existing(_) => {
                     return Err(Halt::snooze(std::time::Duration::ZERO, "an upload intent moved"));
@@ -221,14 +221,14 @@ pub(crate) async fn unclaimed(
 
 /// The provider has the content: the row says so, the copy it replaces is retired, the intent has done its service.
 async fn record(
-    build: &Build<'_>,
+    scope: &Scope<'_>,
     tx: &mut Transaction<'static, MySql>,
     member: &Member,
     intent: &Intent,
     external_file_id: &str,
     raw: &Value,
 ) -> Result<(), Halt> {
-    let (provider, file) = (&build.index.provider_type, &member.desired);
+    let (provider, file) = (&scope.provider_type, &member.desired);
     let older = uploads::mark_uploaded(
         tx,
         provider,
@@ -241,40 +241,40 @@ async fn record(
     if let Some(older) = older {
         intents::retire_file(tx, provider, &older).await?;
     }
-    Ok(intents::resolve(tx, intent.id, &build.token).await?)
+    Ok(intents::resolve(tx, intent.id, &scope.token).await?)
 }
 
 /// An upload failed: for good, or for now. The intent stays only if the provider may have the file all the same.
 async fn give_back(
-    build: &Build<'_>,
+    scope: &Scope<'_>,
     member: &Member,
     intent: &Intent,
     error: ProviderError,
 ) -> Result<Uploaded, Halt> {
     if error.effect == Effect::None {
         if error.disposition() == Disposition::Fail {
-            return fail(build, member, intent, chain(&error)).await;
+            return fail(scope, member, intent, chain(&error)).await;
         }
-        let mut tx = build.write().await?;
-        intents::resolve(&mut tx, intent.id, &build.token).await?;
+        let mut tx = scope.write().await?;
+        intents::resolve(&mut tx, intent.id, &scope.token).await?;
         tx.commit().await?;
     }
     tracing::warn!(file.id = %member.desired.file_id, error = chain(&error), "upload interrupted");
     Err(error.into())
 }
 
-async fn fail(build: &Build<'_>, member: &Member, intent: &Intent, text: String) -> Result<Uploaded, Halt> {
-    let (provider, file) = (&build.index.provider_type, &member.desired);
+async fn fail(scope: &Scope<'_>, member: &Member, intent: &Intent, text: String) -> Result<Uploaded, Halt> {
+    let (provider, file) = (&scope.provider_type, &member.desired);
     tracing::warn!(file.id = %file.file_id, error = text, "the file can't be uploaded");
-    let mut tx = build.write().await?;
+    let mut tx = scope.write().await?;
     uploads::mark_failed(&mut tx, provider, file.file_id, &file.content_sha256, &text).await?;
-    intents::resolve(&mut tx, intent.id, &build.token).await?;
+    intents::resolve(&mut tx, intent.id, &scope.token).await?;
     tx.commit().await?;
     Ok(Uploaded::Failed)
 }
 
-async fn source(build: &Build<'_>, member: &Member) -> Result<FileUpload, io::Error> {
-    let (_, size_bytes) = build
+async fn source(scope: &Scope<'_>, member: &Member) -> Result<FileUpload, io::Error> {
+    let (_, size_bytes) = scope
         .context
         .files
         .open(&member.local_path)
@@ -291,7 +291,7 @@ async fn source(build: &Build<'_>, member: &Member) -> Result<FileUpload, io::Er
         content_type: Some(member.file_type.clone()),
         size_bytes,
         body: Arc::new(StoredFile {
-            files: build.context.files.clone(),
+            files: scope.context.files.clone(),
             path: member.local_path.clone(),
         }),
     })

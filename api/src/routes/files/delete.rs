@@ -17,7 +17,7 @@ use crate::state::App;
     responses(
         (status = 204, description = "Deleted, with its contents"),
         (status = 404, description = "No such file in this domain"),
-        (status = 409, description = "An index holds it, or a provider has a copy"),
+        (status = 409, description = "An index holds it, or a provider has a copy or is getting one"),
     ))]
 pub(super) async fn delete_file(
     State(app): State<App>,

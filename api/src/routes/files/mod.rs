@@ -3,6 +3,7 @@
 mod content;
 mod delete;
 mod edit;
+mod provider_uploads;
 mod range;
 mod read;
 mod upload;
@@ -23,6 +24,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(read::list_files))
         .routes(routes!(read::get_file, edit::update_file, delete::delete_file))
+        .routes(routes!(provider_uploads::list_provider_uploads))
+        .routes(routes!(
+            provider_uploads::get_provider_upload,
+            provider_uploads::start_provider_upload
+        ))
 }
 
 pub(super) fn transfer_routes() -> OpenApiRouter<App> {

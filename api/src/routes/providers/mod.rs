@@ -3,7 +3,9 @@
 
 mod connection_in;
 mod connections;
+mod file_uploads;
 mod health;
+mod listings;
 mod overview;
 
 use chrono::{DateTime, Utc};
@@ -12,6 +14,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+pub(super) use file_uploads::FileUploadOut;
 
 use crate::problem::Problem;
 use crate::state::App;
@@ -32,6 +36,17 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
             connections::delete_connection
         ))
         .routes(routes!(health::check_health))
+        .routes(routes!(listings::list_vector_stores))
+        .routes(routes!(listings::list_provider_stored_files))
+        .routes(routes!(
+            file_uploads::list_file_uploads,
+            file_uploads::create_file_upload
+        ))
+        .routes(routes!(
+            file_uploads::get_file_upload,
+            file_uploads::update_file_upload,
+            file_uploads::delete_file_upload
+        ))
 }
 
 /// The connection to a provider. Its credentials are write-only.
