@@ -17,8 +17,6 @@ use crate::{cargo, mariadb};
 use programs::System;
 
 /// Below this the demo's database lives on disk.
-/// A question that this repository's own documents answer.
-const OWN_QUERY: &str = "What happens to a build when its worker is killed?";
 const MEMORY_BYTES: u64 = 1 << 30;
 const DATABASE: &str = "rag_demo";
 /// Not only the programs needed: with `--workspace` the dependencies get the same features as in the build of the
@@ -67,9 +65,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<ExitCode> {
     );
 
     let mut client = system.client(&run, &binaries);
-    // What to ask of documents that we know; of others the client asks for a heading of theirs.
-    let known = options.folder.is_none().then_some(OWN_QUERY);
-    if let Some(query) = options.query.as_deref().or(known) {
+    if let Some(query) = &options.query {
         client.args(["--query", query]);
     }
     let status = client
