@@ -6,6 +6,11 @@ use apalis_mariadb::JobKind;
 use rag_domain::{DomainId, FileId, IndexId};
 use serde::{Deserialize, Serialize};
 
+/// The concurrency key of everything that works on an index: such jobs take turns, whatever their kinds.
+pub fn index_concurrency_key(index_id: IndexId) -> String {
+    format!("index:{index_id}")
+}
+
 /// Builds an index at its provider: store, uploads, attachments, polling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexBuild {

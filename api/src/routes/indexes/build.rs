@@ -144,8 +144,7 @@ fn new_job(
     let payload = payload(index, domain, params);
     Ok(NewJob::of(&payload)?
         .unique_key(payload.unique_key())
-        // All jobs of an index, of whatever kind, take turns.
-        .concurrency_key(format!("index:{}", index.id))
+        .concurrency_key(rag_jobs::index_concurrency_key(index.id))
         .tenant(tenant)
         .max_attempts(app.settings.worker.build_max_attempts)
         .trace_context(request_id.as_str()))
