@@ -4,6 +4,7 @@
 
 mod architecture;
 mod build;
+mod canaries;
 mod cancel;
 mod crash;
 mod events;
