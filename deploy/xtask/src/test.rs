@@ -78,12 +78,12 @@ fn forget(printed: &Path) -> Result<()> {
 
 /// Whatever a test or a program that it shows has printed. `whole`: everything ran, so there must be something to search.
 fn refuse_secrets(printed: &Path, whole: bool) -> Result<()> {
-    let text = match fs::read(printed) {
-        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+    let output = match fs::read(printed) {
+        Ok(output) => String::from_utf8_lossy(&output).into_owned(),
         Err(_) if !whole => return Ok(()),
         Err(error) => return Err(error).trying(|| format!("read {}", printed.display())),
     };
-    match leaky_test(&text) {
+    match leaky_test(&output) {
         None => Ok(()),
         Some(test) => Err(Failure::new(format!("a secret is in the output of {test}"))),
     }
