@@ -6,6 +6,7 @@ mod architecture;
 mod build;
 mod canaries;
 mod cancel;
+mod concurrency;
 mod crash;
 mod events;
 mod fleet;

@@ -73,6 +73,10 @@ async fn bad_connections_are_refused_by_the_providers_rules(pool: MySqlPool) {
             json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}, "base_url": "https://169.254.169.254/"}),
             "base_url",
         ),
+        (
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}, "max_concurrent_requests": 0}),
+            "max_concurrent_requests",
+        ),
         (json!({"auth_type": "api_key", "colour": "red"}), "colour"),
     ] {
         let answer = api.post(OPENAI, &body).await;

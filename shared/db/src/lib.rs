@@ -18,6 +18,7 @@ pub mod indexes;
 pub mod intents;
 mod pool;
 mod schema;
+pub mod slots;
 mod sql;
 pub mod uploads;
 
