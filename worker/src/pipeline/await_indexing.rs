@@ -11,10 +11,9 @@ use chrono::Utc;
 use rag_db::attachments::{self, Attachment, Observation};
 use rag_db::uploads;
 use rag_domain::{AttachmentState, ChunkingStrategy};
-use rag_providers::{ProviderExt as _, StoreFileStatus, VectorStoreFile};
+use rag_providers::{ProviderExt as _, ReportedStrategy, StoreFileStatus, VectorStoreFile};
 use sqlx::MySqlConnection;
 
-use super::ensure_vector_store::wire;
 use super::{Build, Step};
 use crate::halt::Halt;
 
@@ -139,10 +138,7 @@ pub(crate) async fn observe(
     file: &VectorStoreFile,
 ) -> Result<(), Halt> {
     let error = file.last_error.as_ref();
-    let strategy = file
-        .chunking_strategy
-        .as_ref()
-        .map(rag_providers::ChunkingStrategy::to_value);
+    let strategy = file.chunking_strategy.as_ref().map(ReportedStrategy::to_value);
     let store_file_id = (file.id != row.external_file_id).then_some(file.id.as_str());
     let seen = Observation {
         state: state(&file.status),
@@ -169,7 +165,7 @@ fn strategy_applied(row: &Attachment, file: &VectorStoreFile) -> Option<bool> {
         .chunking_strategy
         .filter(|asked| *asked != ChunkingStrategy::AUTO)?;
     let reported = file.chunking_strategy.as_ref()?;
-    Some(*reported == wire(asked))
+    Some(*reported == asked)
 }
 
 /// A status that we do not know is no end: the deadline decides.
