@@ -20,12 +20,15 @@ use crate::halt::Halt;
 /// How late something may be.
 const TICK: Duration = Duration::from_secs(2);
 
+/// What is to be started.
+type Jobs<'a> = BoxFuture<'a, Result<Vec<NewJob>, Halt>>;
+
 /// One kind of recurring work.
 struct Entry {
     name: &'static str,
     /// `None`: switched off.
     every: Option<Duration>,
-    jobs: for<'a> fn(&'a Context, &'a mut MySqlConnection) -> BoxFuture<'a, Result<Vec<NewJob>, Halt>>,
+    jobs: for<'a> fn(&'a Context, &'a mut MySqlConnection) -> Jobs<'a>,
 }
 
 fn entries(context: &Context) -> Vec<Entry> {

@@ -1,5 +1,4 @@
 //! Syncs' own tables: turns of the schedule, runs, items and findings.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 use std::time::Duration;
 
