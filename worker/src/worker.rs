@@ -8,7 +8,7 @@ use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, Wait, WorkerS
 use rag_connections::Connections;
 use rag_domain::DomainId;
 use rag_files::FileStore;
-use rag_jobs::{FileUpload, IndexBuild};
+use rag_jobs::{DomainSync, FileUpload, IndexBuild, IndexSync, ProviderSync};
 use rag_settings::{QueueSettings, Settings};
 use rag_telemetry::Metrics;
 use sqlx::mysql::MySqlConnectOptions;
@@ -56,7 +56,10 @@ pub async fn run(
     };
     let workers = WorkerSet::new(queue)
         .register::<IndexBuild, _, _, _, _>(lane.clone(), context.clone(), jobs::index_build::handle)?
-        .register::<FileUpload, _, _, _, _>(lane, context, jobs::file_upload::handle)?;
+        .register::<FileUpload, _, _, _, _>(lane.clone(), context.clone(), jobs::file_upload::handle)?
+        .register::<IndexSync, _, _, _, _>(lane.clone(), context.clone(), jobs::index_sync::handle)?
+        .register::<DomainSync, _, _, _, _>(lane.clone(), context.clone(), jobs::domain_sync::handle)?
+        .register::<ProviderSync, _, _, _, _>(lane, context, jobs::provider_sync::handle)?;
     let ended = workers
         .run(
             async move {

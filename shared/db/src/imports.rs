@@ -28,6 +28,22 @@ pub struct Known {
     pub copy_sha256: String,
     /// The `external_file_id` of the file's row for this provider, if the row speaks of this very copy.
     pub upload: Option<String>,
+    /// The file's own wish.
+    pub chunking_strategy: Option<ChunkingStrategy>,
+}
+
+impl Known {
+    /// A file that we do not have yet, for plans of what would be done with it.
+    pub fn to_be() -> Self {
+        Self {
+            file_id: FileId::new(),
+            sha256: String::new(),
+            size_bytes: 0,
+            copy_sha256: String::new(),
+            upload: None,
+            chunking_strategy: None,
+        }
+    }
 }
 
 #[derive(FromRow)]
@@ -39,6 +55,8 @@ struct Row {
     size_bytes: u64,
     copy_sha256: String,
     upload: Option<String>,
+    #[sqlx(json(nullable))]
+    chunking_strategy: Option<ChunkingStrategy>,
 }
 
 /// Which of these ids (of the Files API, or within a store) are copies of files that the domain holds.
@@ -53,19 +71,19 @@ pub async fn find_known(
 ) -> Result<HashMap<String, Known>, DbError> {
     // The later a source, the less it counts.
     let sources = [
-        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, u.content_sha256 AS copy_sha256, \
+        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, u.content_sha256 AS copy_sha256, \
              u.external_file_id AS upload \
              FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
              WHERE u.provider_id = ? AND f.domain_id = ? AND u.external_file_id IN ",
-        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, u.content_sha256 AS copy_sha256, \
+        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, u.content_sha256 AS copy_sha256, \
              u.external_file_id AS upload \
              FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
              WHERE u.provider_id = ? AND f.domain_id = ? AND u.files_api_id IN ",
-        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, a.content_sha256 AS copy_sha256, \
+        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, a.content_sha256 AS copy_sha256, \
              NULL AS upload \
              FROM rag_index_attachments a JOIN rag_indexes i ON i.id = a.index_id JOIN rag_files f ON f.id = a.local_file_id \
              WHERE i.provider_type = ? AND f.domain_id = ? AND a.external_file_id IN ",
-        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.sha256 AS copy_sha256, \
+        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.sha256 AS copy_sha256, \
              NULL AS upload \
              FROM rag_files f WHERE ? <> '' AND f.domain_id = ? AND f.external_file_id IN ",
     ];
@@ -89,6 +107,7 @@ pub async fn find_known(
                     size_bytes: row.size_bytes,
                     copy_sha256: row.copy_sha256,
                     upload: row.upload,
+                    chunking_strategy: row.chunking_strategy,
                 });
             }
         }
@@ -149,27 +168,44 @@ pub async fn insert_copy(
     Ok(result.rows_affected() == 1)
 }
 
-/// The copies of an index's files are given up with its store (R-6.5), except those that hang in a store of another index,
-/// and those that somebody is uploading just now. Answers how many.
+/// The copies of an index's files, except those that hang in a store of another index, and those that somebody is uploading
+/// just now.
+const COPIES_OF_INDEX: &str = "FROM rag_provider_file_uploads u JOIN rag_index_files l ON l.file_id = u.local_file_id \
+     WHERE l.index_id = ? AND u.provider_id = ? \
+     AND NOT EXISTS (SELECT 1 FROM rag_index_attachments a WHERE a.index_id <> ? \
+         AND a.external_file_id IN (u.external_file_id, u.files_api_id)) \
+     AND NOT EXISTS (SELECT 1 FROM rag_provider_intents t WHERE t.provider_id = u.provider_id \
+         AND t.operation = 'upload_file' AND t.subject = u.local_file_id)";
+
+/// The copies of an index's files are given up with its store (R-6.5), except those that another index needs. Answers how
+/// many.
 pub async fn delete_copies_of(
     db: &mut MySqlConnection,
     provider: &str,
     index: IndexId,
 ) -> Result<u64, DbError> {
-    let result = sqlx::query(
-        "DELETE u FROM rag_provider_file_uploads u JOIN rag_index_files l ON l.file_id = u.local_file_id \
-         WHERE l.index_id = ? AND u.provider_id = ? \
-         AND NOT EXISTS (SELECT 1 FROM rag_index_attachments a WHERE a.index_id <> ? \
-             AND a.external_file_id IN (u.external_file_id, u.files_api_id)) \
-         AND NOT EXISTS (SELECT 1 FROM rag_provider_intents t WHERE t.provider_id = u.provider_id \
-             AND t.operation = 'upload_file' AND t.subject = u.local_file_id)",
-    )
-    .bind(Text(index))
-    .bind(provider)
-    .bind(Text(index))
-    .execute(db)
-    .await?;
+    let result = sqlx::query(AssertSqlSafe(format!("DELETE u {COPIES_OF_INDEX}")))
+        .bind(Text(index))
+        .bind(provider)
+        .bind(Text(index))
+        .execute(db)
+        .await?;
     Ok(result.rows_affected())
+}
+
+/// How many [`delete_copies_of`] would give up.
+pub async fn count_copies_of(
+    db: &mut MySqlConnection,
+    provider: &str,
+    index: IndexId,
+) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) {COPIES_OF_INDEX}")))
+        .bind(Text(index))
+        .bind(provider)
+        .bind(Text(index))
+        .fetch_one(db)
+        .await?;
+    Ok(count.unsigned_abs())
 }
 
 /// A file that a store has and its index does not link.
