@@ -8,6 +8,7 @@ mod auth;
 pub mod cli;
 
 mod edge;
+mod enqueue;
 mod events;
 mod extract;
 mod idempotency;

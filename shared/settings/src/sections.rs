@@ -52,6 +52,8 @@ pub struct ApiSettings {
     /// Of a body that is not a file.
     pub max_body_bytes: usize,
     pub request_timeout: Duration,
+    /// For callers that send no `Prefer`; `None`: they are answered at once.
+    pub default_wait: Option<Duration>,
     pub upload_idle: Duration,
     pub grace: Duration,
 }
@@ -63,6 +65,7 @@ impl ApiSettings {
         let max_file_bytes = reader.integer("API_MAX_FILE_BYTES", 1..=1 << 40);
         let max_body_bytes = reader.integer("API_MAX_BODY_BYTES", 1024..=1 << 28);
         let request_timeout = seconds(reader, "API_REQUEST_TIMEOUT_SECONDS", 3600);
+        let default_wait = reader.integer::<u64>("API_DEFAULT_WAIT_SECONDS", 0..=30);
         let upload_idle = seconds(reader, "API_UPLOAD_IDLE_SECONDS", 3600);
         let grace = seconds(reader, "API_GRACE_SECONDS", 3600);
         Some(Self {
@@ -71,6 +74,7 @@ impl ApiSettings {
             max_file_bytes: max_file_bytes?,
             max_body_bytes: max_body_bytes?,
             request_timeout: request_timeout?,
+            default_wait: default_wait.map(|seconds| (seconds > 0).then(|| Duration::from_secs(seconds)))?,
             upload_idle: upload_idle?,
             grace: grace?,
         })

@@ -85,6 +85,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "api",
+        "API_DEFAULT_WAIT_SECONDS",
+        Some("0"),
+        "How long a call that enqueues a job waits for its end if the caller sends no `Prefer`; 0: it answers 202 at once",
+    ),
+    setting(
+        "api",
         "API_UPLOAD_IDLE_SECONDS",
         Some("60"),
         "An upload from which nothing arrives for this long is given up",
