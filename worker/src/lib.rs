@@ -7,6 +7,7 @@ mod context;
 mod halt;
 mod jobs;
 mod pipeline;
+mod schedule;
 mod server;
 mod upkeep;
 mod worker;

@@ -259,3 +259,13 @@ pub async fn clear_external_id(
         .await?;
     exactly_one(&result, "index", id)
 }
+
+/// The domains in which an index has a store.
+pub async fn list_domains_with_stores(db: &mut MySqlConnection) -> Result<Vec<DomainId>, DbError> {
+    let domains: Vec<Text<DomainId>> = sqlx::query_scalar(
+        "SELECT DISTINCT domain_id FROM rag_indexes WHERE external_id IS NOT NULL AND deleted_at IS NULL ORDER BY domain_id",
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(domains.into_iter().map(|domain| domain.0).collect())
+}

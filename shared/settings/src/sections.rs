@@ -185,6 +185,36 @@ impl ProviderSettings {
     }
 }
 
+#[derive(Debug, Clone)]
+pub struct SyncSettings {
+    /// `None`: never by itself.
+    pub provider_every: Option<Duration>,
+    pub index_every: Option<Duration>,
+    /// A look at an index that is younger is not repeated unless forced.
+    pub fresh: Duration,
+    /// A sync that would detach more than this share stops, unless forced.
+    pub brake_percent: u32,
+    /// Files that one sync downloads or compares at once.
+    pub file_concurrency: usize,
+}
+
+impl SyncSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let provider_every = interval(reader, "PROVIDER_SYNC_EVERY_SECONDS");
+        let index_every = interval(reader, "INDEX_SYNC_EVERY_SECONDS");
+        let fresh = reader.integer("INDEX_SYNC_FRESH_SECONDS", 0..=86_400);
+        let brake_percent = reader.integer("SYNC_BRAKE_PERCENT", 0..=100);
+        let file_concurrency = reader.integer("SYNC_FILE_CONCURRENCY", 1..=64);
+        Some(Self {
+            provider_every: provider_every?,
+            index_every: index_every?,
+            fresh: Duration::from_secs(fresh?),
+            brake_percent: brake_percent?,
+            file_concurrency: file_concurrency?,
+        })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -216,6 +246,16 @@ const ADDRESS: &str = "an address and port such as 127.0.0.1:8080 or [::]:8080";
 
 fn seconds(reader: &mut Reader<'_>, name: &'static str, most: u64) -> Option<Duration> {
     reader.integer(name, 1..=most).map(Duration::from_secs)
+}
+
+/// 0 is never.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is a mistake, as everywhere here"
+)]
+fn interval(reader: &mut Reader<'_>, name: &'static str) -> Option<Option<Duration>> {
+    let seconds: u64 = reader.integer(name, 0..=31 * 86_400)?;
+    Some((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
 fn pauses(reader: &mut Reader<'_>, min: &'static str, max: &'static str) -> Option<(Duration, Duration)> {

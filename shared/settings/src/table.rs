@@ -215,6 +215,36 @@ pub const SETTINGS: &[Setting] = &[
         "Where Yandex Cloud exchanges a service account key for a token",
     ),
     setting(
+        "sync",
+        "PROVIDER_SYNC_EVERY_SECONDS",
+        Some("0"),
+        "How often every switched-on provider is synced by itself, once for the whole fleet; 0: never",
+    ),
+    setting(
+        "sync",
+        "INDEX_SYNC_EVERY_SECONDS",
+        Some("0"),
+        "How often the indexes of every domain are synced by themselves, once for the whole fleet; 0: never",
+    ),
+    setting(
+        "sync",
+        "INDEX_SYNC_FRESH_SECONDS",
+        Some("5"),
+        "A look at an index's store that is younger is not repeated, unless forced",
+    ),
+    setting(
+        "sync",
+        "SYNC_BRAKE_PERCENT",
+        Some("20"),
+        "A sync that would detach more than this share of the indexes or files (and more than three) stops, unless forced",
+    ),
+    setting(
+        "sync",
+        "SYNC_FILE_CONCURRENCY",
+        Some("4"),
+        "Files one provider sync downloads or compares at once",
+    ),
+    setting(
         "telemetry",
         "LOG_FORMAT",
         Some("text"),
