@@ -19,6 +19,7 @@ pub mod intents;
 mod pool;
 pub mod schedules;
 mod schema;
+pub mod slots;
 mod sql;
 pub mod uploads;
 

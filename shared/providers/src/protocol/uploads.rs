@@ -126,6 +126,7 @@ mod tests {
 
     /// A client that takes a kilobyte for a large file.
     fn client(base_url: &str, key: &str) -> OpenAiClient {
+        rag_canary::watch_logs();
         let mut config = ConnectionConfig::new("openai", "api_key");
         config.base_url = Some(base_url.to_owned());
         config.credentials = Some(Credentials::api_key(key));
@@ -161,12 +162,12 @@ mod tests {
     #[tokio::test]
     async fn the_parts_are_put_together_in_order() {
         let emulator = Emulator::builder()
-            .api_key("sk-canary-parts-0123456789")
+            .api_key("sk-c4n4ry-parts-0123456789")
             .allow_content()
             .start()
             .await
             .unwrap();
-        let client = client(&emulator.url(), "sk-canary-parts-0123456789");
+        let client = client(&emulator.url(), "sk-c4n4ry-parts-0123456789");
         let (file, text) = three_parts_make_a_file(&client).await;
         let content = client.file_content(&file.id).await.unwrap();
         let pieces: Vec<Bytes> = futures::TryStreamExt::try_collect(content.stream).await.unwrap();

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rag_providers::{
     AttachFile, Attributes, BudgetRefused, BytesSource, ChunkingStrategy, ConnectionConfig, Credentials,
     Effect, ErrorKind, ExpiresAfter, FileBatchStatus, FileUpdate, FileUpload, NewVectorStore, Operation,
-    Order, Page, PageRequest, Patch, Provider, ProviderError, ProviderExt, ProviderFile, Registry,
+    Order, Page, PageRequest, Patch, Permit, Provider, ProviderError, ProviderExt, ProviderFile, Registry,
     RequestBudget, SearchRequest, StoreFileStatus, VectorStore, VectorStoreFile, VectorStoreUpdate,
 };
 use serde_json::json;
@@ -27,9 +27,9 @@ struct Sent(Mutex<BTreeSet<Operation>>);
 
 #[async_trait]
 impl RequestBudget for Sent {
-    async fn acquire(&self, operation: Operation) -> Result<(), BudgetRefused> {
+    async fn acquire(&self, operation: Operation) -> Result<Permit, BudgetRefused> {
         self.0.lock().unwrap().insert(operation);
-        Ok(())
+        Ok(Permit::free())
     }
 
     async fn rate_limited(&self, _: Operation, _: Option<Duration>) {}
