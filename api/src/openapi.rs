@@ -24,7 +24,7 @@ pub(crate) struct Groups {
 
 const SCHEME: &str = "api_key";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("files", "Documents: their contents and what is known of them."),
     (
         "indexes",
@@ -39,6 +39,7 @@ const TAGS: [(&str, &str); 6] = [
         "admin: providers",
         "Connections to providers. Needs an admin key.",
     ),
+    ("admin: keys", "Who may call the API. Needs an admin key."),
     ("operations", "Health and metrics for operators. No key needed."),
 ];
 
@@ -179,6 +180,11 @@ fn add_key_errors(operation: &mut Operation) {
     operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]);
     add(operation, 401, "No API key, or not a valid one");
     add(operation, 403, "The API key does not allow this");
+    add(
+        operation,
+        429,
+        "The key's rate limit is used up; try again after `Retry-After` seconds",
+    );
 }
 
 /// Adds an error answer unless the operation describes this status itself.

@@ -49,6 +49,17 @@ pub(crate) enum IndexingStatusSchema {
     Failed,
 }
 
+/// What an API key is for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Role)]
+pub(crate) enum RoleSchema {
+    /// Files, indexes, jobs of domains.
+    Service,
+    /// All that, and the installation.
+    Admin,
+}
+
 /// Where a job is in its life.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -17,6 +17,7 @@ pub mod index_files;
 pub mod indexes;
 pub mod intents;
 mod pool;
+pub mod quotas;
 mod schema;
 mod sql;
 pub mod uploads;
