@@ -49,6 +49,11 @@ pub(crate) enum IndexingStatusSchema {
     Failed,
 }
 
+/// Bytes as they are.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(crate) struct Bytes(String);
+
 /// What an API key is for.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

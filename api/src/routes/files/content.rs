@@ -21,6 +21,7 @@ use super::range::{self, Asked, Part};
 use crate::extract::{Domain, Id};
 use crate::problem::{Kind, Problem};
 use crate::quota::{self, Change, Room};
+use crate::schemas::Bytes;
 use crate::state::App;
 use crate::upload::{Pace, media_type, paced};
 
@@ -45,12 +46,13 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
         ("If-Range" = Option<String>, Header, description = "The ETag of the contents that the range is meant for"),
     ),
     responses(
-        (status = 200, description = "The contents, in the file's own type", content_type = "*/*",
-            body = Vec<u8>, headers(
+        (status = 200, description = "The contents, in the file's own type",
+            content((inline(Bytes) = "application/octet-stream"), (inline(Bytes) = "*/*")), headers(
                 ("ETag" = String, description = "SHA-256 of the contents, quoted"),
                 ("Accept-Ranges" = String, description = "bytes"),
                 ("Content-Disposition" = String, description = "attachment, with the file's name"))),
-        (status = 206, description = "The part that was asked for", content_type = "*/*", body = Vec<u8>, headers(
+        (status = 206, description = "The part that was asked for",
+            content((inline(Bytes) = "application/octet-stream"), (inline(Bytes) = "*/*")), headers(
             ("ETag" = String, description = "SHA-256 of the whole contents, quoted"),
             ("Content-Range" = String, description = "bytes first-last/size"))),
         (status = 304, description = "The client has them already"),
@@ -126,7 +128,7 @@ pub(super) async fn download_file(
 /// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing.
 #[utoipa::path(put, path = "/files/{file_id}/content", tag = "files",
     params(("file_id" = uuid::Uuid, Path, description = "The file")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = inline(Bytes), content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "The file with its new contents", body = FileOut),
         (status = 404, description = "No such file in this domain"),

@@ -3,6 +3,9 @@
 //! Errors that every operation of a group can have (no key, no domain, database away) are added here once instead of at
 //! each handler; handlers only name what is special to them.
 
+mod links;
+mod shape;
+
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
@@ -130,6 +133,8 @@ pub(crate) fn assemble(groups: Groups) -> OpenApi {
         )
         .into(),
     );
+    shape::mend(&mut document);
+    links::add(&mut document);
     document
 }
 
