@@ -69,6 +69,7 @@ pub(crate) async fn answer_all<T: Serialize, F: Future<Output = Result<T, Proble
 async fn wait_for(app: &App, prefer: Prefer, jobs: &[JobId]) -> Result<(Option<Wait>, Vec<JobOut>), Problem> {
     let wait = prefer.wait(&app.settings.api);
     if let Some(wait) = wait {
+        prefer.slot().give_back();
         let all_over = app.events().all_over(app, jobs);
         // Whether in vain or not is seen in the jobs.
         let _in_time = tokio::time::timeout_at(Instant::now() + wait.time, all_over).await;

@@ -10,16 +10,19 @@ use rag_settings::ApiSettings;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::limits::Slot;
+
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// Callers that want to wait longer ask again.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// What the request prefers. Preferences that are not known, or not understood, are no errors.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Prefer {
     wait_seconds: Option<u64>,
     respond_async: bool,
+    slot: Slot,
 }
 
 /// The header, for the document.
@@ -66,8 +69,13 @@ impl Prefer {
         prefer
     }
 
+    /// The request that prefers this; it need not count while it waits.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
     /// How long to wait: at most 30 s, and less than a request may take, so that there is time to answer.
-    pub(crate) fn wait(self, settings: &ApiSettings) -> Option<Wait> {
+    pub(crate) fn wait(&self, settings: &ApiSettings) -> Option<Wait> {
         let asked_for = self.wait_seconds.map(Duration::from_secs);
         let by_default = settings.default_wait.filter(|_| !self.respond_async);
         let time = asked_for.or(by_default)?.min(LONGEST);
@@ -98,7 +106,10 @@ impl<S: Sync> FromRequestParts<S> for Prefer {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.headers))
+        Ok(Self {
+            slot: parts.extensions.get().cloned().unwrap_or_default(),
+            ..Self::of(&parts.headers)
+        })
     }
 }
 

@@ -18,6 +18,7 @@ pub mod indexes;
 pub mod intents;
 mod pool;
 pub mod schedules;
+pub mod quotas;
 mod schema;
 pub mod slots;
 mod sql;
