@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
+use crate::budgets;
 use crate::error::on_duplicate;
 use crate::sql::{Text, exactly_one, in_list};
 
@@ -113,7 +114,7 @@ pub async fn list(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<Attach
 /// is a file that was attached by itself. What builds that are over left behind does not count.
 pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
     let count: i64 = sqlx::query_scalar(
-        "SELECT COUNT(DISTINCT COALESCE(a.external_batch_id, a.id)) \
+        "SELECT COUNT(DISTINCT CASE a.state WHEN 'attaching' THEN a.index_id ELSE COALESCE(a.external_batch_id, a.id) END) \
          FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
          WHERE i.provider_type = ? AND i.indexing_status = 'in_progress' AND a.state IN ('attaching', 'in_progress')",
     )
@@ -121,6 +122,17 @@ pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str)
     .fetch_one(db)
     .await?;
     Ok(count.unsigned_abs())
+}
+
+/// Whether the provider, which indexes `most` things at once, has a place for one more. Nobody else finds one until the
+/// transaction ends: whoever marks rows as `attaching` in it never exceeds the limit, however many are at it.
+pub async fn find_indexing_place(
+    tx: &mut MySqlConnection,
+    provider: &str,
+    most: u32,
+) -> Result<bool, DbError> {
+    budgets::lock(tx, provider).await?;
+    Ok(count_indexing_operations(tx, provider).await? < u64::from(most))
 }
 
 /// Writes a `pending` row. [`DbError::Duplicate`] if this file is in this store already, or still on its way out.
