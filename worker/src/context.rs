@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use apalis_mariadb::Queue;
 use rag_connections::Connections;
+use rag_domain::DomainId;
 use rag_files::FileStore;
-use rag_settings::WorkerSettings;
+use rag_settings::{SyncSettings, WorkerSettings};
 use sqlx::MySqlPool;
 
 /// Shared by all jobs of a process; cheap to clone.
@@ -16,4 +17,7 @@ pub struct Context {
     pub files: FileStore,
     pub connections: Arc<Connections>,
     pub settings: Arc<WorkerSettings>,
+    pub sync: Arc<SyncSettings>,
+    /// Of indexes that a provider sync makes.
+    pub default_domain: DomainId,
 }

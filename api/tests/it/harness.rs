@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use apalis_mariadb::{Queue, QueueConfig};
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::response::Response;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use rag_api::{App, KeyCache, Parts, Role};
@@ -26,6 +27,7 @@ const SECRETS_KEY: &str = "a c4n4ry key of these tests";
 pub(crate) struct Api {
     pub(crate) db: MySqlPool,
     pub(crate) queue: Queue,
+    pub(crate) settings: Settings,
     router: Router,
     folder: tempfile::TempDir,
     /// An admin key.
@@ -86,13 +88,14 @@ impl Api {
             files: FileStore::at(folder.path()).await.unwrap(),
             queue: queue.clone(),
             connections: Connections::new(Registry::builtin(), Some(keyring), network),
-            settings,
+            settings: settings.clone(),
             metrics: Metrics::detached().unwrap(),
             keys: KeyCache::default(),
         });
         let mut api = Self {
             db,
             queue,
+            settings,
             router: rag_api::router(app),
             folder,
             key: String::new(),
@@ -118,6 +121,35 @@ impl Api {
         .await
         .unwrap();
         key.expose_secret().to_owned()
+    }
+
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Asks until the answer has this status.
+    pub(crate) async fn eventually(&self, path: &str, status: u16) -> Answer {
+        for _ in 0..200 {
+            let answer = self.get(path).await;
+            if answer.status == status {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("GET {path} is never answered with {status}");
+    }
+
+    /// The jobs, once there are so many.
+    pub(crate) async fn eventually_jobs(&self, count: usize) -> Vec<Value> {
+        for _ in 0..200 {
+            let answer = self.get("/api/v1/jobs").await;
+            let jobs = answer.json()["items"].as_array().cloned().unwrap_or_default();
+            if jobs.len() == count {
+                return jobs;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("there are never {count} jobs");
     }
 
     /// A call by an admin about [`DOMAIN`].
@@ -257,14 +289,20 @@ impl Call<'_> {
             .body(body)
     }
 
-    pub(crate) async fn send(self) -> Answer {
+    /// Begins the call; the answer's body is not read.
+    pub(crate) fn start(self) -> tokio::task::JoinHandle<Response> {
         let mut request = Request::builder()
             .method(self.method)
             .uri(&self.path)
             .body(self.body)
             .unwrap();
         *request.headers_mut() = self.headers;
-        let response = self.api.router.clone().oneshot(request).await.unwrap();
+        let router = self.api.router();
+        tokio::spawn(async move { router.oneshot(request).await.unwrap() })
+    }
+
+    pub(crate) async fn send(self) -> Answer {
+        let response = self.start().await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         rag_canary::assert_none("an answer", &bytes);
