@@ -19,12 +19,13 @@ pub mod indexes;
 pub mod intents;
 pub mod looks;
 mod pool;
-pub mod schedules;
 pub mod quotas;
+pub mod schedules;
 mod schema;
 pub mod slots;
 mod sql;
 pub mod syncs;
+pub mod upload_jobs;
 pub mod uploads;
 
 pub use error::DbError;

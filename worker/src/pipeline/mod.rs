@@ -36,7 +36,7 @@ use crate::context::Context;
 use crate::halt::Halt;
 
 pub(crate) use detach_files::clean_up_everywhere;
-pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT, wire};
+pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT};
 pub(crate) use scope::Scope;
 pub(crate) use upload::{Uploaded, ensure as ensure_upload};
 
