@@ -1,9 +1,12 @@
-//! Changing the key that seals, while the service runs.
+//! What credentials are for and what becomes of them: changing the key that seals, while the service runs, and a provider
+//! that does not take them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rag_emulator::{Action, Rule, When};
 use rag_secrets::Keyring;
-use rag_tests::Stack;
+use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::{Value, json};
 
 use crate::build::index_with;
@@ -65,4 +68,51 @@ async fn secrets_are_sealed_anew_while_the_service_runs() {
     let (index, _) = index_with(&stack, 1).await;
     let job = client.finished(&client.build(&index).await, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+}
+
+/// a worker that is not let in says so in the connection's row, and takes it back once it is let in again.
+#[tokio::test]
+async fn a_connection_that_is_refused_says_so_until_it_is_not() {
+    let stack = Stack::start().await;
+    let _worker = stack.worker("worker");
+    let (index, _) = index_with(&stack, 1).await;
+    let refusal = json!({"error": {"message": format!("Incorrect API key provided: {PROVIDER_KEY}")}});
+    let rule = Rule {
+        when: When {
+            operation: Some("files.create".to_owned()),
+            times: Some(1),
+            ..When::default()
+        },
+        then: Action::Respond {
+            status: 401,
+            headers: BTreeMap::new(),
+            body: Some(refusal),
+            text: None,
+            after_effect: false,
+        },
+    };
+    stack.control().add_fault(rule).unwrap();
+    let job = stack.client.build(&index).await;
+    let refused = || async {
+        let row = stack
+            .admin
+            .get("/admin/providers/connections/openai")
+            .await
+            .expect(200);
+        let error = row["last_error"].as_str()?;
+        assert!(error.starts_with("upload_file: unauthorized (HTTP 401"), "{row}");
+        Some(())
+    };
+    eventually("the refusal in the connection's row", LIMIT, refused).await;
+    let seen = stack.client.get("/providers/openai/health").await.expect(200);
+    assert_eq!(seen["status"], "failing", "{seen}");
+
+    let job = stack.client.finished(&job, LIMIT).await;
+    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    let row = stack
+        .admin
+        .get("/admin/providers/connections/openai")
+        .await
+        .expect(200);
+    assert_eq!(row["last_error"], Value::Null, "{row}");
 }
