@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::build::index_with;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 const OLD: &str = "correct horse battery staple";
 const NEW: &str = "a brand new key of these tests";
 /// `{"api_key":"sk-legacy"}`, sealed with `OLD` as the service's predecessor did.
@@ -115,4 +115,76 @@ async fn a_connection_that_is_refused_says_so_until_it_is_not() {
         .await
         .expect(200);
     assert_eq!(row["last_error"], Value::Null, "{row}");
+}
+
+async fn put_sealed(stack: &Stack, envelope: &Value) {
+    sqlx::query(
+        "UPDATE rag_provider_connections SET credentials_enc = ?, updated_at = UTC_TIMESTAMP(6) WHERE id = 'openai'",
+    )
+    .bind(envelope.to_string())
+    .execute(&stack.database.pool)
+    .await
+    .unwrap();
+}
+
+/// The connection's `last_error`, once it says this.
+async fn told(stack: &Stack, words: &str) {
+    let path = "/admin/providers/connections/openai";
+    let said = || async {
+        let row = stack.admin.get(path).await.expect(200);
+        row["last_error"].as_str()?.contains(words).then_some(())
+    };
+    eventually(&format!("the connection to say: {words}"), LIMIT, said).await;
+}
+
+/// whatever is wrong with a sealed value is named in `last_error` and by the health check; nothing panics, and work
+/// goes on once it is mended.
+#[tokio::test]
+async fn credentials_that_do_not_open_are_told_and_break_nothing() {
+    let stack = Stack::start().await;
+    stack.connect("sentralix").await;
+    let genuine = sealed(&stack, "openai").await;
+    let mut flipped = genuine.clone();
+    let text = genuine["ct"].as_str().unwrap();
+    let other = if text.starts_with('A') { "B" } else { "A" };
+    flipped["ct"] = json!(format!("{other}{}", &text[1..]));
+    let foreign = Keyring::from_setting("another key than the service has")
+        .unwrap()
+        .seal_json("openai", "credentials_enc", &json!({"api_key": PROVIDER_KEY}))
+        .unwrap();
+    let cases = [
+        (sealed(&stack, "sentralix").await, "belongs to another provider"),
+        (flipped, "was changed"),
+        (foreign, "which PROVIDER_SECRETS_KEY does not hold"),
+        (json!({"v": 1, "ct": "no envelope"}), "damaged"),
+        (json!({"v": 99}), "unknown version 99"),
+    ];
+    let health = "/admin/providers/openai/health";
+    for (envelope, words) in &cases {
+        put_sealed(&stack, envelope).await;
+        let found = stack.admin.get(health).await.expect(200);
+        assert_eq!(found["status"], "failing", "{words}: {found}");
+        assert!(
+            found["error"].as_str().unwrap().contains(words),
+            "{words}: {found}"
+        );
+        told(&stack, words).await;
+    }
+    put_sealed(&stack, &genuine).await;
+    assert_eq!(stack.admin.get(health).await.expect(200)["status"], "ok");
+
+    // A worker without the key says so, and the job waits for one that has it.
+    let (index, _) = index_with(&stack, 1).await;
+    let keyless = stack.worker_with("keyless", &[("PROVIDER_SECRETS_KEY", "")]);
+    let job = stack.client.build(&index).await;
+    told(&stack, "PROVIDER_SECRETS_KEY is not set").await;
+    keyless.kill().await;
+    let _worker = stack.worker("worker");
+    let job = stack.client.finished(&job, LIMIT).await;
+    assert_eq!(
+        (&job["output"]["indexing_status"], &job["attempts"]),
+        (&json!("done"), &json!(0)),
+        "{job}"
+    );
+    assert!(!stack.logs().contains("panicked"));
 }
