@@ -6,6 +6,7 @@ mod architecture;
 mod build;
 mod cancel;
 mod crash;
+mod document;
 mod events;
 mod fleet;
 mod guises;
