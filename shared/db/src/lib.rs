@@ -19,6 +19,7 @@ pub mod intents;
 mod pool;
 mod schema;
 mod sql;
+pub mod traces;
 pub mod uploads;
 
 pub use error::DbError;

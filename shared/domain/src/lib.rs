@@ -13,7 +13,7 @@ mod status;
 mod upload;
 
 pub use attachment::AttachmentState;
-pub use chunking::{ChunkingStrategy, InvalidChunking};
+pub use chunking::{ChunkingProof, ChunkingStrategy, InvalidChunking};
 pub use domain_id::{DomainId, InvalidDomainId};
 pub use ids::{ApiKeyId, AttachmentId, FileId, IndexId, IntentId, InvalidId, UploadId};
 pub use indexing_status::{FileCounts, IndexingStatus};
