@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, Wait, WorkerSet};
 use rag_connections::Connections;
 use rag_files::FileStore;
-use rag_jobs::{FileUpload, IndexBuild};
+use rag_jobs::{FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, OrphanReconcile};
 use rag_settings::{QueueSettings, Settings};
 use rag_telemetry::Metrics;
 use sqlx::mysql::MySqlConnectOptions;
@@ -37,6 +37,7 @@ pub async fn run(
             Connections::from_settings(&settings.providers, pool.clone()).context("PROVIDER_SECRETS_KEY")?,
         ),
         settings: Arc::new(settings.worker.clone()),
+        retention: settings.queue.retention,
     };
 
     let stop = CancellationToken::new();
@@ -51,7 +52,12 @@ pub async fn run(
     };
     let workers = WorkerSet::new(queue)
         .register::<IndexBuild, _, _, _, _>(lane.clone(), context.clone(), jobs::index_build::handle)?
-        .register::<FileUpload, _, _, _, _>(lane, context, jobs::file_upload::handle)?;
+        .register::<FileUpload, _, _, _, _>(lane.clone(), context.clone(), jobs::file_upload::handle)?
+        .register::<IndexDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::index_delete::handle)?
+        .register::<IndexCancel, _, _, _, _>(lane.clone(), context.clone(), jobs::index_cancel::handle)?
+        .register::<FileDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::file_delete::handle)?
+        .register::<FileDetach, _, _, _, _>(lane.clone(), context.clone(), jobs::file_detach::handle)?
+        .register::<OrphanReconcile, _, _, _, _>(lane, context, jobs::orphan_reconcile::handle)?;
     let ended = workers
         .run(
             async move {

@@ -223,6 +223,15 @@ pub async fn find_tombstone_for_update(
         .await?)
 }
 
+/// Locks the index's row, hidden or not, if there is one.
+pub async fn lock_any(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
+    sqlx::query("SELECT 1 FROM rag_indexes WHERE id = ? FOR UPDATE")
+        .bind(Text(id))
+        .fetch_optional(db)
+        .await?;
+    Ok(())
+}
+
 /// The indexes whose deletion is not done, the longest deleted first; `after` is the (deleted_at, id) of the last row of the
 /// page before.
 pub async fn list_tombstones(

@@ -2,7 +2,7 @@
 //!
 //! Payloads live in job rows across upgrades: fields are added with a default, never renamed or removed.
 
-use apalis_mariadb::JobKind;
+use apalis_mariadb::{JobKind, NewJob, QueueError};
 use rag_domain::{DomainId, FileId, IndexId};
 use serde::{Deserialize, Serialize};
 
@@ -71,8 +71,18 @@ impl JobKind for IndexDelete {
 }
 
 impl IndexDelete {
+    /// One per index is active at a time.
     pub fn unique_key(&self) -> String {
         format!("{}:{}", Self::KIND, self.index_id)
+    }
+
+    /// Ready to be enqueued: it takes turns with whatever else works on the index, and does not give up.
+    pub fn to_job(&self) -> Result<NewJob, QueueError> {
+        Ok(NewJob::of(self)?
+            .unique_key(self.unique_key())
+            .concurrency_key(index_concurrency_key(self.index_id))
+            .tenant(self.domain_id.to_string())
+            .max_attempts(DELETION_MAX_ATTEMPTS))
     }
 }
 
@@ -88,8 +98,18 @@ impl JobKind for IndexCancel {
 }
 
 impl IndexCancel {
+    /// One per index is active at a time.
     pub fn unique_key(&self) -> String {
         format!("{}:{}", Self::KIND, self.index_id)
+    }
+
+    /// Ready to be enqueued: before the index is built again.
+    pub fn to_job(&self) -> Result<NewJob, QueueError> {
+        Ok(NewJob::of(self)?
+            .unique_key(self.unique_key())
+            .concurrency_key(index_concurrency_key(self.index_id))
+            .tenant(self.domain_id.to_string())
+            .max_attempts(3))
     }
 }
 
@@ -105,8 +125,17 @@ impl JobKind for FileDelete {
 }
 
 impl FileDelete {
+    /// One per file is active at a time.
     pub fn unique_key(&self) -> String {
         format!("{}:{}", Self::KIND, self.file_id)
+    }
+
+    /// Ready to be enqueued; it does not give up.
+    pub fn to_job(&self) -> Result<NewJob, QueueError> {
+        Ok(NewJob::of(self)?
+            .unique_key(self.unique_key())
+            .tenant(self.domain_id.to_string())
+            .max_attempts(DELETION_MAX_ATTEMPTS))
     }
 }
 
@@ -123,8 +152,18 @@ impl JobKind for FileDetach {
 }
 
 impl FileDetach {
+    /// One per index and file is active at a time.
     pub fn unique_key(&self) -> String {
         format!("{}:{}:{}", Self::KIND, self.index_id, self.file_id)
+    }
+
+    /// Ready to be enqueued: it takes turns with whatever else works on the index, and does not give up.
+    pub fn to_job(&self) -> Result<NewJob, QueueError> {
+        Ok(NewJob::of(self)?
+            .unique_key(self.unique_key())
+            .concurrency_key(index_concurrency_key(self.index_id))
+            .tenant(self.domain_id.to_string())
+            .max_attempts(DELETION_MAX_ATTEMPTS))
     }
 }
 
@@ -157,6 +196,11 @@ impl OrphanReconcile {
             OrphanMode::Delete => "delete",
         };
         format!("{}:{}:{mode}", Self::KIND, self.provider_type)
+    }
+
+    /// Ready to be enqueued.
+    pub fn to_job(&self) -> Result<NewJob, QueueError> {
+        Ok(NewJob::of(self)?.unique_key(self.unique_key()))
     }
 }
 

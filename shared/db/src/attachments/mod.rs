@@ -308,6 +308,69 @@ pub async fn forget_store(db: &mut MySqlConnection, external_store_id: &str) -> 
     .await?)
 }
 
+/// Whether anything hangs in a store of this index, or may.
+pub async fn any_of_index(db: &mut MySqlConnection, index: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM rag_index_attachments WHERE index_id = ? LIMIT 1")
+            .bind(Text(index))
+            .fetch_optional(db)
+            .await?;
+    Ok(row.is_some())
+}
+
+/// Whether the provider indexes files of this index that went in with a batch.
+pub async fn any_batch_in_progress(db: &mut MySqlConnection, index: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_index_attachments \
+         WHERE index_id = ? AND state = 'in_progress' AND external_batch_id IS NOT NULL LIMIT 1",
+    )
+    .bind(Text(index))
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// What hangs in stores of this index, or may, for a file.
+pub async fn list_of_file(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    file: FileId,
+) -> Result<Vec<Attachment>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_index_attachments WHERE index_id = ? AND local_file_id = ?");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .bind(Text(file))
+        .fetch_all(db)
+        .await?)
+}
+
+/// The stores of an index are gone, and with them what hung there: forgets some of it, and answers each local file with what
+/// the provider calls it.
+pub async fn forget_some(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    limit: u32,
+) -> Result<Vec<(FileId, String)>, DbError> {
+    let rows: Vec<(Text<FileId>, String)> = sqlx::query_as(
+        "DELETE FROM rag_index_attachments WHERE index_id = ? ORDER BY local_file_id LIMIT ? \
+         RETURNING local_file_id, external_file_id",
+    )
+    .bind(Text(index))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|(id, external)| (id.0, external)).collect())
+}
+
+/// The index's deletion is given up: what hangs in its stores stays there, unknown.
+pub async fn forget_index(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_index_attachments WHERE index_id = ?")
+        .bind(Text(index))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// A build begins: what failed or was cancelled before is taken out, to go in again.
 pub async fn retry_failed(db: &mut MySqlConnection, index: IndexId) -> Result<u64, DbError> {
     let result = sqlx::query(

@@ -88,6 +88,24 @@ pub async fn retire_file_for(
     Ok(result.rows_affected() == 1)
 }
 
+/// As [`retire_store`], for a store of which no index's row speaks.
+pub async fn retire_orphaned_store(
+    db: &mut MySqlConnection,
+    provider: &str,
+    external_store_id: &str,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT IGNORE INTO rag_provider_intents (id, provider_id, operation, subject, created_at, due_at) \
+         VALUES (?, ?, 'delete_vector_store', ?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+    )
+    .bind(Text(IntentId::new()))
+    .bind(provider)
+    .bind(external_store_id)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Marks a store of ours for deletion.
 pub async fn retire_store(
     db: &mut MySqlConnection,
@@ -192,5 +210,14 @@ pub async fn postpone_deletion(
     .bind(Text(id))
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// The index's deletion is given up: nothing of it is looked for or deleted any more.
+pub async fn forget_index(db: &mut MySqlConnection, index_id: IndexId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_provider_intents WHERE index_id = ?")
+        .bind(Text(index_id))
+        .execute(db)
+        .await?;
     Ok(())
 }

@@ -15,8 +15,8 @@ use crate::DbError;
 use crate::sql::{Text, exactly_one};
 
 pub use deletions::{
-    Owner, is_store_retired, list_deletions, list_deletions_of, postpone_deletion, resolve_deletion,
-    retire_file, retire_file_for, retire_store, take_deletion,
+    Owner, forget_index, is_store_retired, list_deletions, list_deletions_of, postpone_deletion,
+    resolve_deletion, retire_file, retire_file_for, retire_orphaned_store, retire_store, take_deletion,
 };
 
 /// What an intent is for.
@@ -344,6 +344,37 @@ pub async fn any_of_index(db: &mut MySqlConnection, index_id: IndexId) -> Result
             .bind(Text(index_id))
             .fetch_optional(db)
             .await?;
+    Ok(row.is_some())
+}
+
+/// Whether anything of this file is on its way at a provider: an upload, or a deletion that its own waits for.
+pub async fn any_of_file(db: &mut MySqlConnection, file: FileId) -> Result<bool, DbError> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM rag_provider_intents WHERE local_file_id = ?) \
+         OR EXISTS (SELECT 1 FROM rag_provider_intents WHERE operation = 'upload_file' AND subject = ?)",
+    )
+    .bind(Text(file))
+    .bind(Text(file))
+    .fetch_one(db)
+    .await?;
+    Ok(found != 0)
+}
+
+/// Whether the intent with this id, as text, is open.
+pub async fn is_open(
+    db: &mut MySqlConnection,
+    provider: &str,
+    operation: Operation,
+    id: &str,
+) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE id = ? AND provider_id = ? AND operation = ?",
+    )
+    .bind(id)
+    .bind(provider)
+    .bind(operation.as_str())
+    .fetch_optional(db)
+    .await?;
     Ok(row.is_some())
 }
 
