@@ -49,6 +49,22 @@ pub(crate) enum IndexingStatusSchema {
     Failed,
 }
 
+/// Bytes as they are.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(crate) struct Bytes(String);
+
+/// What an API key is for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Role)]
+pub(crate) enum RoleSchema {
+    /// Files, indexes, jobs of domains.
+    Service,
+    /// All that, and the installation.
+    Admin,
+}
+
 /// Where a job is in its life.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -44,7 +44,7 @@ free_port() {
 }
 
 sql "CREATE DATABASE $database"
-"$target/debug/rag-emulator" --listen 127.0.0.1:0 --indexing-ms-base 20 --indexing-ms-per-kb 0 --api-key key >"$work/emulator.log" &
+"$target/debug/rag-emulator" --listen 127.0.0.1:0 --indexing-ms-base 20 --indexing-ms-per-kb 0 --api-key sk-c4n4ry-key >"$work/emulator.log" &
 pids+=("$!")
 origin=""
 for _ in $(seq 100); do
@@ -55,8 +55,8 @@ done
 
 api="http://127.0.0.1:$(free_port)"
 export DATABASE_URI="${DATABASE_URL%/*}/$database" FILES_ROOT="$work/files" API_LISTEN="${api#http://}" \
-  WORKER_LISTEN="127.0.0.1:$(free_port)" PROVIDER_SECRETS_KEY="a key that only this test uses" \
-  PROVIDER_ALLOW_LOOPBACK_HTTP=true RUST_LOG=warn
+  WORKER_LISTEN="127.0.0.1:$(free_port)" PROVIDER_SECRETS_KEY="a c4n4ry key that only this test uses" \
+  PROVIDER_ALLOW_LOOPBACK_HTTP=true RUST_LOG=info,rag_providers=debug
 "$target/debug/rag-api" migrate
 key="$("$target/debug/rag-api" keys create --name schemathesis --role admin)"
 "$target/debug/rag-api" >"$work/api.log" 2>&1 &
@@ -66,7 +66,7 @@ pids+=("$!")
 until curl --silent --fail --output /dev/null "$api/health/ready"; do sleep 0.1; done
 curl --silent --show-error --fail --output /dev/null "$api/api/v1/admin/providers/connections/openai" \
   -H "Authorization: Bearer $key" -H 'Content-Type: application/json' \
-  -d "{\"base_url\": \"$origin\", \"auth_type\": \"api_key\", \"credentials\": {\"api_key\": \"key\"}}"
+  -d "{\"base_url\": \"$origin\", \"auth_type\": \"api_key\", \"credentials\": {\"api_key\": \"sk-c4n4ry-key\"}}"
 
 # Streams of events do not end, and are tested elsewhere. Data that a schema cannot rule out (an unknown provider, a name
 # of blanks, an id that names nothing) is refused, and a header that is not understood is ignored, as RFC 9110 has it.
@@ -74,5 +74,6 @@ status=0
 "$venv/bin/schemathesis" run "$api/api/v1/openapi.json" --header "Authorization: Bearer $key" \
   --checks all --exclude-checks positive_data_acceptance,negative_data_rejection \
   --exclude-path '/api/v1/jobs/{job_id}/events' --continue-on-failure --request-timeout 40 "$@" || status=$?
+if grep -l c4n4ry "$work/api.log" "$work/worker.log"; then echo "a secret is in these logs" >&2; status=1; fi
 if [ "$status" -ne 0 ] && grep -E 'ERROR|panicked' "$work/api.log"; then :; fi
 exit "$status"

@@ -51,10 +51,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "rag-telemetry",
         ],
     ),
+    ("rag-canary", &[]),
     ("rag-emulator", &[]),
     ("rag-demo", &[]),
     ("xtask", &[]),
-    ("rag-tests", &["rag-db", "rag-emulator"]),
+    ("rag-tests", &["rag-canary", "rag-db", "rag-emulator"]),
     ("rag-bench", &["apalis-mariadb", "rag-db", "rag-emulator"]),
 ];
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use apalis_mariadb::Queue;
 use rag_connections::Connections;
+use rag_domain::DomainId;
 use rag_files::FileStore;
-use rag_settings::WorkerSettings;
+use rag_settings::{SyncSettings, WorkerSettings};
 use sqlx::MySqlPool;
 
 /// Shared by all jobs of a process; cheap to clone.
@@ -19,4 +20,7 @@ pub struct Context {
     pub settings: Arc<WorkerSettings>,
     /// How long finished jobs are kept, and what is known of them.
     pub retention: Duration,
+    pub sync: Arc<SyncSettings>,
+    /// Of indexes that a provider sync makes.
+    pub default_domain: DomainId,
 }

@@ -8,9 +8,7 @@ use std::collections::HashMap;
 use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, State as JobState};
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
-use http::{StatusCode, header};
 use rag_db::builds::{self, Build, Progress};
 use rag_domain::DomainId;
 use serde::{Deserialize, Serialize};
@@ -19,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::extract::{Domain, Id, Params, Prefer, applied};
+use crate::extract::{Domain, Id, Params};
 use crate::paging::Page;
 use crate::problem::Problem;
 use crate::schemas::JobStateSchema;
@@ -188,28 +186,6 @@ pub(super) async fn find(app: &App, domain: &DomainId, id: JobId) -> Result<Opti
     };
     let build = builds::find(&mut *app.connection().await?, &id.to_string()).await?;
     Ok(Some(JobOut::new(job, build)))
-}
-
-/// Answers a call that has something deleted by this job: 204 if the caller waits and the job is done in time, else 202.
-pub(super) async fn deleted(
-    app: &App,
-    domain: &DomainId,
-    prefer: Prefer,
-    id: JobId,
-) -> Result<Response, Problem> {
-    let wait = prefer.wait(app.settings.api.request_timeout);
-    if let Some(wait) = wait {
-        let over = app.queue.wait_finished(id, wait).await?;
-        if over.is_some_and(|job| job.state == JobState::Done) {
-            return Ok((applied(wait), StatusCode::NO_CONTENT).into_response());
-        }
-    }
-    let location = [(header::LOCATION, format!("/api/v1/jobs/{id}"))];
-    let response = (StatusCode::ACCEPTED, location, Json(read(app, domain, id).await?));
-    Ok(match wait {
-        Some(wait) => (applied(wait), response).into_response(),
-        None => response.into_response(),
-    })
 }
 
 /// As the queue has it.

@@ -342,3 +342,92 @@ pub async fn clear_external_id(
         .await?;
     exactly_one(&result, "index", id)
 }
+
+/// The domains in which an index has a store.
+pub async fn list_domains_with_stores(db: &mut MySqlConnection) -> Result<Vec<DomainId>, DbError> {
+    let domains: Vec<Text<DomainId>> = sqlx::query_scalar(
+        "SELECT DISTINCT domain_id FROM rag_indexes WHERE external_id IS NOT NULL AND deleted_at IS NULL ORDER BY domain_id",
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(domains.into_iter().map(|domain| domain.0).collect())
+}
+
+/// Whose store this is.
+#[derive(Debug, Clone, FromRow)]
+pub struct StoreOwner {
+    #[sqlx(try_from = "Text<IndexId>")]
+    pub id: IndexId,
+    #[sqlx(try_from = "Text<DomainId>")]
+    pub domain_id: DomainId,
+    /// Its deletion was asked for.
+    pub is_deleted: bool,
+}
+
+/// The index with this store, of whatever domain, deleted ones included.
+pub async fn find_by_store(
+    db: &mut MySqlConnection,
+    provider: &str,
+    store: &str,
+) -> Result<Option<StoreOwner>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT id, domain_id, deleted_at IS NOT NULL AS is_deleted FROM rag_indexes \
+         WHERE provider_type = ? AND external_id = ? ORDER BY deleted_at IS NOT NULL, created_at LIMIT 1",
+    )
+    .bind(provider)
+    .bind(store)
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Whether there is such an index in any domain, deleted ones included.
+pub async fn exists(db: &mut MySqlConnection, id: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar("SELECT 1 FROM rag_indexes WHERE id = ?")
+        .bind(Text(id))
+        .fetch_optional(db)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// How many indexes have a store at this provider.
+pub async fn count_with_store(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM rag_indexes WHERE provider_type = ? AND external_id IS NOT NULL AND deleted_at IS NULL",
+    )
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// What a look at the provider says of the index as a whole (R-7.2). `indexed_at`: what it becomes, if anything.
+///
+/// Nothing is done or failed that was never in progress: an index that was not indexed passes through that state here.
+pub async fn mark_seen(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    status: IndexingStatus,
+    last_error: Option<&str>,
+    indexed_at: Option<DateTime<Utc>>,
+) -> Result<(), DbError> {
+    if status != IndexingStatus::NotIndexed {
+        sqlx::query("UPDATE rag_indexes SET indexing_status = 'in_progress' WHERE id = ? AND indexing_status = 'not_indexed'")
+            .bind(Text(id))
+            .execute(&mut *db)
+            .await?;
+    }
+    let sql = format!(
+        "UPDATE rag_indexes SET indexing_status = ?, last_error = ?, indexed_at = COALESCE(?, indexed_at), \
+         updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND (indexing_status = ? OR indexing_status IN {})",
+        in_list(status.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(Text(status))
+        .bind(last_error)
+        .bind(indexed_at)
+        .bind(Text(id))
+        .bind(Text(status))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "index", id)
+}

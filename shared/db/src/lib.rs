@@ -13,12 +13,18 @@ pub mod connections;
 mod error;
 pub mod files;
 pub mod idempotency;
+pub mod imports;
 pub mod index_files;
 pub mod indexes;
 pub mod intents;
+pub mod looks;
 mod pool;
+pub mod quotas;
+pub mod schedules;
 mod schema;
+pub mod slots;
 mod sql;
+pub mod syncs;
 pub mod traces;
 pub mod uploads;
 

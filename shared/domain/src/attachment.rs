@@ -44,6 +44,22 @@ impl AttachmentState {
         }
     }
 
+    /// The states that a look at the provider may correct to `self` while no build is at work: somebody else attached the
+    /// file, or attached it anew, or the provider changed its mind. What we are taking out stays so.
+    pub const fn corrected_from(self) -> &'static [Self] {
+        match self {
+            Self::InProgress | Self::Completed | Self::Failed | Self::Cancelled => &[
+                Self::Pending,
+                Self::Attaching,
+                Self::InProgress,
+                Self::Completed,
+                Self::Failed,
+                Self::Cancelled,
+            ],
+            Self::Pending | Self::Attaching | Self::Detaching => &[],
+        }
+    }
+
     /// Nothing more will happen by itself.
     pub const fn is_settled(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

@@ -208,6 +208,78 @@ impl OrphanReconcile {
 /// are counted all the same, and the backoff between them has a limit.
 pub const DELETION_MAX_ATTEMPTS: u32 = 1_000_000;
 
+/// Takes one look at an index's store, and copies what the provider says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexSync {
+    pub index_id: IndexId,
+    pub domain_id: DomainId,
+    /// A store that is gone is only reported: whoever asked decides over many of them at once.
+    #[serde(default)]
+    pub keep_gone: bool,
+}
+
+impl JobKind for IndexSync {
+    const KIND: &'static str = "index_sync";
+}
+
+impl IndexSync {
+    /// One look per index is active at a time.
+    pub fn unique_key(&self) -> String {
+        format!("{}:{}", Self::KIND, self.index_id)
+    }
+}
+
+/// Looks at all indexes of a domain that have a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainSync {
+    pub domain_id: DomainId,
+    /// Only those at this provider.
+    #[serde(default)]
+    pub provider_type: Option<String>,
+    /// Look at those too that were looked at a moment ago, and detach however many stores are gone.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl JobKind for DomainSync {
+    const KIND: &'static str = "domain_sync";
+}
+
+impl DomainSync {
+    /// One per domain and choice of providers is active at a time.
+    pub fn unique_key(&self) -> String {
+        let provider_type = self.provider_type.as_deref().unwrap_or("*");
+        format!("{}:{provider_type}:{}", Self::KIND, self.domain_id)
+    }
+}
+
+/// Brings indexes and files into agreement with what a provider has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderSync {
+    pub provider_type: String,
+    /// Report what differs; change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Unlink files that their stores no longer have.
+    #[serde(default)]
+    pub strict: bool,
+    /// Detach however much is gone.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl JobKind for ProviderSync {
+    const KIND: &'static str = "provider_sync";
+}
+
+impl ProviderSync {
+    /// One per provider is active at a time, and one report beside it.
+    pub fn unique_key(&self) -> String {
+        let report = if self.dry_run { ":report" } else { "" };
+        format!("{}:{}{report}", Self::KIND, self.provider_type)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

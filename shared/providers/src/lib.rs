@@ -23,8 +23,8 @@ pub mod types;
 mod yandex;
 
 pub use connection::{
-    BudgetRefused, ConnectionConfig, Credentials, FieldError, HookError, NetworkPolicy, RequestBudget,
-    StoredToken, Timeouts, TokenStore,
+    BudgetRefused, ConnectionConfig, Credentials, FieldError, HookError, NetworkPolicy, Permit,
+    RequestBudget, StoredToken, Timeouts, TokenStore,
 };
 pub use contract::{ALREADY_ATTACHED, Provider};
 pub use error::{Disposition, Effect, ErrorKind, Operation, ProviderError};

@@ -85,6 +85,61 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "api",
+        "API_MAX_HEADER_BYTES",
+        Some("32768"),
+        "Largest head of a request, and largest pieces in which bodies are read; larger heads are answered with 431",
+    ),
+    setting(
+        "api",
+        "API_HEADER_TIMEOUT_SECONDS",
+        Some("60"),
+        "A connection on which no whole head of a request arrives for this long is closed; also one that is kept alive unused",
+    ),
+    setting(
+        "api",
+        "API_MAX_CONCURRENT_REQUESTS",
+        Some("512"),
+        "Requests a process carries out at once; more are refused with 503. Streams of events and callers that wait for a \
+         job do not count",
+    ),
+    setting(
+        "api",
+        "API_MAX_CONCURRENT_TRANSFERS",
+        Some("64"),
+        "Uploads and downloads of file contents a process carries out at once; more are refused with 503",
+    ),
+    setting(
+        "api",
+        "API_RATE_LIMIT_PER_SECOND",
+        None,
+        "Requests a second that each key may send to each process; more are refused with 429. Not set: no limit",
+    ),
+    setting(
+        "api",
+        "API_RATE_LIMIT_BURST",
+        None,
+        "Requests that a key may send at once after a pause. Not set: as many as in a second",
+    ),
+    setting(
+        "api",
+        "API_DOMAIN_MAX_FILES",
+        None,
+        "Files a domain may have; further uploads are refused with 409. Not set: no limit",
+    ),
+    setting(
+        "api",
+        "API_DOMAIN_MAX_BYTES",
+        None,
+        "Bytes the files of a domain may have together; uploads beyond are refused with 413. Not set: no limit",
+    ),
+    setting(
+        "api",
+        "API_DEFAULT_WAIT_SECONDS",
+        Some("0"),
+        "How long a call that enqueues a job waits for its end if the caller sends no `Prefer`; 0: it answers 202 at once",
+    ),
+    setting(
+        "api",
         "API_UPLOAD_IDLE_SECONDS",
         Some("60"),
         "An upload from which nothing arrives for this long is given up",
@@ -237,6 +292,36 @@ pub const SETTINGS: &[Setting] = &[
         "YC_IAM_URL",
         Some("https://iam.api.cloud.yandex.net/iam/v1/tokens"),
         "Where Yandex Cloud exchanges a service account key for a token",
+    ),
+    setting(
+        "sync",
+        "PROVIDER_SYNC_EVERY_SECONDS",
+        Some("0"),
+        "How often every switched-on provider is synced by itself, once for the whole fleet; 0: never",
+    ),
+    setting(
+        "sync",
+        "INDEX_SYNC_EVERY_SECONDS",
+        Some("0"),
+        "How often the indexes of every domain are synced by themselves, once for the whole fleet; 0: never",
+    ),
+    setting(
+        "sync",
+        "INDEX_SYNC_FRESH_SECONDS",
+        Some("5"),
+        "A look at an index's store that is younger is not repeated, unless forced",
+    ),
+    setting(
+        "sync",
+        "SYNC_BRAKE_PERCENT",
+        Some("20"),
+        "A sync that would detach more than this share of the indexes or files (and more than three) stops, unless forced",
+    ),
+    setting(
+        "sync",
+        "SYNC_FILE_CONCURRENCY",
+        Some("4"),
+        "Files one provider sync downloads or compares at once",
     ),
     setting(
         "telemetry",

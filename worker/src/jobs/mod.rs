@@ -1,12 +1,15 @@
 //! One file per job kind: from the queue's claim to a pipeline and back to an outcome.
 
+pub(crate) mod domain_sync;
 pub(crate) mod file_delete;
 pub(crate) mod file_detach;
 pub(crate) mod file_upload;
 pub(crate) mod index_build;
 pub(crate) mod index_cancel;
 pub(crate) mod index_delete;
+pub(crate) mod index_sync;
 pub(crate) mod orphan_reconcile;
+pub(crate) mod provider_sync;
 
 use apalis_mariadb::{CancelReason, Claim, Outcome};
 

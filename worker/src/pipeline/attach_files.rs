@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::Utc;
 use rag_db::attachments::{self, Attachment, NewAttachment, Observation};
 use rag_db::uploads;
-use rag_domain::{AttachmentState, ChunkingStrategy, FileId};
+use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, FileId};
 use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError};
 
 use super::await_indexing::Listed;
@@ -143,10 +143,24 @@ async fn wait_for_a_place(build: &Build<'_>) -> Result<(), Halt> {
     if operations(build).await? < u64::from(most) {
         return Ok(());
     }
-    Err(Halt::snooze(
-        build.context.settings.build_poll_min,
-        format!("the provider indexes {most} batches at once"),
-    ))
+    Err(no_place(build, most))
+}
+
+fn no_place(build: &Build<'_>, most: u32) -> Halt {
+    let pause = build.context.settings.build_poll_min;
+    Halt::snooze(pause, format!("the provider indexes {most} batches at once"))
+}
+
+/// The intent, if there is a place for it: of those who found one a moment ago, not more get one than there are.
+async fn declare(build: &Build<'_>, ids: &[AttachmentId]) -> Result<(), Halt> {
+    let mut tx = build.write().await?;
+    if let Some(most) = build.provider.capabilities().max_concurrent_indexing
+        && !attachments::find_indexing_place(&mut tx, &build.index.provider_type, most).await?
+    {
+        return Err(no_place(build, most));
+    }
+    attachments::mark_attaching(&mut tx, ids).await?;
+    Ok(tx.commit().await?)
 }
 
 async fn operations(build: &Build<'_>) -> Result<u64, Halt> {
@@ -178,9 +192,7 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
         return attach_one(build, row).await;
     }
     let ids: Vec<_> = batch.iter().map(|row| row.id).collect();
-    let mut tx = build.write().await?;
-    attachments::mark_attaching(&mut tx, &ids).await?;
-    tx.commit().await?;
+    declare(build, &ids).await?;
     let files = batch
         .iter()
         .map(|row| request(&row.external_file_id, row.chunking_strategy))
@@ -220,9 +232,7 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
 }
 
 async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), Halt> {
-    let mut tx = build.write().await?;
-    attachments::mark_attaching(&mut tx, &[row.id]).await?;
-    tx.commit().await?;
+    declare(build, &[row.id]).await?;
     let file = request(&row.external_file_id, row.chunking_strategy);
     match build.provider.attach_file(build.store_id()?, file).await {
         Ok(answer) => {

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use sqlx::MySqlConnection;
 use utoipa::IntoParams;
 
-use crate::extract::{Domain, Id, Params, Prefer};
+use crate::enqueue;
+use crate::extract::{Domain, Id, Params, Prefer, PreferHeader};
 use crate::problem::{Kind, Problem};
-use crate::routes::jobs::{JobOut, deleted};
+use crate::routes::jobs::JobOut;
 use crate::state::App;
 
 /// Indexes that come to hold the file while it is being deleted: so often the locks are taken anew.
@@ -38,8 +39,7 @@ pub(super) struct DeleteParams {
 /// With `Prefer: wait=N` the answer comes when the job is over: 204. If that takes more than N seconds (at most 30), it is the
 /// usual 202.
 #[utoipa::path(delete, path = "/files/{file_id}", tag = "files",
-    params(("file_id" = uuid::Uuid, Path, description = "The file"), DeleteParams,
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds for the job to end")),
+    params(("file_id" = uuid::Uuid, Path, description = "The file"), DeleteParams, PreferHeader),
     responses(
         (status = 202, description = "The job that deletes it", body = JobOut,
             headers(("Location" = String, description = "The job's path"),
@@ -77,7 +77,7 @@ pub(super) async fn delete_file(
         }
         Done::Enqueued(job) => {
             app.queue.notify(FileDelete::KIND);
-            deleted(&app, &domain, prefer, job).await
+            enqueue::answer_deleted(&app, prefer, job).await
         }
     }
 }

@@ -9,13 +9,14 @@ use http::StatusCode;
 use rag_db::indexes::{self, Index};
 use rag_db::{attachments, builds, intents};
 use rag_domain::{DomainId, IndexId};
-use rag_jobs::{IndexBuild, IndexDelete};
+use rag_jobs::{IndexBuild, IndexDelete, IndexSync};
 use sqlx::MySqlConnection;
 
 use super::build::unique_key;
-use crate::extract::{Domain, Id, Prefer};
+use crate::enqueue;
+use crate::extract::{Domain, Id, Prefer, PreferHeader};
 use crate::problem::Problem;
-use crate::routes::jobs::{JobOut, deleted};
+use crate::routes::jobs::JobOut;
 use crate::state::App;
 
 /// A worker has a job's row for the moment: how long until the next try, and how often.
@@ -32,8 +33,7 @@ const MOST_TRIES: u32 = 100;
 /// With `Prefer: wait=N` the answer comes when the job is over: 204. If that takes more than N seconds (at most 30), it is the
 /// usual 202.
 #[utoipa::path(delete, path = "/indexes/{index_id}", tag = "indexes",
-    params(("index_id" = uuid::Uuid, Path, description = "The index"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds for the job to end")),
+    params(("index_id" = uuid::Uuid, Path, description = "The index"), PreferHeader),
     responses(
         (status = 202, description = "The job that deletes it", body = JobOut,
             headers(("Location" = String, description = "The job's path"),
@@ -68,7 +68,7 @@ pub(super) async fn delete_index(
         Done::Deleted => Ok(StatusCode::NO_CONTENT.into_response()),
         Done::Enqueued(job) => {
             app.queue.notify(IndexDelete::KIND);
-            deleted(&app, &domain, prefer, job).await
+            enqueue::answer_deleted(&app, prefer, job).await
         }
     }
 }
@@ -124,6 +124,14 @@ async fn stop_jobs(app: &App, tx: &mut MySqlConnection, index: &Index) -> Result
 }
 
 /// Kinds and unique keys. What else takes turns at the index finds it hidden, and ends by itself.
-fn jobs_of(index: &Index) -> [(&'static str, String); 1] {
-    [(IndexBuild::KIND, unique_key(index))]
+fn jobs_of(index: &Index) -> [(&'static str, String); 2] {
+    let sync = IndexSync {
+        index_id: index.id,
+        domain_id: index.domain_id.clone(),
+        keep_gone: false,
+    };
+    [
+        (IndexBuild::KIND, unique_key(index)),
+        (IndexSync::KIND, sync.unique_key()),
+    ]
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use apalis_mariadb::{Cancelled, Job, JobId, JobKind as _, QueueError, State as JobState};
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use rag_db::indexes::{self, Index};
 use rag_db::{DbError, attachments, builds};
@@ -16,7 +17,8 @@ use serde_json::Value;
 use sqlx::MySqlConnection;
 
 use super::{JobOut, queue_job, read};
-use crate::extract::{Domain, Id};
+use crate::enqueue;
+use crate::extract::{Domain, Id, Prefer, PreferHeader};
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 
@@ -64,11 +66,16 @@ pub(super) async fn cancel_job(
 /// Run a job again
 ///
 /// A failed or cancelled job is enqueued again under its id, with all its attempts. One that waits for its time (backing
-/// off after a failure, or until the next look at the provider) becomes due at once.
+/// off after a failure, or until the next look at the provider) becomes due at once. With `Prefer: wait=N` the answer comes
+/// when it is over: 200 with the job as it is then.
 #[utoipa::path(post, path = "/jobs/{job_id}/retry", tag = "jobs",
-    params(("job_id" = uuid::Uuid, Path, description = "The job")),
+    params(("job_id" = uuid::Uuid, Path, description = "The job"), PreferHeader),
     responses(
-        (status = 202, description = "It is enqueued", body = JobOut),
+        (status = 200, description = "With `Prefer: wait`: it is over", body = JobOut,
+            headers(("Preference-Applied" = String, description = "`wait=N`, if the caller asked for it"))),
+        (status = 202, description = "It is enqueued", body = JobOut,
+            headers(("Location" = String, description = "The job's path"),
+                ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
         (status = 404, description = "No such job in this domain"),
         (status = 409, description = "It is done, runs or is about to, its index is gone, or another job took its place"),
     ))]
@@ -76,14 +83,15 @@ pub(super) async fn retry_job(
     State(app): State<App>,
     Domain(domain): Domain,
     Id(job_id): Id<JobId>,
-) -> Result<(StatusCode, Json<JobOut>), Problem> {
+    prefer: Prefer,
+) -> Result<Response, Problem> {
     let job = get(&app, &domain, job_id).await?;
     let mut tries = Tries::default();
     while try_retry(&app, &domain, &job).await?.is_none() {
         tries.another().await?;
     }
     app.queue.notify(&job.kind);
-    Ok((StatusCode::ACCEPTED, Json(read(&app, &domain, job_id).await?)))
+    enqueue::answer(&app, prefer, job_id, async |job| Ok(job)).await
 }
 
 /// `None`: the job's row is busy.

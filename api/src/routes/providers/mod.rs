@@ -72,6 +72,8 @@ struct ConnectionOut {
     token_expires_at: Option<DateTime<Utc>>,
     /// Requests a second that all processes together send at most; null: as many as the provider takes.
     max_requests_per_second: Option<u32>,
+    /// Requests that all processes together have open at the same time at most; null: any number.
+    max_concurrent_requests: Option<u32>,
     /// While false nothing is asked of the provider.
     is_enabled: bool,
     last_healthcheck_at: Option<DateTime<Utc>>,
@@ -90,6 +92,7 @@ impl From<Connection> for ConnectionOut {
             has_token: row.token_enc.is_some(),
             token_expires_at: row.token_expires_at,
             max_requests_per_second: row.max_requests_per_second,
+            max_concurrent_requests: row.max_concurrent_requests,
             is_enabled: row.is_enabled,
             last_healthcheck_at: row.last_healthcheck_at,
             last_error: row.last_error,

@@ -11,6 +11,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
+use crate::budgets;
 use crate::error::on_duplicate;
 use crate::sql::{Text, exactly_one, in_list};
 
@@ -115,7 +116,7 @@ pub async fn list(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<Attach
 /// is a file that was attached by itself. What builds that are over left behind does not count.
 pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
     let count: i64 = sqlx::query_scalar(
-        "SELECT COUNT(DISTINCT COALESCE(a.external_batch_id, a.id)) \
+        "SELECT COUNT(DISTINCT CASE a.state WHEN 'attaching' THEN a.index_id ELSE COALESCE(a.external_batch_id, a.id) END) \
          FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
          WHERE i.provider_type = ? AND i.indexing_status = 'in_progress' AND a.state IN ('attaching', 'in_progress')",
     )
@@ -148,6 +149,17 @@ pub async fn insert_many(db: &mut MySqlConnection, new: &[NewAttachment<'_>]) ->
         result.map_err(on_duplicate("attachment"))?;
     }
     Ok(())
+}
+
+/// Whether the provider, which indexes `most` things at once, has a place for one more. Nobody else finds one until the
+/// transaction ends: whoever marks rows as `attaching` in it never exceeds the limit, however many are at it.
+pub async fn find_indexing_place(
+    tx: &mut MySqlConnection,
+    provider: &str,
+    most: u32,
+) -> Result<bool, DbError> {
+    budgets::lock(tx, provider).await?;
+    Ok(count_indexing_operations(tx, provider).await? < u64::from(most))
 }
 
 /// As [`insert_many`], for one.
@@ -410,4 +422,89 @@ async fn transition_all(
         }
     }
     Ok(())
+}
+
+/// As [`observe`], but takes the provider's word against ours too: for a sync, while no build is at work on the index.
+pub async fn correct(
+    db: &mut MySqlConnection,
+    id: AttachmentId,
+    seen: &Observation<'_>,
+) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_index_attachments SET state = ?, external_store_file_id = COALESCE(?, external_store_file_id), \
+         reported_strategy = COALESCE(?, reported_strategy), strategy_applied = COALESCE(?, strategy_applied), usage_bytes = ?, \
+         error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), updated_at = UTC_TIMESTAMP(6) \
+         WHERE id = ? AND state IN {}",
+        in_list(seen.state.corrected_from())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(Text(seen.state))
+        .bind(seen.external_store_file_id)
+        .bind(seen.reported_strategy.map(Json))
+        .bind(seen.strategy_applied)
+        .bind(seen.usage_bytes)
+        .bind(seen.error_code)
+        .bind(seen.last_error)
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// A file that hangs in the store without our having attached it.
+pub async fn insert_seen(
+    db: &mut MySqlConnection,
+    new: &NewAttachment<'_>,
+    seen: &Observation<'_>,
+    attached_at: Option<DateTime<Utc>>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
+         external_store_file_id, content_sha256, size_bytes, chunking_strategy, state, reported_strategy, strategy_applied, \
+         usage_bytes, error_code, last_error, attached_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, COALESCE(?, UTC_TIMESTAMP(6)))",
+    )
+    .bind(Text(AttachmentId::new()))
+    .bind(Text(new.index_id))
+    .bind(new.external_store_id)
+    .bind(Text(new.local_file_id))
+    .bind(new.external_file_id)
+    .bind(seen.external_store_file_id)
+    .bind(new.content_sha256)
+    .bind(new.size_bytes)
+    .bind(new.chunking_strategy.map(Json))
+    .bind(Text(seen.state))
+    .bind(seen.reported_strategy.map(Json))
+    .bind(seen.strategy_applied)
+    .bind(seen.usage_bytes)
+    .bind(seen.error_code)
+    .bind(seen.last_error)
+    .bind(attached_at)
+    .execute(db)
+    .await
+    .map_err(on_duplicate("attachment"))?;
+    Ok(())
+}
+
+/// The provider's complete listing of the store no longer has this file, which once hung there.
+pub async fn delete_gone(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "DELETE FROM rag_index_attachments WHERE id = ? AND state IN ('in_progress', 'completed')",
+    )
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// How many files hang in stores of this provider by our rows.
+pub async fn count_at(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
+         WHERE i.provider_type = ? AND a.state IN ('in_progress', 'completed')",
+    )
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
 }

@@ -14,7 +14,7 @@ use rag_providers::{
     SearchRequest, StoreFileStatus, VectorStoreUpdate,
 };
 
-const KEY: &str = "sk-emulator-key-0123456789";
+const KEY: &str = "sk-c4n4ry-emulator-0123456789";
 
 struct Fixture {
     emulator: Emulator,
@@ -75,6 +75,7 @@ impl Fixture {
 }
 
 fn connect(emulator: &Emulator, guise: Guise, key: &str) -> Arc<dyn Provider> {
+    rag_canary::watch_logs();
     let provider_type = match guise {
         Guise::Openai => "openai",
         Guise::Sentralix => "sentralix",
@@ -438,7 +439,7 @@ async fn content_is_handed_out_or_typed_as_unavailable(guise: Guise) {
 async fn a_wrong_key_is_for_the_operator(guise: Guise) {
     let f = Fixture::start(guise).await;
     f.provider.health().await.unwrap();
-    let error = connect(&f.emulator, guise, "sk-wrong-canary-key")
+    let error = connect(&f.emulator, guise, "sk-wrong-c4n4ry-key")
         .health()
         .await
         .unwrap_err();
@@ -446,7 +447,7 @@ async fn a_wrong_key_is_for_the_operator(guise: Guise) {
         (error.kind, error.disposition()),
         (ErrorKind::Unauthorized, Disposition::WaitForOperator)
     );
-    assert!(!format!("{error} {error:?}").contains("canary"));
+    assert!(!format!("{error} {error:?}").contains("c4n4ry"));
 }
 
 async fn a_batch_is_cancelled_where_that_can_be(guise: Guise) {
