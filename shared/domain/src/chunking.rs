@@ -98,6 +98,51 @@ impl ChunkingStrategy {
     }
 }
 
+/// What a provider did with a strategy that it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChunkingProof {
+    /// It reports what was asked for.
+    Matches,
+    /// It reports another strategy, or said at once that it would not take ours.
+    Differs,
+    /// Nothing was asked for, nothing is reported, or what is reported can't be compared: that is no difference.
+    Unknown,
+}
+
+impl ChunkingProof {
+    /// Compares what was asked for with what the provider reports. `taken`: what it answered to the attach itself, where it
+    /// answers that.
+    ///
+    /// `auto` is the provider's choice, which some report as the sizes that it came to; and `other` is what providers call a
+    /// strategy that they don't know any more.
+    pub fn of(
+        asked: Option<ChunkingStrategy>,
+        reported: Option<&serde_json::Value>,
+        taken: Option<bool>,
+    ) -> Self {
+        let Some(asked) = asked else { return Self::Unknown };
+        if taken == Some(false) {
+            return Self::Differs;
+        }
+        let reported = reported.and_then(|value| ChunkingStrategy::deserialize(value).ok());
+        match reported {
+            Some(reported) if reported == asked => Self::Matches,
+            Some(_) if asked != ChunkingStrategy::AUTO => Self::Differs,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// `None`: not known.
+    pub const fn matches(self) -> Option<bool> {
+        match self {
+            Self::Matches => Some(true),
+            Self::Differs => Some(false),
+            Self::Unknown => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +213,33 @@ mod tests {
         );
         assert_eq!(ChunkingStrategy::effective(None, None, Some(index)), Some(index));
         assert_eq!(ChunkingStrategy::effective(None, None, None), None);
+    }
+
+    #[test]
+    fn only_what_can_be_compared_differs() {
+        let proof = |asked, reported: &str| {
+            let reported: serde_json::Value = serde_json::from_str(reported).unwrap();
+            ChunkingProof::of(asked, Some(&reported), None)
+        };
+        let fixed = Some(ChunkingStrategy::fixed(400, 100));
+        let same = r#"{"type":"static","static":{"max_chunk_size_tokens":400,"chunk_overlap_tokens":100}}"#;
+        let other_sizes =
+            r#"{"type":"static","static":{"max_chunk_size_tokens":800,"chunk_overlap_tokens":400}}"#;
+        let (auto, unknown) = (r#"{"type":"auto"}"#, r#"{"type":"other"}"#);
+        assert_eq!(proof(fixed, same), ChunkingProof::Matches);
+        assert_eq!(proof(fixed, other_sizes), ChunkingProof::Differs);
+        assert_eq!(proof(fixed, auto), ChunkingProof::Differs);
+        assert_eq!(proof(fixed, unknown), ChunkingProof::Unknown);
+        assert_eq!(proof(Some(ChunkingStrategy::AUTO), auto), ChunkingProof::Matches);
+        assert_eq!(
+            proof(Some(ChunkingStrategy::AUTO), other_sizes),
+            ChunkingProof::Unknown
+        );
+        assert_eq!(proof(None, same), ChunkingProof::Unknown);
+        assert_eq!(ChunkingProof::of(fixed, None, None), ChunkingProof::Unknown);
+        assert_eq!(
+            ChunkingProof::of(fixed, None, Some(false)),
+            ChunkingProof::Differs
+        );
     }
 }
