@@ -41,11 +41,20 @@ async fn secrets_are_sealed_anew_while_the_service_runs() {
 
     stack.connect("sentralix").await;
     let legacy = json!({"v": 1, "alg": "fernet-sha256", "token": LEGACY});
-    sqlx::query("UPDATE rag_provider_connections SET credentials_enc = ? WHERE id = 'sentralix'")
-        .bind(legacy.to_string())
-        .execute(&stack.database.pool)
+    put_sealed(&stack, "sentralix", &legacy).await;
+    // The next write of the row seals it with the first key.
+    let path = "/admin/providers/connections/sentralix";
+    stack
+        .admin
+        .patch(path, &json!({"is_enabled": true}))
         .await
-        .unwrap();
+        .expect(200);
+    let ring = Keyring::from_setting(OLD).unwrap();
+    let anew = sealed(&stack, "sentralix").await;
+    assert!(ring.is_current(&anew), "{anew}");
+    let opened = ring.open_json("sentralix", "credentials_enc", &anew).unwrap();
+    assert_eq!(opened, json!({"api_key": "sk-legacy"}));
+    put_sealed(&stack, "sentralix", &legacy).await;
     let before = sealed(&stack, "openai").await;
 
     let new_first = format!("{NEW},{OLD}");
@@ -117,11 +126,12 @@ async fn a_connection_that_is_refused_says_so_until_it_is_not() {
     assert_eq!(row["last_error"], Value::Null, "{row}");
 }
 
-async fn put_sealed(stack: &Stack, envelope: &Value) {
+async fn put_sealed(stack: &Stack, provider: &str, envelope: &Value) {
     sqlx::query(
-        "UPDATE rag_provider_connections SET credentials_enc = ?, updated_at = UTC_TIMESTAMP(6) WHERE id = 'openai'",
+        "UPDATE rag_provider_connections SET credentials_enc = ?, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
     )
     .bind(envelope.to_string())
+    .bind(provider)
     .execute(&stack.database.pool)
     .await
     .unwrap();
@@ -161,7 +171,7 @@ async fn credentials_that_do_not_open_are_told_and_break_nothing() {
     ];
     let health = "/admin/providers/openai/health";
     for (envelope, words) in &cases {
-        put_sealed(&stack, envelope).await;
+        put_sealed(&stack, "openai", envelope).await;
         let found = stack.admin.get(health).await.expect(200);
         assert_eq!(found["status"], "failing", "{words}: {found}");
         assert!(
@@ -170,7 +180,7 @@ async fn credentials_that_do_not_open_are_told_and_break_nothing() {
         );
         told(&stack, words).await;
     }
-    put_sealed(&stack, &genuine).await;
+    put_sealed(&stack, "openai", &genuine).await;
     assert_eq!(stack.admin.get(health).await.expect(200)["status"], "ok");
 
     // A worker without the key says so, and the job waits for one that has it.
