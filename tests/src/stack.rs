@@ -120,7 +120,16 @@ impl Stack {
 
     /// Starts a worker.
     pub fn worker(&self, name: &str) -> Program {
+        self.worker_with(name, &[])
+    }
+
+    /// Starts a worker that has these settings changed.
+    pub fn worker_with(&self, name: &str, changed: &[(&str, &str)]) -> Program {
         let mut env = self.env.clone();
+        let changed = changed
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        env.extend(changed);
         env.push(("WORKER_LISTEN".to_owned(), free_address()));
         Program::start(
             "rag-worker",
