@@ -8,6 +8,7 @@ mod canaries;
 mod cancel;
 mod concurrency;
 mod crash;
+mod document;
 mod events;
 mod fleet;
 mod guises;

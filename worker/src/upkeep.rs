@@ -1,5 +1,5 @@
-//! What every worker does beside its jobs, without being asked: ends builds whose jobs ended without them, carries out
-//! deletions that wait at providers, sees to it that whatever is hidden has a job that deletes it, forgets what is long over,
+//! What every worker does beside its jobs, without being asked: ends builds and uploads whose jobs ended without them,
+//! carries out deletions that wait at providers, sees to it that whatever is hidden has a job that deletes it, forgets what is long over,
 //! and measures the queue. All of it is safe to do from several workers at once.
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::halt::Halt;
+use crate::jobs::file_upload;
 use crate::pipeline::clean_up_everywhere;
 
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
@@ -29,11 +30,12 @@ const GONE_DAYS: u32 = 7;
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let repair = every(REPAIR_INTERVAL, &stop, || repair_builds(&context));
+    let uploads = every(REPAIR_INTERVAL, &stop, || file_upload::repair(&context));
     let deletions = every(DELETION_INTERVAL, &stop, || clean_up_everywhere(&context, &stop));
     let revivals = every(DELETION_INTERVAL, &stop, || revive_deletions(&context));
     let pruning = every(PRUNE_INTERVAL, &stop, || prune(&context));
     let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
-    tokio::join!(repair, deletions, revivals, pruning, measures);
+    tokio::join!(repair, uploads, deletions, revivals, pruning, measures);
 }
 
 async fn every<F: Future<Output = Result<(), Halt>>>(

@@ -26,6 +26,7 @@ pub mod slots;
 mod sql;
 pub mod syncs;
 pub mod traces;
+pub mod upload_jobs;
 pub mod uploads;
 
 pub use error::DbError;

@@ -246,6 +246,31 @@ pub async fn mark_failed(
     exactly_one(&result, "upload of file", file)
 }
 
+/// Nobody goes on with the upload: a row that still says `pending` becomes `failed`. One that a build which is under way
+/// looks after stays, and so does any other; the answer tells whether it was so.
+pub async fn give_up(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file: FileId,
+    error: &str,
+) -> Result<bool, DbError> {
+    let sql = format!(
+        "UPDATE rag_provider_file_uploads AS upload SET status = 'failed', last_error = ? \
+         WHERE provider_id = ? AND local_file_id = ? AND status IN {} AND NOT EXISTS ( \
+             SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
+             JOIN rag_index_builds b ON b.index_id = i.id AND b.finished_at IS NULL \
+             WHERE l.file_id = upload.local_file_id AND i.provider_type = upload.provider_id)",
+        in_list(UploadStatus::Failed.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(error)
+        .bind(provider)
+        .bind(Text(file))
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected() == 1)
+}
+
 /// A build begins: uploads of its files that failed before get another try; with `force` all of them are made anew.
 pub async fn reset_for_build(
     db: &mut MySqlConnection,

@@ -1,6 +1,7 @@
 //! How a file is cut into chunks, and whose wish counts.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// The provider's `chunking_strategy`, in its wire form: `{"type":"auto"}` or
 /// `{"type":"static","static":{"max_chunk_size_tokens":800,"chunk_overlap_tokens":400}}`.
@@ -42,6 +43,20 @@ impl ChunkingStrategy {
                 max_chunk_size_tokens,
                 chunk_overlap_tokens,
             },
+        }
+    }
+
+    /// The wire form.
+    pub fn to_value(self) -> serde_json::Value {
+        match self {
+            Self::Auto {} => json!({"type": "auto"}),
+            Self::Static { r#static: sizes } => json!({
+                "type": "static",
+                "static": {
+                    "max_chunk_size_tokens": sizes.max_chunk_size_tokens,
+                    "chunk_overlap_tokens": sizes.chunk_overlap_tokens,
+                },
+            }),
         }
     }
 
@@ -131,7 +146,6 @@ impl ChunkingProof {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_wire_form_is_openais() {
@@ -139,11 +153,11 @@ mod tests {
         let wire =
             json!({"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}});
         assert_eq!(serde_json::to_value(strategy).unwrap(), wire);
+        assert_eq!(strategy.to_value(), wire);
         assert_eq!(ChunkingStrategy::from_json(&wire), Ok(strategy));
-        assert_eq!(
-            serde_json::to_value(ChunkingStrategy::AUTO).unwrap(),
-            json!({"type": "auto"})
-        );
+        let auto = json!({"type": "auto"});
+        assert_eq!(serde_json::to_value(ChunkingStrategy::AUTO).unwrap(), auto);
+        assert_eq!(ChunkingStrategy::AUTO.to_value(), auto);
     }
 
     #[test]

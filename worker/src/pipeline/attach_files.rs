@@ -15,7 +15,7 @@ use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, FileId};
 use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError};
 
 use super::await_indexing::Listed;
-use super::ensure_vector_store::{self, wire};
+use super::ensure_vector_store;
 use super::{Build, Picture, Step, await_indexing, detach_files};
 use crate::halt::{Halt, chain};
 
@@ -310,6 +310,6 @@ fn request(external_file_id: &str, strategy: Option<ChunkingStrategy>) -> Attach
     AttachFile {
         file_id: external_file_id.to_owned(),
         attributes: rag_providers::Attributes::default(),
-        chunking_strategy: strategy.map(wire),
+        chunking_strategy: strategy,
     }
 }

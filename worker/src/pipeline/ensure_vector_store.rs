@@ -12,8 +12,8 @@ use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
 use rag_db::traces::{self, Kind};
 use rag_db::{DbError, indexes};
 use rag_providers::{
-    ChunkingStrategy, Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore, ProviderError,
-    ProviderExt as _, VectorStoreFile,
+    Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore, ProviderError, ProviderExt as _,
+    VectorStoreFile,
 };
 use serde_json::Value;
 
@@ -218,7 +218,7 @@ fn new_store(build: &Build<'_>, intent: &Intent) -> NewVectorStore {
         name: Some(index.name.clone()),
         description: index.description.clone(),
         expires_after: index.expires_after.as_ref().and_then(expires_after),
-        chunking_strategy: index.chunking_strategy.map(wire),
+        chunking_strategy: index.chunking_strategy,
         metadata,
         file_ids: Vec::new(),
     }
@@ -245,11 +245,6 @@ fn expires_after(value: &Value) -> Option<ExpiresAfter> {
     Some(ExpiresAfter::days_after_last_use(u32::try_from(days).ok()?))
 }
 
-/// The domain's strategy in the provider layer's terms.
-pub(crate) fn wire(strategy: rag_domain::ChunkingStrategy) -> ChunkingStrategy {
-    ChunkingStrategy::from_value(serde_json::to_value(strategy).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,11 +258,5 @@ mod tests {
             own.into_iter().collect::<Vec<_>>(),
             vec![("level".into(), "3".into()), ("team".into(), "ops".into())]
         );
-    }
-
-    #[test]
-    fn strategies_keep_their_wire_form() {
-        let strategy = rag_domain::ChunkingStrategy::fixed(400, 100);
-        assert_eq!(wire(strategy).to_value(), serde_json::to_value(strategy).unwrap());
     }
 }

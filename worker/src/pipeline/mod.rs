@@ -44,7 +44,7 @@ pub(crate) use cancel::stop_indexing;
 pub(crate) use delete_index::DeletedIndex;
 pub(crate) use deletions::{Site, clean_up_everywhere, delete_owned};
 pub(crate) use detach_files::detach;
-pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT, wire};
+pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT};
 pub(crate) use orphans::reconcile;
 pub(crate) use scope::Scope;
 pub(crate) use upload::{Uploaded, ensure as ensure_upload};

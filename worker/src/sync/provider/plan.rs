@@ -12,7 +12,6 @@ use rag_db::indexes::{Index, IndexChanges};
 use rag_domain::{ChunkingStrategy, FileId, IndexId};
 use serde_json::Value;
 
-use crate::pipeline::wire;
 use crate::sync::look::{Look, SeenFile};
 use crate::sync::settle::Difference;
 
@@ -157,7 +156,7 @@ fn was_built(index: &Index, link: &Link) -> bool {
 /// Whether a build would be content with the strategy in effect. What `auto` came to can't be compared.
 fn is_met(wanted: Option<ChunkingStrategy>, file: &SeenFile) -> bool {
     match (wanted, &file.strategy) {
-        (Some(wanted), Some(reported)) => wanted == ChunkingStrategy::AUTO || wire(wanted) == *reported,
+        (Some(wanted), Some(reported)) => wanted == ChunkingStrategy::AUTO || *reported == wanted,
         _ => true,
     }
 }
