@@ -4,7 +4,9 @@
 
 mod architecture;
 mod build;
+mod canaries;
 mod cancel;
+mod concurrency;
 mod crash;
 mod document;
 mod events;

@@ -231,6 +231,11 @@ impl JobOut {
         self.finished_at.is_some()
     }
 
+    /// Of a job that builds nothing, or whose progress does not matter.
+    pub(crate) fn without_build(job: Job) -> Self {
+        Self::new(job, None)
+    }
+
     fn new(job: Job, build: Option<Build>) -> Self {
         Self {
             id: job.id,

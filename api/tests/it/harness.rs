@@ -18,12 +18,11 @@ use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use sqlx::MySqlPool;
+use sqlx::{Connection as _, MySqlConnection, MySqlPool};
 use tower::ServiceExt as _;
 
 pub(crate) const DOMAIN: &str = "tenant-1";
-/// 32 bytes in base64.
-const SECRETS_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const SECRETS_KEY: &str = "a c4n4ry key of these tests";
 
 pub(crate) struct Api {
     pub(crate) db: MySqlPool,
@@ -57,6 +56,7 @@ impl Api {
     }
 
     pub(crate) async fn with(pool: MySqlPool, settings: &[(&str, &str)]) -> Self {
+        rag_canary::watch_logs();
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::from_lookup(|name| {
             let own = settings
@@ -188,7 +188,7 @@ impl Api {
     }
 
     pub(crate) async fn make_connection(&self) {
-        let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-hunter2"}});
+        let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-c4n4ry-hunter2"}});
         self.post("/api/v1/admin/providers/connections/openai", &body)
             .await
             .expect(201);
@@ -214,6 +214,29 @@ impl Api {
             }
         }
         found
+    }
+}
+
+/// Whatever the test was about, no secret may lie open in its database.
+impl Drop for Api {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let options = (*self.db.connect_options()).clone();
+        // The test's own runtime is on its way out.
+        let search = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let mut db = MySqlConnection::connect_with(&options).await.unwrap();
+                rag_canary::database::search(&mut db).await
+            })
+        });
+        let leaks = search.join().expect("the search for leaked secrets ends");
+        assert!(leaks.is_empty(), "secrets leaked: {leaks:#?}");
     }
 }
 
@@ -282,6 +305,8 @@ impl Call<'_> {
         let response = self.start().await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
+        rag_canary::assert_none("an answer", &bytes);
+        rag_canary::assert_none("an answer's headers", format!("{:?}", parts.headers).as_bytes());
         Answer {
             status: parts.status,
             headers: parts.headers,

@@ -13,7 +13,7 @@ const OPENAI: &str = "/api/v1/admin/providers/connections/openai";
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn credentials_are_sealed_and_never_shown(pool: MySqlPool) {
     let api = Api::new(pool).await;
-    let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-hunter2"}});
+    let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-c4n4ry-hunter2"}});
     let made = api.post(OPENAI, &body).await;
     let shown = made.expect(201);
     assert_eq!(
@@ -58,17 +58,24 @@ async fn bad_connections_are_refused_by_the_providers_rules(pool: MySqlPool) {
             "credentials.api_key",
         ),
         (
-            json!({"auth_type": "api_key", "credentials": {"api_key": "k", "pin": "1"}}),
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry", "pin": "1"}}),
             "credentials.pin",
         ),
-        (json!({"auth_type": "api_key", "credentials": "k"}), "credentials"),
         (
-            json!({"auth_type": "api_key", "credentials": {"api_key": "k"}, "base_url": "ftp://x"}),
+            json!({"auth_type": "api_key", "credentials": "k-c4n4ry"}),
+            "credentials",
+        ),
+        (
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}, "base_url": "ftp://x"}),
             "base_url",
         ),
         (
-            json!({"auth_type": "api_key", "credentials": {"api_key": "k"}, "base_url": "https://169.254.169.254/"}),
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}, "base_url": "https://169.254.169.254/"}),
             "base_url",
+        ),
+        (
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}, "max_concurrent_requests": 0}),
+            "max_concurrent_requests",
         ),
         (json!({"auth_type": "api_key", "colour": "red"}), "colour"),
     ] {
@@ -193,7 +200,7 @@ async fn a_search_needs_a_built_index_and_names_local_files(pool: MySqlPool) {
         }),
     );
     tokio::spawn(async move { axum::serve(listener, provider).await });
-    let connection = json!({"base_url": format!("http://{address}/v1"), "auth_type": "api_key", "credentials": {"api_key": "k"}});
+    let connection = json!({"base_url": format!("http://{address}/v1"), "auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}});
     api.post(OPENAI, &connection).await.expect(201);
 
     let index = api.make_index().await;

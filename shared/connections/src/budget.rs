@@ -3,7 +3,8 @@
 //! With a limit, the row hands out slots that are evenly spaced in time, so that no second, wherever it begins, holds more
 //! of them than the limit. A process takes slots in blocks that grow while it uses them, so the row is written a few times
 //! a second rather than once per request; a slot that is not used in its time is lost, never saved up for a burst.
-//! With or without a limit, one process's 429 is written into the row, and all hold back.
+//! With or without a limit, one process's 429 is written into the row, and all hold back. How many requests may be open at
+//! the same time is the matter of `slots`.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rag_db::DbError;
 use rag_db::budgets::{self, Reservation};
-use rag_providers::{BudgetRefused, Operation, RequestBudget};
+use rag_providers::{BudgetRefused, Operation, Permit, RequestBudget};
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+
+use crate::slots::FleetSlots;
 
 /// A longer wait is a refusal, which frees the job's slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -35,7 +38,16 @@ pub(crate) struct FleetBudget {
     provider_type: String,
     /// Between two requests of the fleet; `None`: no limit.
     interval: Option<Duration>,
+    /// `None`: any number of requests may be open.
+    slots: Option<FleetSlots>,
     state: Mutex<State>,
+}
+
+/// What a connection's row allows; `None`: no limit of ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) requests_per_second: Option<u32>,
+    pub(crate) concurrent_requests: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -49,9 +61,11 @@ struct State {
 }
 
 impl FleetBudget {
-    pub(crate) fn new(pool: MySqlPool, provider_type: &str, requests_per_second: Option<u32>) -> Self {
-        let limit = requests_per_second.filter(|limit| *limit > 0);
+    pub(crate) fn new(pool: MySqlPool, provider_type: &str, limits: Limits) -> Self {
+        let limit = limits.requests_per_second.filter(|limit| *limit > 0);
+        let places = limits.concurrent_requests.filter(|limit| *limit > 0);
         Self {
+            slots: places.map(|places| FleetSlots::new(pool.clone(), provider_type, places)),
             pool,
             provider_type: provider_type.to_owned(),
             interval: limit.map(|limit| Duration::from_secs_f64(1.0 / (f64::from(limit) * MARGIN))),
@@ -135,7 +149,12 @@ impl FleetBudget {
 
 #[async_trait]
 impl RequestBudget for FleetBudget {
-    async fn acquire(&self, _: Operation) -> Result<(), BudgetRefused> {
+    async fn acquire(&self, _: Operation) -> Result<Permit, BudgetRefused> {
+        // First the place: whoever waits for one must not let the time that it was given pass.
+        let permit = match &self.slots {
+            Some(slots) => Permit::holding(slots.take().await?),
+            None => Permit::free(),
+        };
         let result = match self.interval {
             Some(interval) => self.slot(interval).await,
             None => self.calm().await,
@@ -144,7 +163,8 @@ impl RequestBudget for FleetBudget {
             // Nobody can work without the database for long; requests on their way may end.
             tracing::debug!(%error, "the request budget could not be asked");
             Ok(())
-        })
+        })?;
+        Ok(permit)
     }
 
     async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) {

@@ -6,6 +6,7 @@
 
 mod budget;
 mod fallback;
+mod slots;
 mod tokens;
 
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ use rag_settings::ProviderSettings;
 use secrecy::ExposeSecret as _;
 use sqlx::{MySqlConnection, MySqlPool};
 
-use budget::FleetBudget;
+use budget::{FleetBudget, Limits};
 use fallback::Fallback;
 use tokens::RowTokens;
 
@@ -197,12 +198,12 @@ impl Connections {
         }
         self.complete(&mut config);
         if let Some(pool) = &self.pool {
-            let limit = row.max_requests_per_second;
-            config.budget = Some(Arc::new(FleetBudget::new(
-                pool.clone(),
-                &row.provider_type,
-                limit,
-            )));
+            let limits = Limits {
+                requests_per_second: row.max_requests_per_second,
+                concurrent_requests: row.max_concurrent_requests,
+            };
+            let budget = FleetBudget::new(pool.clone(), &row.provider_type, limits);
+            config.budget = Some(Arc::new(budget));
             if let (Some(keyring), Some(own)) = (&self.keyring, &config.credentials) {
                 let tokens = RowTokens::new(pool.clone(), keyring.clone(), &row.provider_type, own);
                 config.tokens = Some(Arc::new(tokens));

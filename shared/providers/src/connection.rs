@@ -1,6 +1,7 @@
 //! What it takes to open a connection: the stored row in decrypted form, the network rules, the timeouts, and the two hooks
 //! through which a connection reaches the fleet's shared state without knowing the database.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -244,12 +245,37 @@ pub struct BudgetRefused {
     pub retry_after: Duration,
 }
 
+/// The right to have one request open; it ends with this value, which lives until the answer has been read.
+pub struct Permit {
+    _place: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Permit {
+    /// Takes nobody's place.
+    pub fn free() -> Self {
+        Self { _place: None }
+    }
+
+    /// Gives `place` back by dropping it.
+    pub fn holding(place: impl Any + Send + Sync) -> Self {
+        Self {
+            _place: Some(Box::new(place)),
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}
+
 /// The fleet's budget for requests to one connection. Asked before every try; an implementation may wait a moment, but a long
 /// wait should be a refusal, which goes back to the caller as `RateLimited` with effect `None`.
 #[async_trait]
 pub trait RequestBudget: Send + Sync {
     /// Takes one request out of the budget.
-    async fn acquire(&self, operation: Operation) -> Result<(), BudgetRefused>;
+    async fn acquire(&self, operation: Operation) -> Result<Permit, BudgetRefused>;
 
     /// The provider answered 429 (with its `Retry-After`, if any): everybody should calm down.
     async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>);

@@ -116,6 +116,6 @@ pub use stats::{KindStats, Stats};
 pub mod testing {
     /// The query that picks jobs to claim.
     pub fn claim_query(kind: &str, limit: usize) -> String {
-        crate::take::candidates(kind, limit)
+        crate::take::candidates(kind, limit, None)
     }
 }

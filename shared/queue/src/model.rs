@@ -16,9 +16,10 @@ use crate::job::NewJob;
 use crate::operate::Cancelled;
 use crate::outcome::Outcome;
 use crate::queue::Queue;
-use crate::settle::{End, Settled, Within, settle_rows};
+use crate::settle::{End, PlainEnd, Settled, Within, settle_rows};
 use crate::state::{Move, State};
-use crate::{take, upkeep};
+use crate::take::{self, Want};
+use crate::upkeep;
 
 const KIND: &str = "model";
 const LEASE: Duration = Duration::from_hours(1);
@@ -34,6 +35,14 @@ fn config() -> QueueConfig {
     }
 }
 
+fn want(limit: usize) -> Want {
+    Want {
+        kind: KIND,
+        limit,
+        floor: None,
+    }
+}
+
 /// Something that happens. Numbers pick among what there is.
 #[derive(Clone, Debug)]
 enum Op {
@@ -42,8 +51,10 @@ enum Op {
         key: Option<u8>,
         delayed: bool,
     },
+    /// On the way, these claims end the plain way, if they can.
     Claim {
         limit: usize,
+        done: Vec<usize>,
     },
     End {
         claim: usize,
@@ -76,7 +87,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (key(), key(), prop::bool::weighted(0.2))
             .prop_map(|(unique, key, delayed)| Op::Enqueue { unique, key, delayed }),
-        4 => (1..4_usize).prop_map(|limit| Op::Claim { limit }),
+        4 => (0..4_usize, vec(any::<usize>(), 0..4)).prop_map(|(limit, done)| Op::Claim { limit, done }),
         6 => (any::<usize>(), end).prop_map(|(claim, end)| Op::End { claim, end }),
         2 => any::<usize>().prop_map(|job| Op::Cancel { job }),
         2 => any::<usize>().prop_map(|job| Op::Retry { job }),
@@ -172,6 +183,7 @@ impl Model {
             }
             End::Handler(Outcome::Snooze { .. }) => {
                 seen.snoozes += 1;
+                seen.losses = 0;
                 seen.state = State::Scheduled;
             }
             End::HandBack => seen.state = State::Ready,
@@ -186,6 +198,23 @@ impl Model {
     }
 }
 
+impl Model {
+    fn job_of(&self, token: ClaimToken) -> &ModelJob {
+        self.jobs.iter().find(|job| job.id == token.job_id()).unwrap()
+    }
+
+    /// Answers whether the claim was current.
+    fn end_if_current(&mut self, token: ClaimToken, end: &End) -> bool {
+        let at = self.jobs.iter().position(|job| job.id == token.job_id()).unwrap();
+        let seen = &self.jobs[at].seen;
+        let current = seen.state == State::Running && seen.claim_no == token.claim_no();
+        if current {
+            self.end(at, end);
+        }
+        current
+    }
+}
+
 struct Machine {
     pool: MySqlPool,
     queue: Queue,
@@ -197,7 +226,7 @@ impl Machine {
         let jobs = self.model.jobs.len();
         match op {
             Op::Enqueue { unique, key, delayed } => self.enqueue(*unique, *key, *delayed).await,
-            Op::Claim { limit } => self.claim(*limit).await,
+            Op::Claim { limit, done } => self.claim(*limit, done).await,
             Op::End { claim, end } if !self.model.tokens.is_empty() => {
                 self.end(self.model.tokens[claim % self.model.tokens.len()], end)
                     .await;
@@ -257,11 +286,32 @@ impl Machine {
         }
     }
 
-    async fn claim(&mut self, limit: usize) {
+    /// Ends claims the plain way and takes jobs, in one go; with a limit of 0, only the former.
+    async fn claim(&mut self, limit: usize, done: &[usize]) {
+        let mut ends: Vec<PlainEnd> = Vec::new();
+        for at in done {
+            let Some(token) = self.model.tokens.get(at % self.model.tokens.len().max(1)) else {
+                continue;
+            };
+            let job = self.model.job_of(*token);
+            let has_keys = job.key.is_some() || job.unique.is_some();
+            let end = End::Handler(Outcome::Done(json!(if at % 2 == 0 { None } else { Some(at) })));
+            let end = PlainEnd::of(*token, has_keys, &end, &config());
+            // Nobody ends a claim twice at a time.
+            ends.extend(end.filter(|end| ends.iter().all(|other| other.token() != end.token())));
+        }
         let mut conn = self.pool.acquire().await.unwrap();
-        let taken = take::take(&mut conn, WorkerId::generate(), KIND, limit, LEASE)
-            .await
-            .unwrap();
+        let taken = if limit == 0 {
+            take::end(&mut conn, &ends).await.unwrap();
+            Vec::new()
+        } else {
+            let got = take::end_and_take(&mut conn, &ends, want(limit), WorkerId::generate(), LEASE).await;
+            got.unwrap().taken
+        };
+        for end in ends {
+            let (token, end) = end.into_end();
+            self.model.end_if_current(token, &end);
+        }
         let mut wanted = self.model.in_order(|job| job.seen.state == State::Ready);
         wanted.truncate(limit);
         let wanted: Vec<ClaimToken> = wanted
@@ -273,9 +323,9 @@ impl Machine {
                 ClaimToken::new(job.id, job.seen.claim_no)
             })
             .collect();
-        let taken: Vec<ClaimToken> = taken.into_iter().map(|job| job.token).collect();
-        assert_eq!(taken, wanted);
-        self.model.tokens.extend(taken);
+        let claimed: Vec<ClaimToken> = taken.into_iter().map(|job| job.token).collect();
+        assert_eq!(claimed, wanted);
+        self.model.tokens.extend(claimed);
     }
 
     async fn end(&mut self, token: ClaimToken, end: &End) {
@@ -284,25 +334,12 @@ impl Machine {
             .await
             .unwrap();
         tx.commit().await.unwrap();
-        let at = self
-            .model
-            .jobs
-            .iter()
-            .position(|job| job.id == token.job_id())
-            .unwrap();
-        let seen = &self.model.jobs[at].seen;
-        let current = seen.state == State::Running && seen.claim_no == token.claim_no();
-        assert_eq!(
-            settled,
-            [if current {
-                Settled::Applied
-            } else {
-                Settled::Bounced
-            }]
-        );
-        if current {
-            self.model.end(at, end);
-        }
+        let wanted = if self.model.end_if_current(token, end) {
+            Settled::Applied
+        } else {
+            Settled::Bounced
+        };
+        assert_eq!(settled, [wanted]);
     }
 
     async fn cancel(&mut self, at: usize) {
@@ -503,7 +540,7 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
                 }
                 Move::Claim => {
                     let mut conn = pool.acquire().await.unwrap();
-                    take::take(&mut conn, WorkerId::generate(), KIND, 10, LEASE)
+                    take::end_and_take(&mut conn, &[], want(10), WorkerId::generate(), LEASE)
                         .await
                         .unwrap();
                 }
@@ -520,6 +557,14 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
                 Move::Revive | Move::ReviveBlocked => drop(queue.retry(id).await),
             }
             let after = queue.find_job(id).await.unwrap().unwrap().state;
+            if wanted == Move::Complete && after != State::Done {
+                // Nor does it the short way.
+                let done = PlainEnd::of(ClaimToken::new(id, 1), false, &ends[0].1, &config()).unwrap();
+                take::end(&mut pool.acquire().await.unwrap(), &[done])
+                    .await
+                    .unwrap();
+                assert_eq!(queue.find_job(id).await.unwrap().unwrap().state, after, "{state}");
+            }
             // Nobody passes a key to a job that is not in line for it: unblocking has a test of its own, the model.
             let legal = wanted.is_legal_from(state) && wanted != Move::Unblock;
             assert_eq!(

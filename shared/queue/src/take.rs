@@ -1,11 +1,12 @@
-//! Claiming: the statements. Two round trips a batch, each touching only the rows that are taken.
+//! Claiming, and ending claims on the way: the statements. Two round trips and one commit a batch, each touching only the
+//! rows that are taken or ended.
 
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use crate::id::{ClaimToken, JobId, WorkerId};
-use crate::settle::id_list;
+use crate::settle::{PlainEnd, id_list, write_plain_ends};
 use crate::sql::{micros, now_us};
 use crate::state::Move;
 
@@ -21,33 +22,66 @@ pub(crate) struct Taken {
     pub(crate) has_keys: bool,
 }
 
+/// What to claim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    pub(crate) kind: &'static str,
+    pub(crate) limit: usize,
+    /// Where in the claim order to begin. Behind the latest claims lie the index entries that they left, until the server
+    /// has cleared them away; walking over thousands of those costs more than the claim itself.
+    pub(crate) floor: Option<i64>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Got {
+    pub(crate) taken: Vec<Taken>,
+    /// The place of the last of them.
+    pub(crate) place: Option<i64>,
+}
+
 /// The claim's query: equality on (state, kind) and the index's own order, so it neither sorts nor reads past `limit`
 /// rows.
-pub(crate) fn candidates(kind: &str, limit: usize) -> String {
+pub(crate) fn candidates(kind: &str, limit: usize, floor: Option<i64>) -> String {
+    let from_floor = floor.map_or_else(String::new, |floor| format!("AND order_us >= {floor} "));
     format!(
-        "SELECT id, claim_no, payload, attempts, max_attempts, tenant, trace_context, \
+        "SELECT id, claim_no, payload, attempts, max_attempts, tenant, trace_context, order_us, \
            CAST(unique_key IS NOT NULL OR concurrency_key IS NOT NULL AS SIGNED) AS has_keys \
-         FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) WHERE {} AND kind = '{kind}' \
+         FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) WHERE {} AND kind = '{kind}' {from_floor}\
          ORDER BY order_us, id LIMIT {limit} FOR UPDATE SKIP LOCKED",
         Move::Claim.condition().replace(" IN ('ready')", " = 'ready'"),
     )
 }
 
-/// Claims up to `limit` jobs of a kind. The connection must be in no transaction and at READ COMMITTED; after an error
-/// it must not be used again.
-pub(crate) async fn take(
+/// Writes ends without claiming anything. The connection must be in no transaction and at READ COMMITTED; after an error
+/// it must not be used again, and it is unknown which ends are written.
+pub(crate) async fn end(conn: &mut MySqlConnection, ends: &[PlainEnd]) -> Result<(), sqlx::Error> {
+    let statements = format!("START TRANSACTION; {}COMMIT", write_plain_ends(ends));
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(conn).await?;
+    Ok(())
+}
+
+/// Writes ends and claims up to `limit` jobs of a kind, both or neither. As for [`end`].
+pub(crate) async fn end_and_take(
     conn: &mut MySqlConnection,
+    ends: &[PlainEnd],
+    want: Want,
     worker: WorkerId,
-    kind: &str,
-    limit: usize,
     lease: Duration,
-) -> Result<Vec<Taken>, sqlx::Error> {
-    let select = format!("START TRANSACTION; {}", candidates(kind, limit));
+) -> Result<Got, sqlx::Error> {
+    let select = format!(
+        "START TRANSACTION; {}{}",
+        write_plain_ends(ends),
+        candidates(want.kind, want.limit, want.floor)
+    );
     let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(&mut *conn).await?;
-    let mut taken = Vec::with_capacity(rows.len());
+    let mut got = Got {
+        taken: Vec::with_capacity(rows.len()),
+        place: None,
+    };
     for row in &rows {
         let id: JobId = row.try_get("id")?;
-        taken.push(Taken {
+        got.taken.push(Taken {
             token: ClaimToken::new(id, row.try_get::<u32, _>("claim_no")? + 1),
             payload: row.try_get("payload")?,
             attempts: row.try_get("attempts")?,
@@ -57,8 +91,11 @@ pub(crate) async fn take(
             has_keys: row.try_get::<i64, _>("has_keys")? != 0,
         });
     }
+    if let Some(last) = rows.last() {
+        got.place = Some(last.try_get("order_us")?);
+    }
     let mut rest = String::new();
-    if !taken.is_empty() {
+    if !got.taken.is_empty() {
         rest = format!(
             "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{running}', order_us = {now} + {lease}, claim_no = claim_no + 1, \
                worker_id = x'{worker}', claimed_at = UTC_TIMESTAMP(6), \
@@ -68,11 +105,11 @@ pub(crate) async fn take(
             now = now_us!(),
             lease = micros(lease),
             worker = worker.as_uuid().simple(),
-            ids = id_list(taken.iter().map(|job| job.token.job_id())),
+            ids = id_list(got.taken.iter().map(|job| job.token.job_id())),
             from = Move::Claim.condition(),
         );
     }
     rest.push_str("COMMIT");
     sqlx::raw_sql(AssertSqlSafe(rest)).execute(conn).await?;
-    Ok(taken)
+    Ok(got)
 }

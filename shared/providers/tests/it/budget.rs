@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rag_providers::{
-    BudgetRefused, Disposition, Effect, ErrorKind, NewVectorStore, Operation, Provider, Registry,
+    BudgetRefused, Disposition, Effect, ErrorKind, NewVectorStore, Operation, Permit, Provider, Registry,
     RequestBudget,
 };
 use serde_json::json;
@@ -20,12 +20,12 @@ struct Budget {
 
 #[async_trait]
 impl RequestBudget for Budget {
-    async fn acquire(&self, _operation: Operation) -> Result<(), BudgetRefused> {
+    async fn acquire(&self, _operation: Operation) -> Result<Permit, BudgetRefused> {
         let mut left = self.left.lock().unwrap();
         *left = left.checked_sub(1).ok_or(BudgetRefused {
             retry_after: Duration::from_secs(20),
         })?;
-        Ok(())
+        Ok(Permit::free())
     }
 
     async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) {

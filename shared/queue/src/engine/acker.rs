@@ -1,4 +1,5 @@
-//! Writes the ends of claims, in batches, until they are written: an end is never dropped while the process lives.
+//! Writes the ends of claims that need a decision, in batches, until they are written: an end is never dropped while the
+//! process lives.
 
 use std::sync::Arc;
 
@@ -12,28 +13,50 @@ use crate::settle::{self, End, Settled, Within};
 use super::link::Link;
 use super::{EndedHold, Engine};
 
-pub(super) async fn run(engine: Arc<Engine>, mut ends: mpsc::UnboundedReceiver<EndedHold>) {
+/// What one statement may hold of outputs and error texts; it doubles as text, and packets have a limit.
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+
+pub(super) async fn run(engine: Arc<Engine>, ends: mpsc::UnboundedReceiver<EndedHold>) {
+    tokio::select! {
+        () = serve(&engine, ends) => {}
+        () = engine.closing.cancelled() => {}
+    }
+}
+
+async fn serve(engine: &Engine, mut ends: mpsc::UnboundedReceiver<EndedHold>) {
     let mut link = Link::new(engine.pool.clone(), "acknowledge");
     let mut received = Vec::new();
     loop {
-        received.clear();
-        tokio::select! {
-            biased;
-            _ = ends.recv_many(&mut received, engine.config.batch.max(1)) => {}
-            () = engine.closing.cancelled() => return,
+        if ends.recv_many(&mut received, engine.batch()).await == 0 {
+            return;
         }
-        let (keyed, plain): (Vec<_>, Vec<_>) = received.drain(..).partition(|ended| ended.has_keys);
-        // A job with keys goes alone: it may have to pass a key on, and a key is a lock.
-        let batches = keyed
-            .into_iter()
-            .map(|ended| vec![ended])
-            .chain((!plain.is_empty()).then_some(plain));
-        for batch in batches {
-            let batch: Vec<(ClaimToken, End)> =
-                batch.into_iter().map(|ended| (ended.token, ended.end)).collect();
-            settle_all(&engine, &mut link, batch).await;
+        for batch in batches(received.drain(..)) {
+            settle_all(engine, &mut link, batch).await;
         }
     }
+}
+
+/// A job with keys goes alone: it may have to pass a key on, and a key is a lock.
+fn batches(ends: impl Iterator<Item = EndedHold>) -> Vec<Vec<(ClaimToken, End)>> {
+    let mut batches = Vec::new();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for EndedHold { token, has_keys, end } in ends {
+        if has_keys {
+            batches.push(vec![(token, end)]);
+            continue;
+        }
+        let size = end.text_bytes();
+        if bytes + size > MAX_BATCH_BYTES && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += size;
+        batch.push((token, end));
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
 }
 
 /// Settles a batch; what the database refuses for good is settled alone, and in the end as a failure that says so.
@@ -82,5 +105,5 @@ fn report(engine: &Engine, batch: &[(ClaimToken, End)], settled: &[Settled]) {
     drop(held);
     engine.settled.notify_waiters();
     // The claimer stops when too many ends are unwritten.
-    engine.claimable.notify_one();
+    engine.work.notify_one();
 }

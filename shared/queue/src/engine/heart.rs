@@ -15,6 +15,8 @@ use super::link::Link;
 
 /// Users who cancel wait no longer than this.
 const LONGEST_BEAT: Duration = Duration::from_secs(1);
+/// A process that ends does not wait longer than this for a database that does not answer.
+const GOODBYE: Duration = Duration::from_secs(2);
 const REGISTER_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(engine: Arc<Engine>) {
@@ -59,7 +61,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
             Err(error) => drop(link.failed(&error)),
         }
     }
-    let _ = link.run(async |conn| deregister(&engine, conn).await).await;
+    let _ = tokio::time::timeout(GOODBYE, link.run(async |conn| deregister(&engine, conn).await)).await;
 }
 
 fn live_claims(engine: &Engine) -> Vec<ClaimToken> {

@@ -1,10 +1,17 @@
 //! The kinds that a process serves, how busy each is, and whether it is worth asking for more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::claim::Claim;
+use crate::take::{Got, Want};
+
+/// How long a busy lane goes on from where its last claim ended before it looks from the beginning again. A job that
+/// belongs in front of those claimed last is overtaken for no longer than this.
+const GO_ON_FOR: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 pub(super) struct Lanes {
@@ -22,14 +29,17 @@ struct Lane {
     /// Counts announcements; there may be a job if it is ahead of `exhausted`.
     announced: u64,
     exhausted: u64,
+    /// Where the last claim ended, if it got all it asked for.
+    place: Option<i64>,
+    /// The last claim from the beginning.
+    began_at: Option<Instant>,
     paused: bool,
     jobs: mpsc::UnboundedSender<Claim>,
 }
 
 /// A claim to try.
 pub(super) struct Order {
-    pub(super) kind: &'static str,
-    pub(super) limit: usize,
+    pub(super) want: Want,
     /// More slots are busy than free: a moment later there may be more of them, for the same price.
     pub(super) is_small: bool,
     announced: u64,
@@ -42,6 +52,15 @@ impl Lane {
 
     const fn may_have_jobs(&self) -> bool {
         self.announced > self.exhausted
+    }
+
+    fn is_mostly_busy(&self, batch: usize) -> bool {
+        self.free() * 2 < self.capacity.min(batch)
+    }
+
+    fn floor(&self) -> Option<i64> {
+        let goes_on = self.began_at.is_some_and(|at| at.elapsed() < GO_ON_FOR);
+        self.place.filter(|_| goes_on)
     }
 }
 
@@ -66,6 +85,8 @@ impl Lanes {
                 occupied,
                 announced: 1,
                 exhausted: 0,
+                place: None,
+                began_at: None,
                 paused: false,
                 jobs,
             },
@@ -104,7 +125,7 @@ impl Lanes {
     }
 
     /// The next claim to try, the lanes taking turns.
-    pub(super) fn next_order(&mut self, batch: usize) -> Option<Order> {
+    pub(super) fn next_order(&self, batch: usize) -> Option<Order> {
         let after = self
             .open
             .range(self.last..)
@@ -113,21 +134,29 @@ impl Lanes {
         let (kind, lane) = after
             .chain(up_to)
             .find(|(_, lane)| lane.may_have_jobs() && !lane.paused && lane.free() > 0)?;
-        let order = Order {
-            kind,
-            limit: lane.free().min(batch.max(1)),
-            is_small: lane.free() * 2 < lane.capacity.min(batch),
+        Some(Order {
+            want: Want {
+                kind,
+                limit: lane.free().min(batch),
+                floor: lane.floor(),
+            },
+            is_small: lane.is_mostly_busy(batch),
             announced: lane.announced,
-        };
-        self.last = kind;
-        Some(order)
+        })
     }
 
-    /// What came of an order. Fewer jobs than asked for: there are no more, unless some were announced meanwhile.
-    pub(super) fn record(&mut self, order: &Order, got: usize) {
-        if got < order.limit
-            && let Some(lane) = self.open.get_mut(order.kind)
-        {
+    /// What came of an order. Fewer jobs than asked for: there are no more, unless some were announced meanwhile, or are
+    /// in front of where the order began.
+    pub(super) fn record(&mut self, order: &Order, got: &Got) {
+        self.last = order.want.kind;
+        let Some(lane) = self.open.get_mut(order.want.kind) else {
+            return;
+        };
+        if order.want.floor.is_none() {
+            lane.began_at = Some(Instant::now());
+        }
+        lane.place = got.place.filter(|_| got.taken.len() >= order.want.limit);
+        if lane.place.is_none() && order.want.floor.is_none() {
             lane.exhausted = order.announced;
         }
     }
@@ -142,10 +171,13 @@ impl Lanes {
         taken
     }
 
-    pub(super) fn free(&mut self, kind: &str) {
-        if let Some(lane) = self.open.get_mut(kind) {
-            lane.occupied = lane.occupied.saturating_sub(1);
-        }
+    /// Frees a slot; answers whether enough of them are free by now to ask for more.
+    pub(super) fn free(&mut self, kind: &str, batch: usize) -> bool {
+        let Some(lane) = self.open.get_mut(kind) else {
+            return true;
+        };
+        lane.occupied = lane.occupied.saturating_sub(1);
+        !lane.is_mostly_busy(batch)
     }
 
     pub(super) fn set_paused(&mut self, paused: &[String]) {

@@ -12,21 +12,36 @@ use crate::sql::pause;
 const SETUP: &str =
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION idle_transaction_timeout = 5";
 
+/// For what must rather fail than wait for somebody's lock.
+const IMPATIENT_SETUP: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+     SET SESSION idle_transaction_timeout = 5, innodb_lock_wait_timeout = 1";
+
 pub(super) struct Link {
     pool: MySqlPool,
     conn: Option<MySqlConnection>,
     /// Consecutive failures.
     failures: u32,
     task: &'static str,
+    setup: &'static str,
 }
 
 impl Link {
     pub(super) const fn new(pool: MySqlPool, task: &'static str) -> Self {
+        Self::with_setup(pool, task, SETUP)
+    }
+
+    /// A lock that is not free within a second is an error.
+    pub(super) const fn impatient(pool: MySqlPool, task: &'static str) -> Self {
+        Self::with_setup(pool, task, IMPATIENT_SETUP)
+    }
+
+    const fn with_setup(pool: MySqlPool, task: &'static str, setup: &'static str) -> Self {
         Self {
             pool,
             conn: None,
             failures: 0,
             task,
+            setup,
         }
     }
 
@@ -69,7 +84,7 @@ impl Link {
 
     async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
         let mut conn = self.pool.acquire().await?.detach();
-        sqlx::raw_sql(SETUP).execute(&mut conn).await?;
+        sqlx::raw_sql(self.setup).execute(&mut conn).await?;
         Ok(conn)
     }
 }

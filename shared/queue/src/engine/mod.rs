@@ -1,8 +1,9 @@
-//! What a worker process does for all its kinds together: one task looks for work, one claims, one acknowledges, one
-//! keeps leases. Knows nothing of apalis: jobs go out through a channel per kind, ends come back through `finish`.
+//! What a worker process does for all its kinds together: one task looks for work, one claims and writes the plain ends,
+//! one writes the others, one keeps leases. Knows nothing of apalis: jobs go out through a channel per kind, ends come
+//! back through `finish`.
 
 mod acker;
-mod claimer;
+mod exchange;
 mod heart;
 mod lanes;
 mod link;
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::claim::{CancelReason, Claim};
 use crate::config::QueueConfig;
 use crate::id::{ClaimToken, WorkerId};
-use crate::settle::End;
+use crate::settle::{End, PlainEnd};
 use crate::take::Taken;
 
 use lanes::Lanes;
@@ -39,10 +40,13 @@ pub(crate) struct Engine {
     worker: WorkerId,
     lanes: Mutex<Lanes>,
     held: Mutex<HashMap<ClaimToken, HeldClaim>>,
-    /// There may be something to claim.
-    claimable: Notify,
-    /// Acknowledgements were written.
+    /// There may be something to claim, or an end to write.
+    work: Notify,
+    /// So much of it that waiting for more does not pay.
+    much_work: Notify,
+    /// Ends were written.
     settled: Notify,
+    plain_ends: Mutex<Vec<PlainEnd>>,
     ends: mpsc::UnboundedSender<EndedHold>,
     ends_out: Mutex<Option<mpsc::UnboundedReceiver<EndedHold>>>,
     /// An operator drains this worker.
@@ -81,8 +85,10 @@ impl Engine {
             worker: WorkerId::generate(),
             lanes: Mutex::new(Lanes::default()),
             held: Mutex::new(HashMap::new()),
-            claimable: Notify::new(),
+            work: Notify::new(),
+            much_work: Notify::new(),
             settled: Notify::new(),
+            plain_ends: Mutex::new(Vec::new()),
             ends,
             ends_out: Mutex::new(Some(ends_out)),
             draining: AtomicBool::new(false),
@@ -98,7 +104,7 @@ impl Engine {
     /// down, another is needed.
     pub(crate) fn open_lane(&self, kind: &'static str, limit: usize, prefetch: usize) -> Option<Jobs> {
         let jobs = self.lanes().open(kind, limit, prefetch)?;
-        self.claimable.notify_one();
+        self.work.notify_one();
         Some(jobs)
     }
 
@@ -126,7 +132,7 @@ impl Engine {
         if let Some(ends) = ends {
             self.tasks.spawn(acker::run(Arc::clone(self), ends));
         }
-        self.tasks.spawn(claimer::run(Arc::clone(self)));
+        self.tasks.spawn(exchange::run(Arc::clone(self)));
         self.tasks.spawn(heart::run(Arc::clone(self)));
         self.tasks.spawn(scout::run(Arc::clone(self)));
     }
@@ -134,20 +140,32 @@ impl Engine {
     /// There may be a job of the kind.
     pub(crate) fn announce(&self, kind: &str) {
         self.lanes().announce(kind);
-        self.claimable.notify_one();
+        self.work.notify_one();
     }
 
     fn announce_all(&self) {
         self.lanes().announce_all();
-        self.claimable.notify_one();
+        self.work.notify_one();
     }
 
     /// A handler has ended: frees its slot, and settles the claim in the background. The claim stays held, its lease
     /// extended, until that is written.
     pub(crate) fn finish(&self, claim: &Claim, end: End) {
-        self.lanes().free(claim.kind());
-        self.claimable.notify_one();
-        self.settle_later(claim.token(), claim.has_keys(), end);
+        // An end after a lost lease is looked at row by row, so that one which comes to nothing can be told.
+        let plain = if claim.reason().is_none() {
+            PlainEnd::of(claim.token(), claim.has_keys(), &end, &self.config)
+        } else {
+            None
+        };
+        match plain {
+            Some(plain) => self.plain_ends().push(plain),
+            None => self.settle_later(claim.token(), claim.has_keys(), end),
+        }
+        let enough = self.lanes().free(claim.kind(), self.batch());
+        self.work.notify_one();
+        if enough {
+            self.much_work.notify_one();
+        }
     }
 
     fn settle_later(&self, token: ClaimToken, has_keys: bool, end: End) {
@@ -155,17 +173,42 @@ impl Engine {
         let _ = self.ends.send(EndedHold { token, has_keys, end });
     }
 
-    /// Hands a claimed job to its lane, or back if nobody takes it.
-    fn deliver(&self, kind: &'static str, taken: Taken, lease_until: Instant) {
-        let claim = Claim::new(kind, taken, Arc::clone(&self.config));
-        let held = HeldClaim {
-            claim: claim.clone(),
-            lease_until,
-            lost: false,
-        };
-        self.held().insert(claim.token(), held);
-        if self.stopping.is_cancelled() || !self.lanes().hand_over(claim.clone()) {
-            self.settle_later(claim.token(), claim.has_keys(), End::HandBack);
+    /// The ends are written: their claims are not ours to keep any more.
+    fn let_go(&self, ended: impl Iterator<Item = ClaimToken>) {
+        let mut held = self.held();
+        for token in ended {
+            held.remove(&token);
+        }
+        drop(held);
+        self.settled.notify_waiters();
+    }
+
+    /// Hands claimed jobs to their lane, or back if nobody takes them.
+    fn deliver(&self, kind: &'static str, jobs: Vec<Taken>, lease_until: Instant) {
+        let claims: Vec<Claim> = jobs
+            .into_iter()
+            .map(|job| Claim::new(kind, job, Arc::clone(&self.config)))
+            .collect();
+        let mut held = self.held();
+        for claim in &claims {
+            let claim = claim.clone();
+            let lost = false;
+            held.insert(
+                claim.token(),
+                HeldClaim {
+                    claim,
+                    lease_until,
+                    lost,
+                },
+            );
+        }
+        drop(held);
+        let mut lanes = self.lanes();
+        for claim in claims {
+            let (token, has_keys) = (claim.token(), claim.has_keys());
+            if self.stopping.is_cancelled() || !lanes.hand_over(claim) {
+                self.settle_later(token, has_keys, End::HandBack);
+            }
         }
     }
 
@@ -220,8 +263,16 @@ impl Engine {
         !self.stopping.is_cancelled() && !self.draining.load(Ordering::Relaxed)
     }
 
+    fn batch(&self) -> usize {
+        self.config.batch.max(1)
+    }
+
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         lock(&self.lanes)
+    }
+
+    fn plain_ends(&self) -> MutexGuard<'_, Vec<PlainEnd>> {
+        lock(&self.plain_ends)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<ClaimToken, HeldClaim>> {

@@ -1,0 +1,99 @@
+//! The short way to the end that nearly all claims come to: done, a small output or none, no keys. It needs no decision,
+//! so the rows need not be read first: one UPDATE with the fence in its WHERE, that a caller can put in front of other
+//! statements. It writes just what `decide` and `write` would.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::config::QueueConfig;
+use crate::id::ClaimToken;
+use crate::outcome::Outcome;
+use crate::sql::{now_us, text_literal};
+use crate::state::Move;
+
+use super::decide::stored_output;
+use super::{End, id_list};
+
+/// Longer outputs go the long way, which minds the size of its statements.
+const MAX_OUTPUT_BYTES: usize = 4096;
+
+/// The end of a claim on a job without keys, whose handler finished it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PlainEnd {
+    token: ClaimToken,
+    output: Value,
+    /// The output as it is stored.
+    stored: Option<String>,
+}
+
+impl PlainEnd {
+    /// `None`: that end takes the long way.
+    pub(crate) fn of(token: ClaimToken, has_keys: bool, end: &End, config: &QueueConfig) -> Option<Self> {
+        let End::Handler(Outcome::Done(output)) = end else {
+            return None;
+        };
+        if has_keys {
+            return None;
+        }
+        let stored = stored_output(output, config.max_output_bytes);
+        if stored.as_ref().is_some_and(|text| text.len() > MAX_OUTPUT_BYTES) {
+            return None;
+        }
+        let output = output.clone();
+        Some(Self {
+            token,
+            output,
+            stored,
+        })
+    }
+
+    /// For the long way.
+    pub(crate) fn into_end(self) -> (ClaimToken, End) {
+        (self.token, End::Handler(Outcome::Done(self.output)))
+    }
+
+    pub(crate) const fn token(&self) -> ClaimToken {
+        self.token
+    }
+}
+
+/// Statements, each ended by `; `: one for each number of claims that these jobs have seen, hence nearly always one. A
+/// claim that is not current any more matches no row.
+pub(crate) fn write_plain_ends(ends: &[PlainEnd]) -> String {
+    let mut by_claim_no: BTreeMap<u32, Vec<&PlainEnd>> = BTreeMap::new();
+    for end in ends {
+        by_claim_no.entry(end.token.claim_no()).or_default().push(end);
+    }
+    let mut statements = String::new();
+    for (claim_no, ends) in by_claim_no {
+        let _ = write!(
+            statements,
+            "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{done}', order_us = {now}, \
+               finished_at = UTC_TIMESTAMP(6), output = {output} \
+             WHERE id IN ({ids}) AND claim_no = {claim_no} AND {from}; ",
+            done = Move::Complete.to(),
+            now = now_us!(),
+            output = output_by_id(&ends),
+            ids = id_list(ends.iter().map(|end| end.token.job_id())),
+            from = Move::Complete.condition(),
+        );
+    }
+    statements
+}
+
+fn output_by_id(ends: &[&PlainEnd]) -> String {
+    let mut cases = String::new();
+    for end in ends {
+        if let Some(output) = &end.stored {
+            let (id, output) = (end.token.job_id().as_uuid().simple(), text_literal(output));
+            let _ = write!(cases, " WHEN x'{id}' THEN {output}");
+        }
+    }
+    if cases.is_empty() {
+        "NULL".to_owned()
+    } else {
+        format!("CASE id{cases} END")
+    }
+}
