@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
 
 mod architecture;
+mod behind;
 mod build;
 mod canaries;
 mod cancel;
@@ -11,9 +12,12 @@ mod crash;
 mod events;
 mod fleet;
 mod guises;
+mod index_sync;
 mod ledger;
+mod provider_sync;
 mod provider_uploads;
 mod review;
 mod secrets;
+mod sync_crash;
 mod trouble;
 mod wait;

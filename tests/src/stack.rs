@@ -185,6 +185,11 @@ impl Stack {
         leaks
     }
 
+    /// Where API and workers keep the contents of files.
+    pub fn files_root(&self) -> std::path::PathBuf {
+        self.folder.path().join("files")
+    }
+
     /// Everything that the programs have logged.
     pub fn logs(&self) -> String {
         let mut all = String::new();

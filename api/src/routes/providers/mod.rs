@@ -7,6 +7,8 @@ mod file_uploads;
 mod health;
 mod listings;
 mod overview;
+mod sync;
+mod sync_findings;
 
 use chrono::{DateTime, Utc};
 use rag_db::connections::Connection;
@@ -38,6 +40,10 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(health::check_health))
         .routes(routes!(listings::list_vector_stores))
         .routes(routes!(listings::list_provider_stored_files))
+        .routes(routes!(sync::sync_provider))
+        .routes(routes!(sync::get_provider_sync))
+        .routes(routes!(sync::cancel_provider_sync))
+        .routes(routes!(sync_findings::list_sync_findings))
         .routes(routes!(
             file_uploads::list_file_uploads,
             file_uploads::create_file_upload

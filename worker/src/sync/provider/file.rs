@@ -207,9 +207,10 @@ async fn compare(sync: &Sync<'_>, domain: &DomainId, file: &SeenFile, known: &Kn
     let (status, there, error) = match hashed {
         Ok(there) if there == known.sha256 => ("matches", Some(there), None),
         Ok(there) => ("differs", Some(there), None),
-        Err(error) => match refused(error)? {
-            (status, text) => (status, None, Some(text)),
-        },
+        Err(error) => {
+            let (status, text) = refused(error)?;
+            (status, None, Some(text))
+        }
     };
     let copy = if known.upload.is_none() && status != "missing" {
         describe(sync, file).await?
@@ -431,7 +432,6 @@ async fn hash(sync: &Sync<'_>, file: &SeenFile) -> Result<String, ProviderError>
 }
 
 /// What the provider says of the file itself; an inner `None`: nothing.
-#[expect(clippy::option_option, reason = "the outer one is for who does not ask")]
 async fn describe(sync: &Sync<'_>, file: &SeenFile) -> Result<Option<Option<ProviderFile>>, Trouble> {
     match sync.provider.get_file(&file.file_id).await {
         Ok(described) => Ok(Some(Some(described))),
