@@ -56,6 +56,16 @@ pub(crate) async fn answer_at<T: Serialize, F: Future<Output = Result<T, Problem
     respond(wait, location, job, JobOut::is_over, result).await
 }
 
+/// As [`answer`], for a call that has something deleted by the job: 204 if the caller waits and the job is done in time.
+pub(crate) async fn answer_deleted(app: &App, prefer: Prefer, job: JobId) -> Result<Response, Problem> {
+    let (wait, mut jobs) = wait_for(app, prefer, &[job]).await?;
+    let job = jobs.pop().ok_or_else(|| Problem::not_found("job"))?;
+    match wait {
+        Some(wait) if job.state() == "done" => Ok((wait.applied(), StatusCode::NO_CONTENT).into_response()),
+        wait => respond(wait, location_of(job.id()), job, |_| false, async |_| Ok(())).await,
+    }
+}
+
 /// As [`answer`], for a call that has enqueued several jobs: waits for all of them. `location` is where they can be found
 /// meanwhile; the 202's body is [`JobsOut`], in the order of `jobs`.
 #[expect(

@@ -52,11 +52,7 @@ impl Kind {
                 "X-Domain-Id is missing or not valid",
                 StatusCode::BAD_REQUEST,
             ),
-            Self::UnknownProvider => (
-                "unknown-provider",
-                "Unknown provider type",
-                StatusCode::BAD_REQUEST,
-            ),
+            Self::UnknownProvider => ("unknown-provider", "Unknown provider type", StatusCode::NOT_FOUND),
             Self::Unauthorized => (
                 "unauthorized",
                 "A valid API key is needed",

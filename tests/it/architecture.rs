@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rag-telemetry", &["rag-settings"]),
     ("rag-files", &[]),
     ("rag-db", &["rag-domain"]),
-    ("rag-providers", &[]),
+    ("rag-providers", &["rag-domain"]),
     ("rag-jobs", &["rag-domain", "apalis-mariadb"]),
     (
         "rag-connections",

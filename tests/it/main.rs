@@ -9,6 +9,7 @@ mod canaries;
 mod cancel;
 mod concurrency;
 mod crash;
+mod document;
 mod events;
 mod fleet;
 mod guises;

@@ -47,6 +47,10 @@ impl Client {
         }
     }
 
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The same caller in another domain.
     #[must_use]
     pub fn in_domain(&self, domain: &str) -> Self {

@@ -1,6 +1,7 @@
 //! What every job needs, made once per process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apalis_mariadb::Queue;
 use rag_connections::Connections;
@@ -17,6 +18,8 @@ pub struct Context {
     pub files: FileStore,
     pub connections: Arc<Connections>,
     pub settings: Arc<WorkerSettings>,
+    /// How long finished jobs are kept, and what is known of them.
+    pub retention: Duration,
     pub sync: Arc<SyncSettings>,
     /// Of indexes that a provider sync makes.
     pub default_domain: DomainId,

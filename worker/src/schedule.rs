@@ -10,7 +10,7 @@ use apalis_mariadb::{NewJob, QueueError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rag_db::{connections, indexes, schedules};
-use rag_jobs::{DomainSync, ProviderSync};
+use rag_jobs::{DomainSync, OrphanMode, OrphanReconcile, ProviderSync};
 use sqlx::MySqlConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,11 @@ fn entries(context: &Context) -> Vec<Entry> {
             name: "index_sync",
             every: context.sync.index_every,
             jobs: |context, db| domain_syncs(context, db).boxed(),
+        },
+        Entry {
+            name: "orphan_reconcile",
+            every: context.settings.orphans_every,
+            jobs: |context, db| orphan_searches(context, db).boxed(),
         },
     ]
 }
@@ -116,6 +121,24 @@ async fn provider_syncs(_: &Context, db: &mut MySqlConnection) -> Result<Vec<New
                 force: false,
             };
             Ok(NewJob::of(&job)?.unique_key(job.unique_key()))
+        })
+        .collect();
+    Ok(jobs?)
+}
+
+/// Every provider that is switched on.
+async fn orphan_searches(context: &Context, db: &mut MySqlConnection) -> Result<Vec<NewJob>, Halt> {
+    let mode = if context.settings.orphans_delete {
+        OrphanMode::Delete
+    } else {
+        OrphanMode::Report
+    };
+    let connections = connections::list(db).await?;
+    let enabled = connections.into_iter().filter(|connection| connection.is_enabled);
+    let jobs: Result<Vec<_>, QueueError> = enabled
+        .map(|connection| {
+            let provider_type = connection.provider_type;
+            OrphanReconcile { provider_type, mode }.to_job()
         })
         .collect();
     Ok(jobs?)

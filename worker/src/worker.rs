@@ -8,7 +8,10 @@ use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, Wait, WorkerS
 use rag_connections::Connections;
 use rag_domain::DomainId;
 use rag_files::FileStore;
-use rag_jobs::{DomainSync, FileUpload, IndexBuild, IndexSync, ProviderSync};
+use rag_jobs::{
+    DomainSync, FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, IndexSync,
+    OrphanReconcile, ProviderSync,
+};
 use rag_settings::{QueueSettings, Settings};
 use rag_telemetry::Metrics;
 use sqlx::mysql::MySqlConnectOptions;
@@ -38,6 +41,7 @@ pub async fn run(
             Connections::from_settings(&settings.providers, pool.clone()).context("PROVIDER_SECRETS_KEY")?,
         ),
         settings: Arc::new(settings.worker.clone()),
+        retention: settings.queue.retention,
         sync: Arc::new(settings.sync.clone()),
         default_domain: DomainId::try_from(settings.providers.default_domain_id.clone())
             .context("DEFAULT_DOMAIN_ID")?,
@@ -57,6 +61,15 @@ pub async fn run(
     let workers = WorkerSet::new(queue)
         .register::<IndexBuild, _, _, _, _>(lane.clone(), context.clone(), jobs::index_build::handle)?
         .register::<FileUpload, _, _, _, _>(lane.clone(), context.clone(), jobs::file_upload::handle)?
+        .register::<IndexDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::index_delete::handle)?
+        .register::<IndexCancel, _, _, _, _>(lane.clone(), context.clone(), jobs::index_cancel::handle)?
+        .register::<FileDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::file_delete::handle)?
+        .register::<FileDetach, _, _, _, _>(lane.clone(), context.clone(), jobs::file_detach::handle)?
+        .register::<OrphanReconcile, _, _, _, _>(
+            lane.clone(),
+            context.clone(),
+            jobs::orphan_reconcile::handle,
+        )?
         .register::<IndexSync, _, _, _, _>(lane.clone(), context.clone(), jobs::index_sync::handle)?
         .register::<DomainSync, _, _, _, _>(lane.clone(), context.clone(), jobs::domain_sync::handle)?
         .register::<ProviderSync, _, _, _, _>(lane, context, jobs::provider_sync::handle)?;

@@ -16,6 +16,7 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::idempotency;
 use crate::problem::{FieldError, ProblemBody};
+use crate::schemas::DomainSchema;
 
 /// The documents of the route groups.
 pub(crate) struct Groups {
@@ -166,14 +167,7 @@ fn add_domain_header(operation: &mut Operation) {
         .parameter_in(ParameterIn::Header)
         .required(Required::True)
         .description(Some("The domain (tenant) whose data this is about"))
-        .schema(Some(
-            ObjectBuilder::new()
-                .schema_type(Type::String)
-                .min_length(Some(1))
-                .max_length(Some(128))
-                .build(),
-        ))
-        .example(Some("tenant-1".into()))
+        .schema(Some(DomainSchema::schema()))
         .build();
     operation
         .parameters

@@ -1,16 +1,52 @@
 //! What holds for all schemas and what their derivation does not say: pages name the schema of their items instead of
-//! repeating it, and an answer has all its fields, those that are null included.
+//! repeating it, an answer has all its fields, those that are null included, and parameters are never null.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use utoipa::openapi::schema::{AllOf, ArrayItems};
-use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
+use utoipa::openapi::encoding::EncodingBuilder;
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::schema::{AdditionalProperties, AllOf, ArrayItems, SchemaType};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Schema, Type};
+
+use super::for_each_operation;
 
 /// Fields that answers leave out when there is nothing to say.
 const OPTIONAL: [(&str, &str); 1] = [("Problem", "errors")];
 
+/// Parts of forms that are JSON.
+const JSON_PARTS: [&str; 1] = ["chunking_strategy"];
+
 pub(super) fn mend(document: &mut OpenApi) {
+    for_each_operation(document, |operation| {
+        for parameter in operation.parameters.iter_mut().flatten() {
+            if let RefOr::T(Parameter {
+                schema: Some(schema), ..
+            }) = parameter
+            {
+                without_null(schema);
+            }
+        }
+        let Some(RefOr::T(body)) = &mut operation.request_body else {
+            return;
+        };
+        for content in body.content.values_mut() {
+            if let RefOr::T(Content {
+                schema: Some(schema), ..
+            }) = content
+            {
+                without_null(schema);
+            }
+        }
+        if let Some(RefOr::T(form)) = body.content.get_mut("multipart/form-data") {
+            let json = || {
+                EncodingBuilder::new()
+                    .content_type(Some("application/json".to_owned()))
+                    .build()
+            };
+            form.encoding = JSON_PARTS.map(|part| (part.to_owned(), json())).into();
+        }
+    });
     let sent = sent_by_clients(document);
     let Some(components) = &mut document.components else {
         return;
@@ -20,9 +56,35 @@ pub(super) fn mend(document: &mut OpenApi) {
         if let Some(item) = name.strip_prefix("Page_") {
             name_items(schema, item);
         }
-        if !sent.contains(name) {
+        if sent.contains(name) {
+            close_variants(schema);
+        } else {
             require_all(name, schema);
         }
+    }
+}
+
+/// A parameter, or a body, that may be left out is derived as one that may be null, which a text cannot say.
+fn without_null(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            if let SchemaType::Array(types) = &object.schema_type
+                && let [one, Type::Null] | [Type::Null, one] = &types[..]
+            {
+                object.schema_type = SchemaType::Type(one.clone());
+            }
+        }
+        RefOr::T(Schema::OneOf(either)) => {
+            let is_null = |item: &RefOr<Schema>| {
+                matches!(item, RefOr::T(Schema::Object(object))
+                    if matches!(object.schema_type, SchemaType::Type(Type::Null)))
+            };
+            either.items.retain(|item| !is_null(item));
+            if let [_] = &either.items[..] {
+                *schema = either.items.remove(0);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -31,6 +93,19 @@ fn name_items(page: &mut Schema, item: &str) {
         && let Some(RefOr::T(Schema::Array(items))) = page.properties.get_mut("items")
     {
         items.items = ArrayItems::RefOrSchema(Box::new(Ref::from_schema_name(item).into()));
+    }
+}
+
+/// Unknown fields are refused; the derivation says so of structs, and not of enums.
+fn close_variants(schema: &mut Schema) {
+    if let Schema::OneOf(either) = schema {
+        for item in &mut either.items {
+            if let RefOr::T(Schema::Object(variant)) = item
+                && !variant.properties.is_empty()
+            {
+                variant.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+            }
+        }
     }
 }
 

@@ -132,7 +132,7 @@ struct RunOut {
 #[into_params(parameter_in = Query)]
 pub(super) struct JobsParams {
     /// Only jobs of this kind.
-    #[param(example = "index_build")]
+    #[param(example = "index_build", pattern = "^[A-Za-z0-9_.:-]{0,64}$")]
     kind: Option<String>,
     /// Only jobs in this state.
     #[param(value_type = Option<JobStateSchema>)]
@@ -155,6 +155,17 @@ async fn list_jobs(
     Domain(domain): Domain,
     Params(params): Params<JobsParams>,
 ) -> Result<Json<Page<JobOut>>, Problem> {
+    let is_kind = |kind: &String| {
+        kind.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte))
+    };
+    if params
+        .kind
+        .as_ref()
+        .is_some_and(|kind| kind.len() > 64 || !is_kind(kind))
+    {
+        return Err(Problem::malformed("kind is not the name of a kind of jobs"));
+    }
     let limit = params.limit.unwrap_or(50);
     if !(1..=200).contains(&limit) {
         return Err(Problem::malformed("limit must be 1 to 200"));
@@ -263,6 +274,11 @@ impl JobOut {
 
     pub(crate) fn is_over(&self) -> bool {
         self.finished_at.is_some()
+    }
+
+    /// Of a job that builds nothing, or whose progress does not matter.
+    pub(crate) fn without_build(job: Job) -> Self {
+        Self::new(job, None)
     }
 
     fn new(job: Job, build: Option<Build>) -> Self {

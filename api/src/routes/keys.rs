@@ -1,8 +1,8 @@
 //! `/admin/keys`: who may call the API. As `rag-api keys` on the command line.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
 use http::{StatusCode, header};
 use rag_db::DbError;
@@ -14,10 +14,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::{KeyRequest, Role};
+use crate::auth::{Caller, KeyRequest, Role};
 use crate::extract::{Id, JsonBody};
 use crate::problem::Problem;
-use crate::schemas::RoleSchema;
+use crate::schemas::{DomainSchema, RoleSchema};
 use crate::state::App;
 use crate::validate::Checks;
 
@@ -33,12 +33,16 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
 #[schema(as = NewKey, example = json!({"name": "billing backend", "role": "service", "domains": ["tenant-1"]}))]
 pub(super) struct NewKeyIn {
     /// Whose key it is, for the list.
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: String,
     #[schema(value_type = Option<RoleSchema>, default = "service")]
     role: Option<String>,
     /// Domains that the key may name in X-Domain-Id; absent or empty: every domain. Service keys only.
-    #[schema(max_items = 1000)]
+    #[schema(max_items = 1000, value_type = Option<Vec<DomainSchema>>)]
     domains: Option<Vec<String>>,
 }
 
@@ -101,15 +105,21 @@ async fn list_keys(State(app): State<App>) -> Result<Json<KeysOut>, Problem> {
     Ok(Json(KeysOut { items }))
 }
 
-/// Read an API key's entry
+/// Read the entry of an API key in force
 #[utoipa::path(get, path = "/admin/keys/{key_id}", tag = "admin: keys",
     params(("key_id" = uuid::Uuid, Path, description = "The key's id")),
     responses(
         (status = 200, description = "The key, without the key itself", body = KeyOut),
-        (status = 404, description = "No such key"),
+        (status = 404, description = "No such key, or it was revoked: the list has it still"),
     ))]
 async fn get_key(State(app): State<App>, Id(id): Id<ApiKeyId>) -> Result<Json<KeyOut>, Problem> {
-    Ok(Json(read(&app, id).await?))
+    let key = read(&app, id).await?;
+    if key.revoked_at.is_some() {
+        return Err(Problem::not_found(
+            "key in force; the list has those that were revoked",
+        ));
+    }
+    Ok(Json(key))
 }
 
 /// Make an API key
@@ -143,8 +153,18 @@ async fn create_key(State(app): State<App>, JsonBody(body): JsonBody<NewKeyIn>) 
     responses(
         (status = 204, description = "Revoked"),
         (status = 404, description = "No such key, or it was revoked before"),
+        (status = 409, description = "It is the key of this call: nobody shuts themselves out by mistake"),
     ))]
-async fn revoke_key(State(app): State<App>, Id(id): Id<ApiKeyId>) -> Result<StatusCode, Problem> {
+async fn revoke_key(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id<ApiKeyId>,
+) -> Result<StatusCode, Problem> {
+    if caller.key() == Some(id) {
+        return Err(Problem::conflict(
+            "this call is made with this very key: use another admin key, or `rag-api keys revoke`",
+        ));
+    }
     if !api_keys::revoke(&mut *app.connection().await?, id).await? {
         return Err(Problem::not_found("key in force"));
     }

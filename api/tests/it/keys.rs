@@ -50,7 +50,9 @@ async fn a_key_works_from_its_making_to_its_revocation(pool: MySqlPool) {
         .send()
         .await
         .expect_problem(404, "not-found");
-    assert!(api.get(&path).await.expect(200)["revoked_at"].is_string());
+    api.get(&path).await.expect_problem(404, "not-found");
+    let listed = api.get(KEYS).await.expect(200);
+    assert!(listed["items"][1]["revoked_at"].is_string(), "{listed}");
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]

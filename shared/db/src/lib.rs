@@ -25,6 +25,8 @@ mod schema;
 pub mod slots;
 mod sql;
 pub mod syncs;
+pub mod traces;
+pub mod upload_jobs;
 pub mod uploads;
 
 pub use error::DbError;

@@ -26,8 +26,8 @@ impl AttachmentState {
     /// The states from which a move to `self` is legal: the `WHERE` of each transition.
     pub const fn predecessors(self) -> &'static [Self] {
         match self {
-            // Asked for in vain.
-            Self::Pending => &[Self::Attaching],
+            // Asked for in vain; or taken out to go in again.
+            Self::Pending => &[Self::Attaching, Self::Detaching],
             Self::Attaching => &[Self::Pending],
             Self::InProgress | Self::Completed | Self::Failed | Self::Cancelled => {
                 &[Self::Attaching, Self::InProgress]

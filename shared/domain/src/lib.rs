@@ -14,7 +14,7 @@ mod sync;
 mod upload;
 
 pub use attachment::AttachmentState;
-pub use chunking::{ChunkingStrategy, InvalidChunking};
+pub use chunking::{ChunkingProof, ChunkingStrategy, InvalidChunking};
 pub use domain_id::{DomainId, InvalidDomainId};
 pub use ids::{ApiKeyId, AttachmentId, FileId, IndexId, IntentId, InvalidId, UploadId};
 pub use indexing_status::{FileCounts, IndexingStatus};

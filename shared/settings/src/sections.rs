@@ -117,8 +117,19 @@ pub struct WorkerSettings {
     pub build_upload_concurrency: usize,
     pub build_poll_min: Duration,
     pub build_poll_max: Duration,
+    /// Of a file, each time it goes into the store.
     pub build_indexing_timeout: Duration,
+    /// How often a file that was not indexed in time is taken out and put in again.
+    pub build_reattach_times: u32,
+    /// Of a whole build, from its start: what is not indexed then has failed.
+    pub build_deadline: Duration,
     pub build_max_attempts: u32,
+    /// `None`: never by itself.
+    pub orphans_every: Option<Duration>,
+    /// What a search by itself finds is deleted, and not only reported.
+    pub orphans_delete: bool,
+    /// What is younger is no orphan yet: it may be work in flight.
+    pub orphans_min_age: Duration,
 }
 
 impl WorkerSettings {
@@ -129,7 +140,12 @@ impl WorkerSettings {
         let build_upload_concurrency = reader.integer("BUILD_UPLOAD_CONCURRENCY", 1..=64);
         let poll = pauses(reader, "BUILD_POLL_MIN_MS", "BUILD_POLL_MAX_MS");
         let build_indexing_timeout = seconds(reader, "BUILD_INDEXING_TIMEOUT_SECONDS", 7 * 86_400);
+        let build_reattach_times = reader.integer("BUILD_REATTACH_TIMES", 0..=100);
+        let build_deadline = seconds(reader, "BUILD_DEADLINE_SECONDS", 31 * 86_400);
         let build_max_attempts = reader.integer("BUILD_MAX_ATTEMPTS", 1..=1000);
+        let orphans_every: Option<u64> = reader.integer("ORPHANS_EVERY_SECONDS", 0..=31 * 86_400);
+        let orphans_delete = reader.choice("ORPHANS_MODE", &[("report", false), ("delete", true)]);
+        let orphans_min_age = seconds(reader, "ORPHANS_MIN_AGE_SECONDS", 31 * 86_400);
         let (build_poll_min, build_poll_max) = poll?;
         Some(Self {
             listen: listen?,
@@ -139,7 +155,14 @@ impl WorkerSettings {
             build_poll_min,
             build_poll_max,
             build_indexing_timeout: build_indexing_timeout?,
+            build_reattach_times: build_reattach_times?,
+            build_deadline: build_deadline?,
             build_max_attempts: build_max_attempts?,
+            orphans_every: Some(orphans_every?)
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
+            orphans_delete: orphans_delete?,
+            orphans_min_age: orphans_min_age?,
         })
     }
 }

@@ -23,9 +23,9 @@ pub async fn search(db: &mut MySqlConnection) -> Vec<String> {
         let name = &table[0].0;
         let mut values = String::new();
         for (_, column) in table {
-            let _infallible = write!(values, ", CONCAT('{column}=', `{column}`)");
+            let _infallible = write!(values, ", CONCAT('{column}=', CAST(`{column}` AS BINARY))");
         }
-        let sql = format!("SELECT CAST(CONCAT_WS(' '{values}) AS BINARY) FROM `{name}`");
+        let sql = format!("SELECT CONCAT_WS(' '{values}) FROM `{name}`");
         let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_all(&mut *db)
             .await

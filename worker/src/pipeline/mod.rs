@@ -1,5 +1,5 @@
 //! A build as a persisted state machine: one file per step. `upload` also serves uploads without an index: it needs no more
-//! than a [`Scope`].
+//! than a [`Scope`]. Beside it stands what undoes builds: `cancel`, `delete_index`, `deletions`, `abandoned`, `orphans`.
 //!
 //! Each step reads rows, calls the provider with no transaction open, and writes what came of it in one transaction that
 //! is fenced by the claim. What is left to do is computed from rows each time ([`BuildPlan`]), so a step that ran half,
@@ -12,9 +12,14 @@ mod abandoned;
 mod adopt;
 mod attach_files;
 mod await_indexing;
+mod cancel;
+mod delete_index;
+mod deletions;
 mod detach_files;
 mod ensure_vector_store;
 mod finish;
+mod orphans;
+mod picture;
 mod scope;
 mod upload;
 mod upload_files;
@@ -23,20 +28,23 @@ use std::ops::Deref;
 
 use apalis_mariadb::Claim;
 use chrono::{DateTime, Utc};
-use rag_db::attachments::{self, Attachment};
-use rag_db::builds::{self, Progress};
-use rag_db::composition::{self, Member};
 use rag_db::indexes::Index;
-use rag_db::{indexes, intents, uploads};
-use rag_domain::{BuildPlan, FileId, PresentFile};
+use rag_db::{attachments, builds, composition, indexes, intents, uploads};
 use rag_jobs::IndexBuild;
 use sqlx::{MySql, Transaction};
 
 use crate::context::Context;
 use crate::halt::Halt;
 
-pub(crate) use detach_files::clean_up_everywhere;
-pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT, wire};
+use picture::Picture;
+
+pub(crate) use abandoned::{end_all as end_uploads, is_wanted as is_upload_wanted};
+pub(crate) use cancel::stop_indexing;
+pub(crate) use delete_index::DeletedIndex;
+pub(crate) use deletions::{Site, clean_up_everywhere, delete_owned};
+pub(crate) use detach_files::detach;
+pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT};
+pub(crate) use orphans::reconcile;
 pub(crate) use scope::Scope;
 pub(crate) use upload::{Uploaded, ensure as ensure_upload};
 
@@ -97,20 +105,6 @@ impl<'a> Deref for Build<'a> {
 
     fn deref(&self) -> &Scope<'a> {
         &self.scope
-    }
-}
-
-/// What is wanted, what is there, and the difference.
-#[derive(Debug)]
-struct Picture {
-    members: Vec<Member>,
-    attachments: Vec<Attachment>,
-    plan: BuildPlan,
-}
-
-impl Picture {
-    fn member(&self, id: FileId) -> Option<&Member> {
-        self.members.iter().find(|member| member.desired.file_id == id)
     }
 }
 
@@ -180,13 +174,15 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Stops between two provider calls rather than in one.
-    fn check_running(&self) -> Result<(), Halt> {
-        if self.claim.cancellation().is_cancelled() {
-            Err(Halt::Stopped)
-        } else {
-            Ok(())
+    /// The build is cancelled: the provider is told, unless the whole store is about to go.
+    pub(crate) async fn stop_indexing(&self) -> Result<(), Halt> {
+        let mut db = self.context.pool.acquire().await?;
+        let index = indexes::find(&mut db, &self.job.domain_id, self.job.index_id).await?;
+        drop(db);
+        if let Some(index) = index {
+            stop_indexing(&self.scope, &index).await?;
         }
+        Ok(())
     }
 
     /// A transaction that may write on the job's behalf, the index's row included.
@@ -213,20 +209,13 @@ impl<'a> Build<'a> {
     async fn picture_in(&self, db: &mut sqlx::MySqlConnection) -> Result<Picture, Halt> {
         let members = composition::list(db, &self.job.domain_id, self.job.index_id).await?;
         let attachments = attachments::list(db, self.job.index_id).await?;
-        let desired: Vec<_> = members.iter().map(|member| member.desired.clone()).collect();
-        let present: Vec<_> = attachments.iter().map(PresentFile::from).collect();
-        let plan = BuildPlan::new(&desired, &present);
-        Ok(Picture {
-            members,
-            attachments,
-            plan,
-        })
+        Ok(Picture::new(members, attachments))
     }
 
     /// Writes how far the build has come, as the rows tell.
     async fn report(&self, picture: &Picture) -> Result<(), Halt> {
         let mut tx = self.write().await?;
-        builds::set_progress(&mut tx, &self.job_id, &progress(picture)).await?;
+        builds::set_progress(&mut tx, &self.job_id, &picture.progress()).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -252,37 +241,4 @@ async fn begin(
     }
     tracing::info!("the build begins");
     Ok(())
-}
-
-fn progress(picture: &Picture) -> Progress {
-    let plan = &picture.plan;
-    let waiting: u64 = plan
-        .upload
-        .iter()
-        .filter_map(|id| picture.member(*id))
-        .map(|m| m.desired.size_bytes)
-        .sum();
-    let bytes_total: u64 = picture
-        .members
-        .iter()
-        .map(|member| member.desired.size_bytes)
-        .sum();
-    let files_total = count(picture.members.len());
-    let accepted = picture
-        .attachments
-        .iter()
-        .filter(|row| plan.keep.contains(&row.id) && row.attached_at.is_some());
-    Progress {
-        files_total,
-        files_uploaded: files_total - count(plan.upload.len() + plan.upload_failed.len()),
-        files_attached: count(accepted.count()),
-        files_completed: count(plan.counts.completed),
-        files_failed: count(plan.counts.failed + plan.counts.cancelled),
-        bytes_total,
-        bytes_uploaded: bytes_total - waiting,
-    }
-}
-
-fn count(number: impl TryInto<u32>) -> u32 {
-    number.try_into().unwrap_or(u32::MAX)
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use rag_domain::{AttachmentState, FileCounts};
 use rag_providers::paging::walk_pages;
 use rag_providers::{
-    ChunkingStrategy, LastError, Operation, Order, Page, PageRequest, Provider, ProviderError,
+    LastError, Operation, Order, Page, PageRequest, Provider, ProviderError, ReportedStrategy,
     StoreFileStatus, VectorStore, VectorStoreFile,
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct SeenFile {
     pub(crate) state: AttachmentState,
     pub(crate) created_at: Option<DateTime<Utc>>,
     pub(crate) usage_bytes: u64,
-    pub(crate) strategy: Option<ChunkingStrategy>,
+    pub(crate) strategy: Option<ReportedStrategy>,
     pub(crate) last_error: Option<LastError>,
 }
 

@@ -11,13 +11,13 @@ use rag_db::attachments::{self, Attachment, Observation};
 use rag_db::indexes::{self, Index, IndexChanges};
 use rag_db::{composition, looks};
 use rag_domain::{AttachmentState, ChunkingStrategy, FileCounts, IndexingStatus};
+use rag_providers::ReportedStrategy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::MySqlConnection;
 
 use super::look::{Look, SeenFile};
 use crate::halt::Halt;
-use crate::pipeline::wire;
 
 /// The key of an index's metadata under which the provider's description of the store is kept.
 pub(crate) const PAYLOAD: &str = "provider_payload";
@@ -140,9 +140,7 @@ fn differs(row: &Attachment, file: &SeenFile) -> bool {
 
 /// The strategy in effect, as rows hold it.
 pub(crate) fn reported(file: &SeenFile) -> Option<Value> {
-    file.strategy
-        .as_ref()
-        .map(rag_providers::ChunkingStrategy::to_value)
+    file.strategy.as_ref().map(ReportedStrategy::to_value)
 }
 
 /// What rows keep of a file in a store; `asked` is the strategy that it was to be attached with.
@@ -155,7 +153,7 @@ pub(crate) fn observation<'a>(
     let asked = asked.filter(|asked| *asked != ChunkingStrategy::AUTO);
     let applied = asked
         .zip(file.strategy.as_ref())
-        .map(|(asked, reported)| wire(asked) == *reported);
+        .map(|(asked, reported)| *reported == asked);
     let error = file.last_error.as_ref();
     Observation {
         state: file.state,

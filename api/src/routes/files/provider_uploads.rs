@@ -70,6 +70,9 @@ pub(super) async fn get_provider_upload(
     Domain(domain): Domain,
     Id((file_id, provider_type)): Id<(FileId, String)>,
 ) -> Result<Json<FileUploadOut>, Problem> {
+    if !app.connections.registry().contains(&provider_type) {
+        return Err(Problem::not_found("provider type"));
+    }
     let mut connection = app.connection().await?;
     files::get(&mut connection, &domain, file_id).await?;
     let row = uploads::find(&mut connection, &provider_type, file_id).await?;

@@ -16,7 +16,7 @@ use super::content::{not_saved, settle};
 use crate::extract::Domain;
 use crate::problem::Problem;
 use crate::quota::{self, Change, Room};
-use crate::schemas::ChunkingSchema;
+use crate::schemas::{ChunkingSchema, TagSchema};
 use crate::state::App;
 use crate::upload::{Form, Part, media_type};
 use crate::validate::{Checks, NOTES_BYTES};
@@ -36,10 +36,11 @@ pub(super) struct UploadForm {
     /// JSON.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<Value>,
-    /// A JSON array of strings: at most 64, of at most 128 characters each.
-    #[schema(example = json!(["contract", "2026"]))]
-    tags: Option<Vec<String>>,
+    /// One part for each, or one part that is a JSON array of them: at most 64.
+    #[schema(example = json!(["contract", "2026"]), max_items = 64)]
+    tags: Option<Vec<TagSchema>>,
     /// Free text of at most 64 KiB.
+    #[schema(max_length = 16383, pattern = r"^[^\x00]*$")]
     notes: Option<String>,
 }
 
@@ -101,7 +102,7 @@ impl Received {
         let mut seen = Vec::new();
         while let Some(part) = form.next_part().await? {
             let name = part.name().to_owned();
-            if seen.contains(&name) {
+            if seen.contains(&name) && name != "tags" {
                 return Err(Problem::invalid_field(&name, "is there more than once"));
             }
             received.take(&name, part, app, domain, id, room).await?;
@@ -144,15 +145,17 @@ impl Received {
                 self.chunking_strategy = value.and_then(|value| checks.chunking(name, &value));
             }
             "tags" => {
-                let tags = match json(name, &part.text(TEXT_BYTES).await?)? {
-                    None => None,
-                    Some(value) => Some(
-                        serde_json::from_value::<Vec<String>>(value)
-                            .map_err(|_| Problem::invalid_field(name, "must be a JSON array of strings"))?,
-                    ),
-                };
-                checks.tags(name, tags.as_deref().unwrap_or_default());
-                self.tags = tags;
+                let text = part.text(TEXT_BYTES).await?;
+                let tags = self.tags.get_or_insert_default();
+                if text.trim_start().starts_with('[') || text.trim() == "null" {
+                    let several = serde_json::from_str::<Option<Vec<String>>>(&text).map_err(|_| {
+                        Problem::invalid_field(name, "is neither a tag nor a JSON array of tags")
+                    })?;
+                    tags.extend(several.unwrap_or_default());
+                } else {
+                    tags.push(text);
+                }
+                checks.tags(name, tags);
             }
             "notes" => {
                 let notes = part.text(NOTES_BYTES).await?;

@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::{Cancelled, Job, JobId, QueueError, State as JobState};
+use apalis_mariadb::{Cancelled, Job, JobId, JobKind as _, QueueError, State as JobState};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use rag_db::indexes::{self, Index};
-use rag_db::{DbError, builds};
+use rag_db::{DbError, attachments, builds};
 use rag_domain::{DomainId, IndexId};
+use rag_jobs::IndexCancel;
 use serde_json::Value;
 use sqlx::MySqlConnection;
 
@@ -28,7 +29,10 @@ const MOST_TRIES: u32 = 100;
 /// Cancel a job
 ///
 /// One that waits is cancelled at once. One that runs is asked to stop, and is cancelled when it has: within seconds. What
-/// it did at the provider stays and is taken up by the next build; the index of a build that had begun is `failed`.
+/// it did at the provider stays and is taken up by the next build; the index of a build that had begun is `failed`, and its
+/// `last_error` says what stays. What the provider is indexing is cancelled there too, where the provider can.
+///
+/// A deletion can't be taken back: its job, cancelled, is followed by another one within minutes.
 #[utoipa::path(post, path = "/jobs/{job_id}/cancel", tag = "jobs",
     params(("job_id" = uuid::Uuid, Path, description = "The job")),
     responses(
@@ -96,13 +100,33 @@ async fn try_cancel(app: &App, domain: &DomainId, job: &Job) -> Result<Option<Ca
     let index = lock_index(&mut tx, domain, job).await?;
     let cancelled = app.queue.try_cancel(&mut tx, job.id).await?;
     if cancelled == Some(Cancelled::Now) {
-        let id = job.id.to_string();
-        builds::abandon(&mut tx, index.as_ref(), &id, "the build was cancelled").await?;
+        end_build(app, &mut tx, index.as_ref(), job).await?;
     }
     if cancelled.is_some() {
         tx.commit().await?;
+        app.queue.notify(IndexCancel::KIND);
     }
     Ok(cancelled)
+}
+
+/// The job's build ends with it; if the provider goes on with what it was handed, a worker tells it to stop.
+async fn end_build(
+    app: &App,
+    tx: &mut MySqlConnection,
+    index: Option<&Index>,
+    job: &Job,
+) -> Result<(), Problem> {
+    let ended = builds::abandon(tx, index, &job.id.to_string(), "the build was cancelled").await?;
+    if let Some(index) = index.filter(|_| ended)
+        && attachments::any_batch_in_progress(tx, index.id).await?
+    {
+        let job = IndexCancel {
+            index_id: index.id,
+            domain_id: index.domain_id.clone(),
+        };
+        app.queue.enqueue(tx, job.to_job()?).await?;
+    }
+    Ok(())
 }
 
 /// `None`: the job's row is busy.

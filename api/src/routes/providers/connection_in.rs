@@ -8,6 +8,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use crate::problem::{FieldError, Problem};
+use crate::schemas::CredentialSchema;
 use crate::state::App;
 use crate::validate::present;
 
@@ -23,7 +24,7 @@ pub(super) struct ConnectionIn {
     #[schema(example = "api_key")]
     auth_type: String,
     /// Write-only. Which fields it has depends on `auth_type`.
-    #[schema(value_type = Option<std::collections::HashMap<String, Value>>, write_only)]
+    #[schema(value_type = Option<std::collections::HashMap<String, CredentialSchema>>, write_only)]
     credentials: Option<Value>,
     /// Requests a second that all processes together may send; null: as many as the provider takes.
     #[schema(example = 20, minimum = 1, maximum = 10_000)]
@@ -47,7 +48,7 @@ pub(super) struct ConnectionPatch {
     auth_type: Option<String>,
     /// Write-only.
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = Option<std::collections::HashMap<String, Value>>, write_only)]
+    #[schema(value_type = Option<std::collections::HashMap<String, CredentialSchema>>, write_only)]
     credentials: Option<Option<Value>>,
     /// Requests a second that all processes together may send; null: as many as the provider takes.
     #[serde(deserialize_with = "present")]

@@ -3,9 +3,11 @@
 
 mod connection_in;
 mod connections;
+mod deletions;
 mod file_uploads;
 mod health;
 mod listings;
+mod orphans;
 mod overview;
 mod sync;
 mod sync_findings;
@@ -44,6 +46,10 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(sync::get_provider_sync))
         .routes(routes!(sync::cancel_provider_sync))
         .routes(routes!(sync_findings::list_sync_findings))
+        .routes(routes!(orphans::list_orphan_searches, orphans::search_orphans))
+        .routes(routes!(orphans::get_orphan_search))
+        .routes(routes!(deletions::list_deletions))
+        .routes(routes!(deletions::give_up_deletion))
         .routes(routes!(
             file_uploads::list_file_uploads,
             file_uploads::create_file_upload

@@ -39,10 +39,7 @@ fn already() -> Value {
     json!({"code": 3, "message": "Files with ids [fvtfile1] have already been created", "details": []})
 }
 
-const STATIC: ChunkingStrategy = ChunkingStrategy::Static {
-    max_chunk_size_tokens: 800,
-    chunk_overlap_tokens: 400,
-};
+const STATIC: ChunkingStrategy = ChunkingStrategy::fixed(800, 400);
 
 #[tokio::test]
 async fn a_key_goes_out_under_its_own_scheme_with_the_folder() {

@@ -12,7 +12,6 @@ use rag_db::indexes::{Index, IndexChanges};
 use rag_domain::{ChunkingStrategy, FileId, IndexId};
 use serde_json::Value;
 
-use crate::pipeline::wire;
 use crate::sync::look::{Look, SeenFile};
 use crate::sync::settle::Difference;
 
@@ -76,7 +75,10 @@ impl<'a> StorePlan<'a> {
             .map(|file| file.file_id.as_str())
             .collect();
         for file in &look.files {
-            let Some(ours) = find(known, file) else { continue };
+            // One that is being deleted leaves the store by that.
+            let Some(ours) = find(known, file).filter(|ours| !ours.is_deleted) else {
+                continue;
+            };
             if let Some(store_id) = file.other_store_id()
                 && ours.upload.as_deref() == Some(file.file_id.as_str())
             {
@@ -157,7 +159,7 @@ fn was_built(index: &Index, link: &Link) -> bool {
 /// Whether a build would be content with the strategy in effect. What `auto` came to can't be compared.
 fn is_met(wanted: Option<ChunkingStrategy>, file: &SeenFile) -> bool {
     match (wanted, &file.strategy) {
-        (Some(wanted), Some(reported)) => wanted == ChunkingStrategy::AUTO || wire(wanted) == *reported,
+        (Some(wanted), Some(reported)) => wanted == ChunkingStrategy::AUTO || *reported == wanted,
         _ => true,
     }
 }

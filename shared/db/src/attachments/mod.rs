@@ -1,7 +1,11 @@
 //! `rag_index_attachments`: what hangs in a vector store, or is on its way in or out.
 
+mod observations;
+
 use chrono::{DateTime, Utc};
-use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, FileId, IndexId, PresentFile};
+use rag_domain::{
+    AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, FileCounts, FileId, IndexId, PresentFile,
+};
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
@@ -10,6 +14,8 @@ use crate::DbError;
 use crate::budgets;
 use crate::error::on_duplicate;
 use crate::sql::{Text, exactly_one, in_list};
+
+pub use observations::{Observation, observe, observe_many};
 
 /// A row of `rag_index_attachments`.
 #[derive(Debug, Clone, FromRow)]
@@ -43,11 +49,22 @@ pub struct Attachment {
     pub last_error: Option<String>,
     /// When the provider accepted it.
     pub attached_at: Option<DateTime<Utc>>,
+    /// How often it was taken out and put in again because the provider did not index it in time.
+    pub reattached: u32,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
 
 impl Attachment {
+    /// What became of the strategy that was asked for.
+    pub fn chunking_proof(&self) -> ChunkingProof {
+        ChunkingProof::of(
+            self.chunking_strategy,
+            self.reported_strategy.as_ref(),
+            self.strategy_applied,
+        )
+    }
+
     /// What the store calls the file.
     pub fn store_file_id(&self) -> &str {
         self.external_store_file_id
@@ -71,7 +88,7 @@ impl From<&Attachment> for PresentFile {
 
 const COLUMNS: &str = "id, index_id, external_store_id, local_file_id, external_file_id, external_store_file_id, content_sha256, \
      size_bytes, chunking_strategy, state, external_batch_id, reported_strategy, strategy_applied, usage_bytes, error_code, last_error, attached_at, \
-     created_at, updated_at";
+     reattached, created_at, updated_at";
 
 /// A file that is about to be attached.
 #[derive(Debug, Clone)]
@@ -83,21 +100,6 @@ pub struct NewAttachment<'a> {
     pub content_sha256: &'a str,
     pub size_bytes: u64,
     pub chunking_strategy: Option<ChunkingStrategy>,
-}
-
-/// What a look at the provider told of one file.
-#[derive(Debug, Clone)]
-pub struct Observation<'a> {
-    /// `in_progress` or a settled state.
-    pub state: AttachmentState,
-    /// What the store calls the file, if it is not what the Files API calls it.
-    pub external_store_file_id: Option<&'a str>,
-    pub reported_strategy: Option<&'a Value>,
-    /// What can be told from `reported_strategy`; it does not override what the answer to the attach told.
-    pub strategy_applied: Option<bool>,
-    pub usage_bytes: Option<u64>,
-    pub error_code: Option<&'a str>,
-    pub last_error: Option<&'a str>,
 }
 
 /// Every attachment of an index, whatever its state.
@@ -124,6 +126,31 @@ pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str)
     Ok(count.unsigned_abs())
 }
 
+/// Writes `pending` rows. [`DbError::Duplicate`] if one of the files is in its store already, or still on its way out.
+pub async fn insert_many(db: &mut MySqlConnection, new: &[NewAttachment<'_>]) -> Result<(), DbError> {
+    for chunk in new.chunks(500) {
+        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
+            "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
+             content_sha256, size_bytes, chunking_strategy, state) ",
+        );
+        query.push_values(chunk, |mut row, new| {
+            row.push_bind(Text(AttachmentId::new()))
+                .push_bind(Text(new.index_id))
+                .push_bind(new.external_store_id)
+                .push_bind(Text(new.local_file_id))
+                .push_bind(new.external_file_id)
+                .push_bind(new.content_sha256)
+                .push_bind(new.size_bytes)
+                .push_bind(new.chunking_strategy.map(Json))
+                .push_bind("pending");
+        });
+        // Of another length each time: not for the cache of prepared statements.
+        let result = query.build().persistent(chunk.len() == 1).execute(&mut *db).await;
+        result.map_err(on_duplicate("attachment"))?;
+    }
+    Ok(())
+}
+
 /// Whether the provider, which indexes `most` things at once, has a place for one more. Nobody else finds one until the
 /// transaction ends: whoever marks rows as `attaching` in it never exceeds the limit, however many are at it.
 pub async fn find_indexing_place(
@@ -135,25 +162,56 @@ pub async fn find_indexing_place(
     Ok(count_indexing_operations(tx, provider).await? < u64::from(most))
 }
 
-/// Writes a `pending` row. [`DbError::Duplicate`] if this file is in this store already, or still on its way out.
+/// As [`insert_many`], for one.
 pub async fn insert(db: &mut MySqlConnection, new: &NewAttachment<'_>) -> Result<AttachmentId, DbError> {
-    let id = AttachmentId::new();
-    sqlx::query(
-        "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, content_sha256, \
-         size_bytes, chunking_strategy, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending')",
+    insert_many(db, std::slice::from_ref(new)).await?;
+    let id: Text<AttachmentId> = sqlx::query_scalar(
+        "SELECT id FROM rag_index_attachments WHERE external_store_id = ? AND external_file_id = ?",
     )
-    .bind(Text(id))
-    .bind(Text(new.index_id))
     .bind(new.external_store_id)
-    .bind(Text(new.local_file_id))
     .bind(new.external_file_id)
-    .bind(new.content_sha256)
-    .bind(new.size_bytes)
-    .bind(new.chunking_strategy.map(Json))
-    .execute(db)
-    .await
-    .map_err(on_duplicate("attachment"))?;
-    Ok(id)
+    .fetch_one(db)
+    .await?;
+    Ok(id.0)
+}
+
+/// How many of an index's files the provider has accepted into its store, by state.
+pub async fn count_states(db: &mut MySqlConnection, index: IndexId) -> Result<FileCounts, DbError> {
+    let rows: Vec<(Text<AttachmentState>, i64)> = sqlx::query_as(
+        "SELECT state, COUNT(*) FROM rag_index_attachments WHERE index_id = ? AND attached_at IS NOT NULL GROUP BY state",
+    )
+    .bind(Text(index))
+    .fetch_all(db)
+    .await?;
+    let mut counts = FileCounts::default();
+    for (Text(state), count) in rows {
+        let count = count.unsigned_abs();
+        match state {
+            AttachmentState::Completed => counts.completed += count,
+            AttachmentState::Failed => counts.failed += count,
+            AttachmentState::Cancelled => counts.cancelled += count,
+            _ => counts.in_progress += count,
+        }
+    }
+    Ok(counts)
+}
+
+/// The indexes in whose stores a file hangs, or may, with whether their own deletion was asked for.
+pub async fn list_indexes_of_file(
+    db: &mut MySqlConnection,
+    file: FileId,
+) -> Result<Vec<(IndexId, bool)>, DbError> {
+    let rows: Vec<(Text<IndexId>, i64)> = sqlx::query_as(
+        "SELECT a.index_id, CAST(i.deleted_at IS NOT NULL AS SIGNED) FROM rag_index_attachments a \
+         JOIN rag_indexes i ON i.id = a.index_id WHERE a.local_file_id = ? GROUP BY a.index_id",
+    )
+    .bind(Text(file))
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, deleted)| (id.0, deleted != 0))
+        .collect())
 }
 
 /// The intent of an attach: the provider is about to be asked for these.
@@ -208,31 +266,39 @@ pub async fn mark_detaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> R
     transition_all(db, ids, AttachmentState::Detaching, "state = 'detaching'", None).await
 }
 
-/// What the provider says of a file that it has.
-pub async fn observe(
-    db: &mut MySqlConnection,
-    id: AttachmentId,
-    seen: &Observation<'_>,
-) -> Result<(), DbError> {
-    let sql = format!(
-        "UPDATE rag_index_attachments SET state = ?, external_store_file_id = COALESCE(?, external_store_file_id), \
-         reported_strategy = COALESCE(?, reported_strategy), strategy_applied = COALESCE(strategy_applied, ?), usage_bytes = ?, \
-         error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), updated_at = UTC_TIMESTAMP(6) \
-         WHERE id = ? AND state IN {}",
-        in_list(seen.state.predecessors())
-    );
-    let result = sqlx::query(AssertSqlSafe(sql))
-        .bind(Text(seen.state))
-        .bind(seen.external_store_file_id)
-        .bind(seen.reported_strategy.map(Json))
-        .bind(seen.strategy_applied)
-        .bind(seen.usage_bytes)
-        .bind(seen.error_code)
-        .bind(seen.last_error)
-        .bind(Text(id))
-        .execute(db)
-        .await?;
+/// It has been taken out of the store, to go in again: its time to be indexed begins anew, and is counted.
+pub async fn mark_pending_again(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_attachments SET state = 'pending', reattached = reattached + 1, attached_at = NULL, \
+         external_store_file_id = NULL, external_batch_id = NULL, strategy_applied = NULL, updated_at = UTC_TIMESTAMP(6) \
+         WHERE id = ? AND state = 'detaching'",
+    )
+    .bind(Text(id))
+    .execute(db)
+    .await?;
     exactly_one(&result, "attachment", id)
+}
+
+/// The provider was told to stop indexing what went in with these batches, or what is left of them.
+pub async fn mark_cancelled(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    batches: &[String],
+) -> Result<u64, DbError> {
+    if batches.is_empty() {
+        return Ok(0);
+    }
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
+        "UPDATE rag_index_attachments SET state = 'cancelled', last_error = 'the build was cancelled', \
+         updated_at = UTC_TIMESTAMP(6) WHERE state = 'in_progress' AND index_id = ",
+    );
+    query.push_bind(Text(index)).push(" AND external_batch_id IN (");
+    let mut list = query.separated(", ");
+    for batch in batches {
+        list.push_bind(batch);
+    }
+    query.push(")");
+    Ok(query.build().persistent(false).execute(db).await?.rows_affected())
 }
 
 /// The provider confirmed that the file is out (or was never in).
@@ -252,6 +318,69 @@ pub async fn forget_store(db: &mut MySqlConnection, external_store_id: &str) -> 
     .bind(external_store_id)
     .fetch_all(db)
     .await?)
+}
+
+/// Whether anything hangs in a store of this index, or may.
+pub async fn any_of_index(db: &mut MySqlConnection, index: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM rag_index_attachments WHERE index_id = ? LIMIT 1")
+            .bind(Text(index))
+            .fetch_optional(db)
+            .await?;
+    Ok(row.is_some())
+}
+
+/// Whether the provider indexes files of this index that went in with a batch.
+pub async fn any_batch_in_progress(db: &mut MySqlConnection, index: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_index_attachments \
+         WHERE index_id = ? AND state = 'in_progress' AND external_batch_id IS NOT NULL LIMIT 1",
+    )
+    .bind(Text(index))
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// What hangs in stores of this index, or may, for a file.
+pub async fn list_of_file(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    file: FileId,
+) -> Result<Vec<Attachment>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_index_attachments WHERE index_id = ? AND local_file_id = ?");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .bind(Text(file))
+        .fetch_all(db)
+        .await?)
+}
+
+/// The stores of an index are gone, and with them what hung there: forgets some of it, and answers each local file with what
+/// the provider calls it.
+pub async fn forget_some(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    limit: u32,
+) -> Result<Vec<(FileId, String)>, DbError> {
+    let rows: Vec<(Text<FileId>, String)> = sqlx::query_as(
+        "DELETE FROM rag_index_attachments WHERE index_id = ? ORDER BY local_file_id LIMIT ? \
+         RETURNING local_file_id, external_file_id",
+    )
+    .bind(Text(index))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|(id, external)| (id.0, external)).collect())
+}
+
+/// The index's deletion is given up: what hangs in its stores stays there, unknown.
+pub async fn forget_index(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_index_attachments WHERE index_id = ?")
+        .bind(Text(index))
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// A build begins: what failed or was cancelled before is taken out, to go in again.
