@@ -205,7 +205,12 @@ impl Stack {
                 .map(|path| if path.is_dir() { count(&path) } else { 1 })
                 .sum()
         }
-        count(&self.folder.path().join("files"))
+        count(&self.files_root())
+    }
+
+    /// Where API and workers keep the contents of files.
+    pub fn files_root(&self) -> std::path::PathBuf {
+        self.folder.path().join("files")
     }
 
     /// Everything that the programs have logged.
