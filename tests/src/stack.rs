@@ -194,6 +194,25 @@ impl Stack {
         leaks
     }
 
+    /// How many contents lie in the store of files.
+    pub fn stored_files(&self) -> usize {
+        fn count(folder: &Path) -> usize {
+            let Ok(entries) = std::fs::read_dir(folder) else {
+                return 0;
+            };
+            entries
+                .map(|entry| entry.unwrap().path())
+                .map(|path| if path.is_dir() { count(&path) } else { 1 })
+                .sum()
+        }
+        count(&self.files_root())
+    }
+
+    /// Where API and workers keep the contents of files.
+    pub fn files_root(&self) -> std::path::PathBuf {
+        self.folder.path().join("files")
+    }
+
     /// Everything that the programs have logged.
     pub fn logs(&self) -> String {
         let mut all = String::new();
