@@ -196,7 +196,7 @@ pub(crate) async fn enqueue_notes(queue: &Queue, jobs: usize, sleep_ms: u64, key
 }
 
 pub(crate) async fn until_all_noted_once(pool: &MySqlPool, jobs: i64) {
-    until(Duration::from_mins(2), async || {
+    until(Duration::from_mins(5), async || {
         let rows = sqlx::query("SELECT CAST(state AS CHAR), COUNT(*) FROM queue_jobs GROUP BY state")
             .fetch_all(pool)
             .await
