@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::routes::{JobOut, read_jobs};
 use crate::state::App;
 
-const TICK: Duration = Duration::from_millis(400);
+const TICK: Duration = Duration::from_millis(250);
 /// Jobs per statement.
 const CHUNK: usize = 1000;
 
@@ -75,6 +75,19 @@ impl Events {
             tokio::spawn(self.clone().poll(app.clone()));
         }
         receiver
+    }
+
+    /// Returns when all these jobs are over or gone, or when the process ends. Costs no more than listening.
+    pub(crate) async fn all_over(&self, app: &App, jobs: &[JobId]) {
+        let listeners: Vec<_> = jobs.iter().map(|job| self.listen(app, *job)).collect();
+        let closing = self.closing();
+        for mut listener in listeners {
+            let over = listener.wait_for(|latest| latest.as_ref().is_some_and(|latest| latest.is_over));
+            tokio::select! {
+                _over_or_gone = over => {}
+                () = closing.cancelled() => return,
+            }
+        }
     }
 
     /// Fires when the process ends: streams must not keep it.

@@ -8,18 +8,23 @@ mod auth;
 pub mod cli;
 
 mod edge;
+mod enqueue;
 mod events;
 mod extract;
 mod idempotency;
+mod limits;
 mod openapi;
 mod paging;
 mod problem;
+mod quota;
 mod routes;
 mod schemas;
+mod server;
 mod state;
 mod upload;
 mod validate;
 
 pub use auth::{KeyCache, Role, fingerprint, new_key};
 pub use routes::{document, router};
+pub use server::serve;
 pub use state::{App, Parts};

@@ -26,13 +26,17 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
+    FilesQuotaExceeded,
     ContentTooLarge,
+    BytesQuotaExceeded,
     UnsupportedMediaType,
     RangeNotSatisfiable,
     ValidationFailed,
+    TooManyRequests,
     Internal,
     ProviderFailed,
     Unavailable,
+    Overloaded,
 }
 
 impl Kind {
@@ -48,11 +52,7 @@ impl Kind {
                 "X-Domain-Id is missing or not valid",
                 StatusCode::BAD_REQUEST,
             ),
-            Self::UnknownProvider => (
-                "unknown-provider",
-                "Unknown provider type",
-                StatusCode::BAD_REQUEST,
-            ),
+            Self::UnknownProvider => ("unknown-provider", "Unknown provider type", StatusCode::NOT_FOUND),
             Self::Unauthorized => (
                 "unauthorized",
                 "A valid API key is needed",
@@ -79,6 +79,16 @@ impl Kind {
                 "The present state does not allow this",
                 StatusCode::CONFLICT,
             ),
+            Self::FilesQuotaExceeded => (
+                "files-quota-exceeded",
+                "The domain may not have more files",
+                StatusCode::CONFLICT,
+            ),
+            Self::BytesQuotaExceeded => (
+                "bytes-quota-exceeded",
+                "The domain may not store so much",
+                StatusCode::PAYLOAD_TOO_LARGE,
+            ),
             Self::ContentTooLarge => (
                 "content-too-large",
                 "Content too large",
@@ -99,6 +109,11 @@ impl Kind {
                 "Some fields are not valid",
                 StatusCode::UNPROCESSABLE_ENTITY,
             ),
+            Self::TooManyRequests => (
+                "too-many-requests",
+                "The API key's rate limit is used up",
+                StatusCode::TOO_MANY_REQUESTS,
+            ),
             Self::Internal => (
                 "internal-error",
                 "Internal error",
@@ -108,6 +123,11 @@ impl Kind {
             Self::Unavailable => (
                 "unavailable",
                 "Temporarily unavailable, try again",
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
+            Self::Overloaded => (
+                "overloaded",
+                "Too many requests at once, try again",
                 StatusCode::SERVICE_UNAVAILABLE,
             ),
         }
@@ -130,6 +150,7 @@ impl Kind {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
             StatusCode::RANGE_NOT_SATISFIABLE => Self::RangeNotSatisfiable,
             StatusCode::UNPROCESSABLE_ENTITY => Self::ValidationFailed,
+            StatusCode::TOO_MANY_REQUESTS => Self::TooManyRequests,
             StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
             status if status.is_client_error() => Self::MalformedRequest,
             _ => Self::Internal,
@@ -248,6 +269,10 @@ impl Problem {
         self.0.kind
     }
 
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// What went wrong inside, with its sources, for the log.
     pub(crate) fn cause_chain(&self) -> Option<String> {
         let mut next: Option<&dyn Error> = self.0.cause.as_deref().map(|cause| cause as &dyn Error);
@@ -282,7 +307,7 @@ impl IntoResponse for Problem {
                     .headers_mut()
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Kind::Unavailable => {
+            Kind::Unavailable | Kind::Overloaded => {
                 response
                     .headers_mut()
                     .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

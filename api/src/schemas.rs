@@ -4,9 +4,63 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// A line of text with something in it.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, as = Name, min_length = 1, max_length = 255, example = "Contracts",
+    pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
+pub(crate) struct NameSchema(String);
+
+/// A name without folders.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, as = FileName, min_length = 1, max_length = 255, example = "report.pdf",
+    pattern = r"^[^/\\\x00-\x1f\x7f-\x9f]*[^/\\.\s\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]*$")]
+pub(crate) struct FileNameSchema(String);
+
+/// One word or several.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, as = Tag, min_length = 1, max_length = 128, example = "contract",
+    pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
+pub(crate) struct TagSchema(String);
+
+/// A field of credentials.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Credential)]
+pub(crate) enum CredentialSchema {
+    Text(String),
+    /// A JSON document pasted whole, such as the key of a service account.
+    Document(std::collections::HashMap<String, serde_json::Value>),
+}
+
+/// One query.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, as = QueryText, max_length = 4096, min_length = 1, example = "What is the notice period?",
+    pattern = r"^[^\x00]*[^\s\x00-\x1f\x7f-\x9f][^\x00]*$")]
+pub(crate) struct QueryTextSchema(String);
+
+/// Several queries at once.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QueryTexts, min_items = 1, max_items = 16)]
+pub(crate) struct QueryTextsSchema(Vec<QueryTextSchema>);
+
+/// One query, or several at once.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Query)]
+pub(crate) enum QuerySchema {
+    One(QueryTextSchema),
+    Several(QueryTextsSchema),
+}
+
+/// A domain (tenant).
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, as = Domain, min_length = 1, max_length = 128, example = "tenant-1",
+    pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$")]
+pub(crate) struct DomainSchema(String);
+
 /// How a file is cut into chunks.
 #[derive(Serialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[schema(as = ChunkingStrategy, example = json!({"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}))]
 pub(crate) enum ChunkingSchema {
     /// The provider's choice.
@@ -19,6 +73,7 @@ pub(crate) enum ChunkingSchema {
 
 /// Sizes in tokens.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct StaticSizes {
     #[schema(minimum = 100, maximum = 4096)]
     max_chunk_size_tokens: u32,
@@ -29,13 +84,20 @@ pub(crate) struct StaticSizes {
 
 /// When the provider may drop an unused store.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ExpiresAfter, example = json!({"anchor": "last_active_at", "days": 30}))]
 pub(crate) struct ExpiresAfterSchema {
-    /// Always `last_active_at`.
-    #[schema(example = "last_active_at")]
-    anchor: String,
+    anchor: Anchor,
     #[schema(minimum = 1, maximum = 365)]
     days: u32,
+}
+
+/// What the days are counted from.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Anchor {
+    /// The last use of the store.
+    LastActiveAt,
 }
 
 /// Where an index stands.
@@ -47,6 +109,27 @@ pub(crate) enum IndexingStatusSchema {
     InProgress,
     Done,
     Failed,
+}
+
+/// Bytes as they are.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(crate) struct Bytes(String);
+
+/// At least one byte.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, format = Binary, min_length = 1)]
+pub(crate) struct SomeBytes(String);
+
+/// What an API key is for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Role)]
+pub(crate) enum RoleSchema {
+    /// Files, indexes, jobs of domains.
+    Service,
+    /// All that, and the installation.
+    Admin,
 }
 
 /// Where a job is in its life.

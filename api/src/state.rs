@@ -13,6 +13,7 @@ use sqlx::{MySql, MySqlPool, Transaction};
 
 use crate::auth::KeyCache;
 use crate::events::Events;
+use crate::limits::{Gates, Rates};
 use crate::problem::Problem;
 
 /// The application's state. Cheap to clone.
@@ -23,6 +24,8 @@ pub struct App(Arc<Inner>);
 struct Inner {
     parts: Parts,
     events: Events,
+    rates: Rates,
+    gates: Gates,
 }
 
 /// What an [`App`] is made of.
@@ -39,8 +42,21 @@ pub struct Parts {
 
 impl App {
     pub fn new(parts: Parts) -> Self {
-        let events = Events::default();
-        Self(Arc::new(Inner { parts, events }))
+        let (rates, gates) = (Rates::new(&parts.settings.api), Gates::new(&parts.settings.api));
+        Self(Arc::new(Inner {
+            parts,
+            events: Events::default(),
+            rates,
+            gates,
+        }))
+    }
+
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.0.rates
+    }
+
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.0.gates
     }
 
     pub(crate) fn events(&self) -> &Events {

@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rag-telemetry", &["rag-settings"]),
     ("rag-files", &[]),
     ("rag-db", &["rag-domain"]),
-    ("rag-providers", &[]),
+    ("rag-providers", &["rag-domain"]),
     ("rag-jobs", &["rag-domain", "apalis-mariadb"]),
     (
         "rag-connections",
@@ -51,10 +51,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "rag-telemetry",
         ],
     ),
+    ("rag-canary", &[]),
     ("rag-emulator", &[]),
     ("rag-demo", &[]),
     ("xtask", &[]),
-    ("rag-tests", &["rag-db", "rag-emulator"]),
+    ("rag-tests", &["rag-canary", "rag-db", "rag-emulator"]),
     ("rag-bench", &["apalis-mariadb", "rag-db", "rag-emulator"]),
 ];
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rag_emulator::Effect;
+use rag_db::uploads;
+use rag_emulator::{Action, Effect, Loss, RetryAfter, Rule, When};
 use rag_tests::{Stack, eventually};
 use serde_json::{Value, json};
 
@@ -212,4 +213,104 @@ async fn admins_look_after_copies() {
         || async { stack.control().state().files.is_empty().then_some(()) },
     )
     .await;
+}
+
+async fn start(stack: &Stack, file: &str) -> String {
+    let path = format!("/files/{file}/provider-uploads/openai");
+    let job = stack.client.post(&path, &json!({})).await.expect(202);
+    job["id"].as_str().unwrap().to_owned()
+}
+
+async fn copy(stack: &Stack, file: &str) -> Value {
+    let path = format!("/files/{file}/provider-uploads/openai");
+    stack.client.get(&path).await.expect(200)
+}
+
+fn on_upload(stack: &Stack, times: Option<u64>, then: Action) {
+    let when = When {
+        operation: Some("files.create".to_owned()),
+        times,
+        ..When::default()
+    };
+    stack.control().add_fault(Rule { when, then }).unwrap();
+}
+
+/// R-4.9: whatever error it was, the copy's row ends with the job.
+#[tokio::test]
+async fn an_upload_that_is_out_of_attempts_has_failed() {
+    let stack = Stack::builder().setting("BUILD_MAX_ATTEMPTS", "2").start().await;
+    let _worker = stack.worker("one");
+    on_upload(&stack, None, Action::LoseRequest { how: Loss::Reset });
+    let file = stack.client.upload("a.md", &prose("a", 50), None).await;
+    let job = stack.client.finished(&start(&stack, &file).await, LIMIT).await;
+    assert_eq!(
+        (&job["state"], &job["attempts"]),
+        (&json!("failed"), &json!(2)),
+        "{job}"
+    );
+    let failed = copy(&stack, &file).await;
+    assert_eq!(
+        (&failed["status"], &failed["last_error"]),
+        (&json!("failed"), &job["last_error"]),
+        "{failed}"
+    );
+    stack.control().clear_faults();
+    uploaded(&stack, &file).await;
+    assert_no_orphans(&stack).await;
+}
+
+/// Cancelled while it waits, a job ends without its handler: a worker's upkeep ends its copy.
+#[tokio::test]
+async fn an_upload_that_is_cancelled_while_it_waits_has_failed() {
+    let stack = Stack::start().await;
+    let _workers = [stack.worker("one"), stack.worker("two")];
+    on_upload(
+        &stack,
+        Some(1),
+        Action::RateLimit {
+            retry_after: Some(RetryAfter::Seconds(600)),
+        },
+    );
+    let file = stack.client.upload("a.md", &prose("a", 50), None).await;
+    let job = start(&stack, &file).await;
+    let waits = || async {
+        let job = stack.client.job(&job).await;
+        (job["state"] == "scheduled").then_some(())
+    };
+    eventually("the job to wait", LIMIT, waits).await;
+    assert_eq!(copy(&stack, &file).await["status"], "pending");
+    stack
+        .client
+        .post(&format!("/jobs/{job}/cancel"), &json!({}))
+        .await
+        .expect(200);
+    let failed = || async {
+        let copy = copy(&stack, &file).await;
+        (copy["status"] == "failed").then_some(copy)
+    };
+    let failed = eventually("the copy to have failed", LIMIT, failed).await;
+    assert_eq!(failed["last_error"], "the upload was cancelled");
+    let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rag_provider_upload_jobs")
+        .fetch_one(&stack.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+
+    // A copy that a build looks after is none of a job's that ended.
+    let pending = "UPDATE rag_provider_file_uploads SET status = 'pending', last_error = NULL";
+    sqlx::query(pending).execute(&stack.database.pool).await.unwrap();
+    let index = stack.client.create_index("handbook", "openai").await;
+    stack.client.link(&index, &file).await;
+    sqlx::query(
+        "INSERT INTO rag_index_builds (job_id, index_id, domain_id, step, started_at, updated_at) \
+         VALUES (UUID(), ?, 'acme', 'upload_files', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL 1 DAY)",
+    )
+    .bind(&index)
+    .execute(&stack.database.pool)
+    .await
+    .unwrap();
+    let mut db = stack.database.pool.acquire().await.unwrap();
+    let id = file.parse().unwrap();
+    assert!(!uploads::give_up(&mut db, "openai", id, "x").await.unwrap());
+    assert_eq!(copy(&stack, &file).await["status"], "pending");
 }

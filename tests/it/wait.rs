@@ -63,3 +63,38 @@ async fn those_who_wait_hold_nothing_that_others_need() {
         assert!(answer.headers().contains_key("location"));
     }
 }
+
+#[tokio::test]
+async fn the_default_wait_is_for_callers_who_prefer_nothing() {
+    let stack = Stack::builder()
+        .setting("API_DEFAULT_WAIT_SECONDS", "20")
+        .start()
+        .await;
+    let _worker = stack.worker("worker");
+    let (index, files) = index_with(&stack, 1).await;
+    let post = async |path: String, prefer: &str| {
+        let request = stack.client.request(Method::POST, &path);
+        request.header("Prefer", prefer).send().await.unwrap()
+    };
+    let answer = post(format!("/indexes/{index}/build"), "handling=lenient").await;
+    assert_eq!(answer.status(), 200);
+    assert!(
+        !answer.headers().contains_key("preference-applied"),
+        "nobody preferred it"
+    );
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["indexing_status"], "done", "{body}");
+
+    let answer = post(format!("/indexes/{index}/build"), "respond-async").await;
+    assert_eq!(answer.status(), 202, "this caller prefers not to wait");
+
+    let answer = post(format!("/files/{}/provider-uploads/openai", files[0]), "wait=15").await;
+    assert_eq!(answer.headers()["preference-applied"], "wait=15");
+    assert_eq!(answer.status(), 200);
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(
+        (&body["upload"]["status"], &body["job"]["state"]),
+        (&json!("uploaded"), &json!("done")),
+        "{body}"
+    );
+}

@@ -47,6 +47,10 @@ impl Client {
         }
     }
 
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The same caller in another domain.
     #[must_use]
     pub fn in_domain(&self, domain: &str) -> Self {
@@ -70,7 +74,12 @@ impl Client {
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.expect("the API answers");
         let status = response.status();
+        rag_canary::assert_none(
+            "an answer's headers",
+            format!("{:?}", response.headers()).as_bytes(),
+        );
         let bytes = response.bytes().await.expect("the API answers with a body");
+        rag_canary::assert_none("an answer", &bytes);
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
         Answer { status, body }
     }

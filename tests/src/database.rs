@@ -1,4 +1,5 @@
-//! A database per test, made and dropped on the server that `DATABASE_URL` names.
+//! A database per test, made and dropped on the server that `DATABASE_URL` names, with an account of its own whose password
+//! can be looked for.
 
 use std::str::FromStr as _;
 
@@ -11,6 +12,7 @@ use uuid::Uuid;
 pub struct TestDatabase {
     /// As the programs take it.
     pub uri: String,
+    /// Of an account that may do more than the programs'.
     pub pool: MySqlPool,
     server: String,
     name: String,
@@ -20,12 +22,19 @@ impl TestDatabase {
     pub async fn new() -> Self {
         let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names the MariaDB server for tests");
         let name = format!("rag_it_{}", Uuid::new_v4().simple());
-        execute(&server, format!("CREATE DATABASE {name}")).await;
-        let uri = with_database(&server, &name);
-        let pool = rag_db::connect(MySqlConnectOptions::from_str(&uri).unwrap(), 4)
+        execute(&server, format!("CREATE DATABASE {name}")).await.unwrap();
+        let all_powerful = with_database(&server, &name);
+        let pool = rag_db::connect(MySqlConnectOptions::from_str(&all_powerful).unwrap(), 4)
             .await
             .unwrap();
         rag_db::migrate(&pool).await.unwrap();
+        let uri = match make_account(&server, &name).await {
+            Ok(password) => with_account(&all_powerful, &name, &password),
+            Err(error) => {
+                eprintln!("no account of its own for {name}, so its password is not looked for: {error}");
+                all_powerful
+            }
+        };
         Self {
             uri,
             pool,
@@ -37,30 +46,55 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let (server, sql) = (
-            self.server.clone(),
-            format!("DROP DATABASE IF EXISTS {}", self.name),
-        );
+        let server = self.server.clone();
+        let name = &self.name;
+        let statements = [
+            format!("DROP DATABASE IF EXISTS {name}"),
+            format!("DROP USER IF EXISTS {name}@'%', {name}@localhost"),
+        ];
         // The test's own runtime is on its way out.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(execute(&server, sql));
+            runtime.block_on(async {
+                for sql in statements {
+                    // A server that lets us make no accounts lets us drop none.
+                    let _refused = execute(&server, sql).await;
+                }
+            });
         });
         let _panicked = dropping.join();
     }
 }
 
-async fn execute(server: &str, sql: String) {
-    let options = MySqlConnectOptions::from_str(server).unwrap();
-    let mut connection = MySqlConnection::connect_with(&options).await.unwrap();
-    sqlx::query(AssertSqlSafe(sql))
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
+/// Named as the database, and for it alone; answers its password.
+async fn make_account(server: &str, name: &str) -> Result<String, sqlx::Error> {
+    let password = format!("{}-{}", rag_canary::MARK, Uuid::new_v4().simple());
+    // By a socket and by an address; a server may have an anonymous account that is nearer to the former.
+    for host in ["%", "localhost"] {
+        let sql = format!("GRANT ALL ON {name}.* TO {name}@'{host}' IDENTIFIED BY '{password}'");
+        execute(server, sql).await?;
+    }
+    Ok(password)
+}
+
+async fn execute(server: &str, sql: String) -> Result<(), sqlx::Error> {
+    let options = MySqlConnectOptions::from_str(server)?;
+    let mut connection = MySqlConnection::connect_with(&options).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+    connection.close().await
+}
+
+/// `mysql://old:password@host/…` with another account.
+fn with_account(uri: &str, name: &str, password: &str) -> String {
+    let (scheme, rest) = uri.split_once("://").unwrap_or(("mysql", uri));
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let host = rest[..end]
+        .rsplit_once('@')
+        .map_or(&rest[..end], |(_, host)| host);
+    format!("{scheme}://{name}:{password}@{host}{}", &rest[end..])
 }
 
 /// `mysql://user@host/old?options` with another database.
@@ -78,7 +112,20 @@ fn with_database(uri: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::with_database;
+    use super::{with_account, with_database};
+
+    #[test]
+    fn the_account_is_replaced_and_the_rest_kept() {
+        for (uri, expected) in [
+            (
+                "mysql://root:a@h:1/x?socket=/s@1",
+                "mysql://n:p@h:1/x?socket=/s@1",
+            ),
+            ("mysql://h/x", "mysql://n:p@h/x"),
+        ] {
+            assert_eq!(with_account(uri, "n", "p"), expected);
+        }
+    }
 
     #[test]
     fn the_database_is_replaced_and_the_rest_kept() {

@@ -1,12 +1,15 @@
 //! Database, emulator, API and workers of one test.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::sync::Once;
 use std::time::Duration;
 
 use rag_emulator::{Builder, Control, Emulator};
 use serde_json::{Value, json};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{Connection as _, MySqlConnection};
 use tempfile::TempDir;
 
 use crate::program::{self, Program};
@@ -15,9 +18,9 @@ use crate::{Client, TestDatabase, eventually};
 /// The domain of [`Stack::client`].
 pub const DOMAIN: &str = "acme";
 /// A canary: it must appear nowhere but in requests to the provider.
-pub const PROVIDER_KEY: &str = "sk-canary-4f1c0e5b9a7d";
+pub const PROVIDER_KEY: &str = "sk-c4n4ry-4f1c0e5b9a7d";
 
-/// Everything one test needs; all of it ends with this value.
+/// Everything one test needs; all of it ends with this value, and fails the test if a secret has come to light in it.
 #[derive(Debug)]
 pub struct Stack {
     pub database: TestDatabase,
@@ -117,7 +120,16 @@ impl Stack {
 
     /// Starts a worker.
     pub fn worker(&self, name: &str) -> Program {
+        self.worker_with(name, &[])
+    }
+
+    /// Starts a worker that has these settings changed.
+    pub fn worker_with(&self, name: &str, changed: &[(&str, &str)]) -> Program {
         let mut env = self.env.clone();
+        let changed = changed
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        env.extend(changed);
         env.push(("WORKER_LISTEN".to_owned(), free_address()));
         Program::start(
             "rag-worker",
@@ -162,6 +174,45 @@ impl Stack {
         program::output("rag-api", args, &env).await
     }
 
+    /// Where secrets have come to light: the programs' logs and metrics, and the database. (Answers are looked at as they
+    /// come.)
+    pub async fn leaks(&self) -> Vec<String> {
+        let metrics = async {
+            let answer = reqwest::get(format!("{}/metrics", self.api_url)).await?;
+            answer.text().await
+        };
+        // A test may have stopped the API.
+        let metrics = metrics.await.unwrap_or_default();
+        let texts = [("a log", self.logs()), ("the metrics", metrics)];
+        let mut leaks: Vec<String> = texts
+            .iter()
+            .filter_map(|(what, text)| Some(format!("{what}: {}", rag_canary::find(text.as_bytes())?)))
+            .collect();
+        let options = MySqlConnectOptions::from_str(&self.database.uri).unwrap();
+        let mut db = MySqlConnection::connect_with(&options).await.unwrap();
+        leaks.extend(rag_canary::database::search(&mut db).await);
+        leaks
+    }
+
+    /// How many contents lie in the store of files.
+    pub fn stored_files(&self) -> usize {
+        fn count(folder: &Path) -> usize {
+            let Ok(entries) = std::fs::read_dir(folder) else {
+                return 0;
+            };
+            entries
+                .map(|entry| entry.unwrap().path())
+                .map(|path| if path.is_dir() { count(&path) } else { 1 })
+                .sum()
+        }
+        count(&self.files_root())
+    }
+
+    /// Where API and workers keep the contents of files.
+    pub fn files_root(&self) -> std::path::PathBuf {
+        self.folder.path().join("files")
+    }
+
     /// Everything that the programs have logged.
     pub fn logs(&self) -> String {
         let mut all = String::new();
@@ -172,6 +223,13 @@ impl Stack {
             }
         }
         all
+    }
+
+    /// A log as if a program had written it, for tests of the search.
+    pub fn plant_log(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(format!("{name}.log"));
+        std::fs::write(&path, text).unwrap();
+        path
     }
 
     async fn ready(&self, address: &str) {
@@ -188,6 +246,27 @@ impl Stack {
     }
 }
 
+/// No test can forget to look.
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // The test's own runtime is on its way out.
+        let leaks = std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(self.leaks())
+            });
+            looking.join().expect("the search for leaked secrets ends")
+        });
+        assert!(leaks.is_empty(), "secrets leaked: {leaks:#?}");
+    }
+}
+
 fn settings(database: &TestDatabase, folder: &Path, api: &str) -> Vec<(String, String)> {
     let files = folder.join("files").display().to_string();
     [
@@ -195,13 +274,13 @@ fn settings(database: &TestDatabase, folder: &Path, api: &str) -> Vec<(String, S
         ("DATABASE_MAX_CONNECTIONS", "8"),
         ("FILES_ROOT", &files),
         ("API_LISTEN", api),
-        ("PROVIDER_SECRETS_KEY", "a key that only these tests use"),
+        ("PROVIDER_SECRETS_KEY", "a c4n4ry key that only these tests use"),
         ("PROVIDER_ALLOW_LOOPBACK_HTTP", "true"),
         ("BUILD_POLL_MIN_MS", "50"),
         ("BUILD_POLL_MAX_MS", "500"),
         ("QUEUE_LEASE_SECONDS", "3"),
         ("WORKER_GRACE_SECONDS", "5"),
-        ("RUST_LOG", "info,rag_api::edge=warn"),
+        ("RUST_LOG", "info,rag_api=debug,rag_api::edge=warn,rag_connections=debug,rag_db=debug,rag_providers=debug,rag_worker=debug"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()

@@ -1,11 +1,13 @@
 //! What every job needs, made once per process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apalis_mariadb::Queue;
 use rag_connections::Connections;
+use rag_domain::DomainId;
 use rag_files::FileStore;
-use rag_settings::WorkerSettings;
+use rag_settings::{SyncSettings, WorkerSettings};
 use sqlx::MySqlPool;
 
 /// Shared by all jobs of a process; cheap to clone.
@@ -16,4 +18,9 @@ pub struct Context {
     pub files: FileStore,
     pub connections: Arc<Connections>,
     pub settings: Arc<WorkerSettings>,
+    /// How long finished jobs are kept, and what is known of them.
+    pub retention: Duration,
+    pub sync: Arc<SyncSettings>,
+    /// Of indexes that a provider sync makes.
+    pub default_domain: DomainId,
 }

@@ -1,13 +1,16 @@
 //! The worker: runs the jobs that the API enqueued, and is the only program that changes anything at a provider.
 //!
-//! `jobs` has one file per job kind, `pipeline` one file per step of a build. Start as many workers as you like: what keeps
+//! `jobs` has one file per job kind, `pipeline` one file per step of a build, `sync` the ways in which the provider's word
+//! gets into our rows. Start as many workers as you like: what keeps
 //! them apart is the queue's claim, which every write of theirs is fenced by.
 
 mod context;
 mod halt;
 mod jobs;
 mod pipeline;
+mod schedule;
 mod server;
+mod sync;
 mod upkeep;
 mod worker;
 

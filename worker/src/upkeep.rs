@@ -1,30 +1,41 @@
-//! What every worker does beside its jobs, without being asked: ends builds whose jobs ended without them, carries out
-//! deletions that wait at providers, and measures the queue. All of it is safe to do from several workers at once.
+//! What every worker does beside its jobs, without being asked: ends builds and uploads whose jobs ended without them,
+//! carries out deletions that wait at providers, sees to it that whatever is hidden has a job that deletes it, forgets what
+//! is long over, and measures the queue. All of it is safe to do from several workers at once.
 
 use std::time::Duration;
 
-use apalis_mariadb::{Job, JobId, State};
+use apalis_mariadb::{Job, JobId, JobKind as _, NewJob, State};
 use rag_db::builds::{self, Build};
-use rag_db::indexes;
+use rag_db::{files, indexes, traces};
+use rag_jobs::{FileDelete, IndexDelete};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::halt::Halt;
+use crate::jobs::file_upload;
 use crate::pipeline::clean_up_everywhere;
 
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 const DELETION_INTERVAL: Duration = Duration::from_mins(1);
+const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 /// A running build touches its row more often than this, except while it waits: then its job is looked at, and is fine.
 const STALE_SECONDS: u32 = 3;
 const ROWS: u32 = 200;
+/// Rows that one statement forgets.
+const PRUNED: u32 = 1000;
+/// No listing shows a file that has been gone for so long.
+const GONE_DAYS: u32 = 7;
 
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let repair = every(REPAIR_INTERVAL, &stop, || repair_builds(&context));
-    let deletions = every(DELETION_INTERVAL, &stop, || clean_up_everywhere(&context));
+    let uploads = every(REPAIR_INTERVAL, &stop, || file_upload::repair(&context));
+    let deletions = every(DELETION_INTERVAL, &stop, || clean_up_everywhere(&context, &stop));
+    let revivals = every(DELETION_INTERVAL, &stop, || revive_deletions(&context));
+    let pruning = every(PRUNE_INTERVAL, &stop, || prune(&context));
     let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
-    tokio::join!(repair, deletions, measures);
+    tokio::join!(repair, uploads, deletions, revivals, pruning, measures);
 }
 
 async fn every<F: Future<Output = Result<(), Halt>>>(
@@ -68,12 +79,9 @@ async fn repair_builds(context: &Context) -> Result<(), Halt> {
         let stale = builds::list_stale(&mut db, &after, STALE_SECONDS, ROWS).await?;
         drop(db);
         for build in &stale {
-            let Ok(job_id) = build.job_id.parse::<JobId>() else {
-                continue;
-            };
-            let job = context.queue.find_job(job_id).await?;
-            if job.is_none_or(|job| job.state.is_finished()) {
-                end(context, build, job_id).await?;
+            // One that can't be ended now is no reason to leave the others.
+            if let Err(halt) = repair(context, build).await {
+                tracing::warn!(job.id = build.job_id, %halt, "a build could not be ended, it will be tried again");
             }
         }
         match stale.into_iter().next_back() {
@@ -81,6 +89,17 @@ async fn repair_builds(context: &Context) -> Result<(), Halt> {
             None => return Ok(()),
         }
     }
+}
+
+async fn repair(context: &Context, build: &Build) -> Result<(), Halt> {
+    let Ok(job_id) = build.job_id.parse::<JobId>() else {
+        return Ok(());
+    };
+    let job = context.queue.find_job(job_id).await?;
+    if job.is_none_or(|job| job.state.is_finished()) {
+        end(context, build, job_id).await?;
+    }
+    Ok(())
 }
 
 async fn end(context: &Context, stale: &Build, job_id: JobId) -> Result<(), Halt> {
@@ -107,4 +126,76 @@ fn reason(job: Option<&Job>) -> String {
             .unwrap_or_else(|| "the job ended without ending its build".to_owned()),
         None => "the job is gone".to_owned(),
     }
+}
+
+/// A deletion can't be taken back: whatever became of its job (cancelled, lost with too many workers), what is hidden gets
+/// another one.
+async fn revive_deletions(context: &Context) -> Result<(), Halt> {
+    let mut after = None;
+    loop {
+        let mut db = context.pool.acquire().await?;
+        let tombstones = indexes::list_tombstones(&mut db, None, after, ROWS).await?;
+        drop(db);
+        for tombstone in &tombstones {
+            let job = IndexDelete {
+                index_id: tombstone.index.id,
+                domain_id: tombstone.index.domain_id.clone(),
+            };
+            revive(context, IndexDelete::KIND, &job.unique_key(), || job.to_job()).await?;
+        }
+        match tombstones.last() {
+            Some(last) => after = Some((last.deleted_at, last.index.id)),
+            None => break,
+        }
+    }
+    let mut after = String::new();
+    loop {
+        let mut db = context.pool.acquire().await?;
+        let tombstones = files::list_tombstones(&mut db, &after, ROWS).await?;
+        drop(db);
+        for file in &tombstones {
+            let job = FileDelete {
+                file_id: file.id,
+                domain_id: file.domain_id.clone(),
+            };
+            revive(context, FileDelete::KIND, &job.unique_key(), || job.to_job()).await?;
+        }
+        match tombstones.last() {
+            Some(last) => after = last.id.to_string(),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// A job for something that is gone meanwhile finds nothing to do.
+async fn revive(
+    context: &Context,
+    kind: &str,
+    unique_key: &str,
+    job: impl FnOnce() -> Result<NewJob, apalis_mariadb::QueueError>,
+) -> Result<(), Halt> {
+    let mut tx = context.pool.begin().await?;
+    if context
+        .queue
+        .find_active(&mut tx, kind, unique_key)
+        .await?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let enqueued = context.queue.enqueue(&mut tx, job()?).await?;
+    tx.commit().await?;
+    context.queue.notify(kind);
+    if !enqueued.existing {
+        tracing::warn!(kind, job.id = %enqueued.id, "a deletion had no job any more: it has one again");
+    }
+    Ok(())
+}
+
+/// Forgets what is over for longer than jobs are kept.
+async fn prune(context: &Context) -> Result<(), Halt> {
+    let mut db = context.pool.acquire().await?;
+    while builds::prune(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
+    while traces::prune(&mut db, GONE_DAYS, PRUNED).await? == u64::from(PRUNED) {}
+    Ok(())
 }

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use apalis_mariadb::{Queue, QueueConfig, Retention, StorageConfig, Wait, WorkerSet};
 use rag_connections::Connections;
+use rag_domain::DomainId;
 use rag_files::FileStore;
-use rag_jobs::{FileUpload, IndexBuild};
+use rag_jobs::{
+    DomainSync, FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, IndexSync,
+    OrphanReconcile, ProviderSync,
+};
 use rag_settings::{QueueSettings, Settings};
 use rag_telemetry::Metrics;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::{jobs, server, upkeep};
+use crate::{jobs, schedule, server, upkeep};
 
 /// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs come to a halt within the grace time and
 /// hands back what is not finished.
@@ -37,6 +41,10 @@ pub async fn run(
             Connections::from_settings(&settings.providers, pool.clone()).context("PROVIDER_SECRETS_KEY")?,
         ),
         settings: Arc::new(settings.worker.clone()),
+        retention: settings.queue.retention,
+        sync: Arc::new(settings.sync.clone()),
+        default_domain: DomainId::try_from(settings.providers.default_domain_id.clone())
+            .context("DEFAULT_DOMAIN_ID")?,
     };
 
     let stop = CancellationToken::new();
@@ -44,6 +52,7 @@ pub async fn run(
         .await
         .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
     let upkeep = tokio::spawn(upkeep::run(context.clone(), stop.clone()));
+    let schedule = tokio::spawn(schedule::run(context.clone(), stop.clone()));
 
     let lane = StorageConfig {
         concurrency: settings.worker.concurrency,
@@ -51,7 +60,19 @@ pub async fn run(
     };
     let workers = WorkerSet::new(queue)
         .register::<IndexBuild, _, _, _, _>(lane.clone(), context.clone(), jobs::index_build::handle)?
-        .register::<FileUpload, _, _, _, _>(lane, context, jobs::file_upload::handle)?;
+        .register::<FileUpload, _, _, _, _>(lane.clone(), context.clone(), jobs::file_upload::handle)?
+        .register::<IndexDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::index_delete::handle)?
+        .register::<IndexCancel, _, _, _, _>(lane.clone(), context.clone(), jobs::index_cancel::handle)?
+        .register::<FileDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::file_delete::handle)?
+        .register::<FileDetach, _, _, _, _>(lane.clone(), context.clone(), jobs::file_detach::handle)?
+        .register::<OrphanReconcile, _, _, _, _>(
+            lane.clone(),
+            context.clone(),
+            jobs::orphan_reconcile::handle,
+        )?
+        .register::<IndexSync, _, _, _, _>(lane.clone(), context.clone(), jobs::index_sync::handle)?
+        .register::<DomainSync, _, _, _, _>(lane.clone(), context.clone(), jobs::domain_sync::handle)?
+        .register::<ProviderSync, _, _, _, _>(lane, context, jobs::provider_sync::handle)?;
     let ended = workers
         .run(
             async move {
@@ -63,6 +84,7 @@ pub async fn run(
         .await;
     stop.cancel();
     upkeep.await.context("the upkeep task failed")?;
+    schedule.await.context("the schedule's task failed")?;
     serving.await.context("the health server failed")??;
     pool.close().await;
     ended.context("the queue's workers failed")

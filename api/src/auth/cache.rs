@@ -5,13 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rag_db::{DbError, api_keys};
+use rag_domain::ApiKeyId;
 use sqlx::MySqlPool;
 use subtle::ConstantTimeEq as _;
 
 use super::caller::{Caller, Role};
 use super::key::fingerprint;
 
-/// How long a revoked key may still be taken.
+/// How long a revoked key may still be taken, except by the process that revoked it.
 const FRESH: Duration = Duration::from_secs(10);
 const MOST: usize = 10_000;
 
@@ -45,6 +46,12 @@ impl KeyCache {
         let caller = Caller::new(row.id, role, domains);
         self.remember(fingerprint, &caller);
         Ok(Some(caller))
+    }
+
+    /// Does not take this key any more, in this process.
+    pub(crate) fn forget(&self, key: ApiKeyId) {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers.retain(|_, (caller, _)| caller.key() != Some(key));
     }
 
     fn remembered(&self, fingerprint: &str) -> Option<Caller> {

@@ -5,6 +5,7 @@
 
 mod cache;
 mod caller;
+mod issue;
 mod key;
 
 use axum::extract::{Request, State};
@@ -16,6 +17,7 @@ use rag_settings::ApiAuth;
 pub use cache::KeyCache;
 pub(crate) use caller::Caller;
 pub use caller::Role;
+pub(crate) use issue::Request as KeyRequest;
 pub use key::{fingerprint, new_key};
 
 use crate::problem::{Kind, Problem};

@@ -1,14 +1,15 @@
 //! `rag-api keys …`: who may call the API.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Subcommand;
 use rag_db::api_keys::{self, ApiKey};
-use rag_domain::{ApiKeyId, DomainId};
+use rag_domain::ApiKeyId;
 use rag_settings::Settings;
 use secrecy::ExposeSecret as _;
 use sqlx::MySqlConnection;
 
-use crate::auth::{Role, fingerprint, new_key};
+use crate::auth::{KeyRequest, Role};
+use crate::validate::Checks;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -41,27 +42,17 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
 }
 
 async fn create(db: &mut MySqlConnection, name: &str, role: Role, domains: Vec<String>) -> Result<()> {
-    if name.trim().is_empty() || name.chars().count() > 128 {
-        bail!("--name must have 1 to 128 characters");
+    let request = KeyRequest {
+        name: name.to_owned(),
+        role,
+        domains,
+    };
+    let mut checks = Checks::default();
+    request.check(&mut checks);
+    if let Err(problem) = checks.finish() {
+        bail!("{}", problem.detail());
     }
-    if role == Role::Admin && !domains.is_empty() {
-        bail!("an admin key is for every domain: leave --domain out, or make a service key");
-    }
-    for domain in &domains {
-        DomainId::try_from(domain.clone()).with_context(|| format!("--domain {domain:?}"))?;
-    }
-    let domains = (!domains.is_empty()).then_some(domains);
-    let key = new_key();
-    let id = ApiKeyId::new();
-    api_keys::insert(
-        db,
-        id,
-        name,
-        role.as_str(),
-        domains.as_deref(),
-        &fingerprint(key.expose_secret()),
-    )
-    .await?;
+    let (id, key) = request.issue(db).await?;
     eprintln!("Made {} key {id}. It is shown this once:", role.as_str());
     println!("{}", key.expose_secret());
     Ok(())

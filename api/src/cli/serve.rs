@@ -28,7 +28,6 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     let files = FileStore::at(&settings.files.root)
         .await
         .with_context(|| format!("FILES_ROOT ({}) cannot be used", settings.files.root.display()))?;
-    tokio::spawn(sweep(files.clone(), db.clone()));
 
     let app = App::new(Parts {
         queue: Queue::new(db.clone(), QueueConfig::default()),
@@ -39,6 +38,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
         files,
         metrics,
     });
+    tokio::spawn(sweep(app.clone()));
     let listen = settings.api.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -47,12 +47,12 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
 
     let (ending, ended) = oneshot::channel::<()>();
     let events = app.events().clone();
-    let server = axum::serve(listener, crate::router(app)).with_graceful_shutdown(async {
+    let server = crate::serve(listener, crate::router(app), &settings.api, async {
         let _sender_gone = ended.await;
     });
     let grace = settings.api.grace;
     tokio::select! {
-        result = server => result.context("the server failed"),
+        () = server => Ok(()),
         () = async {
             let signal = stop.await;
             tracing::info!(signal, "ending: no new requests are taken");
@@ -78,16 +78,17 @@ async fn require_a_key(db: &MySqlPool, auth: ApiAuth) -> Result<()> {
     }
 }
 
-async fn sweep(files: FileStore, db: MySqlPool) {
+async fn sweep(app: App) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     loop {
         ticks.tick().await;
-        match files.remove_stale_uploads(STALE_UPLOAD).await {
+        match app.files.remove_stale_uploads(STALE_UPLOAD).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "removed unfinished uploads of processes that are gone"),
             Err(error) => tracing::warn!(%error, "unfinished uploads could not be looked for"),
         }
-        if let Err(error) = prune_keys(&db).await {
+        app.rates().tidy();
+        if let Err(error) = prune_keys(&app.db).await {
             tracing::warn!(%error, "old idempotency keys could not be removed");
         }
     }

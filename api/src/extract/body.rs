@@ -40,7 +40,6 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalB
         let bytes = read(request, state).await?;
         match (bytes.is_empty(), json) {
             (true, _) => Ok(Self(T::default())),
-            (false, true) if bytes.trim_ascii() == b"null" => Ok(Self(T::default())),
             (false, true) => parse(&bytes).map(Self),
             (false, false) => Err(Problem::new(
                 Kind::UnsupportedMediaType,

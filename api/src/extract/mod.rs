@@ -10,5 +10,5 @@ mod query;
 pub(crate) use body::{JsonBody, OptionalBody};
 pub(crate) use domain::{Domain, X_DOMAIN_ID};
 pub(crate) use path::Id;
-pub(crate) use prefer::{Prefer, applied};
-pub(crate) use query::Params;
+pub(crate) use prefer::{Prefer, PreferHeader, Wait};
+pub(crate) use query::{Params, at_most};

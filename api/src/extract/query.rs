@@ -6,6 +6,16 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 
+/// A filter's text is not endless.
+pub(crate) fn at_most(name: &str, text: Option<&str>, most_chars: usize) -> Result<(), Problem> {
+    match text {
+        Some(text) if text.chars().count() > most_chars => Err(Problem::malformed(format!(
+            "{name} must not have more than {most_chars} characters"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The query string as a `T`.
 #[derive(Debug, Clone)]
 pub(crate) struct Params<T>(pub(crate) T);

@@ -5,6 +5,7 @@
 mod files;
 mod indexes;
 mod jobs;
+mod keys;
 mod operations;
 mod providers;
 
@@ -21,6 +22,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::auth::{self, Role};
 use crate::edge;
 use crate::idempotency;
+use crate::limits;
 use crate::openapi;
 use crate::problem::{Kind, Problem};
 use crate::state::App;
@@ -47,7 +49,7 @@ fn transfers() -> OpenApiRouter<App> {
 
 /// What concerns the installation and no domain.
 fn admin() -> OpenApiRouter<App> {
-    OpenApiRouter::new().nest(API, providers::admin_routes())
+    OpenApiRouter::new().nest(API, providers::admin_routes().merge(keys::admin_routes()))
 }
 
 /// The OpenAPI document of everything that [`router`] serves.
@@ -65,6 +67,12 @@ pub fn router(app: App) -> Router {
     let role = |role| from_fn_with_state((app.clone(), role), auth::require);
     let deadline = from_fn_with_state(app.clone(), deadline);
     let body_limit = DefaultBodyLimit::max(app.settings.api.max_body_bytes);
+    let rate = from_fn_with_state(app.clone(), limits::limit_rate);
+    let gate = app.gates().requests.clone();
+    let shed = from_fn(move |request, next| limits::shed(gate.clone(), request, next));
+    let gate = app.gates().transfers.clone();
+    let shed_transfers =
+        from_fn(move |request, next| limits::hold_while_transferring(gate.clone(), request, next));
     // Outside of the deadline: what was begun under a key goes on to its end.
     let once = from_fn_with_state(app.clone(), idempotency::once);
 
@@ -72,15 +80,21 @@ pub fn router(app: App) -> Router {
         .route_layer(deadline.clone())
         .route_layer(body_limit)
         .route_layer(once.clone())
-        .route_layer(role(Role::Service));
+        .route_layer(rate.clone())
+        .route_layer(role(Role::Service))
+        .route_layer(shed.clone());
     let transfers = Router::from(transfers())
         .route_layer(DefaultBodyLimit::max(upload_limit(&app.settings.api)))
         .route_layer(once)
-        .route_layer(role(Role::Service));
+        .route_layer(rate.clone())
+        .route_layer(role(Role::Service))
+        .route_layer(shed_transfers);
     let admin = Router::from(admin())
         .route_layer(deadline.clone())
         .route_layer(body_limit)
-        .route_layer(role(Role::Admin));
+        .route_layer(rate)
+        .route_layer(role(Role::Admin))
+        .route_layer(shed);
     let operations = Router::from(operations::routes()).route_layer(deadline);
 
     service

@@ -13,7 +13,7 @@ use crate::problem::{Kind, Problem};
 use crate::state::App;
 
 /// Most parts a form may have: more are nobody's form.
-const PARTS: usize = 32;
+const PARTS: usize = 128;
 
 /// A form that is being received.
 #[derive(Debug)]

@@ -8,8 +8,6 @@ pub(crate) use form::{Form, Part};
 pub(crate) use media_type::media_type;
 pub(crate) use paced::{BodyFailed, Pace, paced};
 
-use rag_files::SaveError;
-
 use crate::problem::{Kind, Problem};
 
 impl From<BodyFailed> for Problem {
@@ -20,18 +18,5 @@ impl From<BodyFailed> for Problem {
             BodyFailed::HeadersTooLarge | BodyFailed::Broken(_) => Kind::MalformedRequest,
         };
         Self::new(kind, error.to_string())
-    }
-}
-
-impl<E: Into<Self>> From<SaveError<E>> for Problem {
-    fn from(error: SaveError<E>) -> Self {
-        match error {
-            SaveError::TooLarge { limit } => Self::new(
-                Kind::ContentTooLarge,
-                format!("the file is larger than {limit} bytes"),
-            ),
-            SaveError::Source(error) => error.into(),
-            SaveError::Files(error) => error.into(),
-        }
     }
 }

@@ -110,7 +110,7 @@ async fn switched_off_means_everybody(pool: MySqlPool) {
         .send()
         .await
         .expect(200);
-    let body = json!({"auth_type": "api_key", "credentials": {"api_key": "k"}});
+    let body = json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}});
     api.call("POST", &format!("{CONNECTIONS}/openai"))
         .without("authorization")
         .json(&body)

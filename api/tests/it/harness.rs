@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use apalis_mariadb::{Queue, QueueConfig};
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::response::Response;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use rag_api::{App, KeyCache, Parts, Role};
@@ -17,16 +18,16 @@ use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use sqlx::MySqlPool;
+use sqlx::{Connection as _, MySqlConnection, MySqlPool};
 use tower::ServiceExt as _;
 
 pub(crate) const DOMAIN: &str = "tenant-1";
-/// 32 bytes in base64.
-const SECRETS_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const SECRETS_KEY: &str = "a c4n4ry key of these tests";
 
 pub(crate) struct Api {
     pub(crate) db: MySqlPool,
     pub(crate) queue: Queue,
+    pub(crate) settings: Settings,
     router: Router,
     folder: tempfile::TempDir,
     /// An admin key.
@@ -55,6 +56,7 @@ impl Api {
     }
 
     pub(crate) async fn with(pool: MySqlPool, settings: &[(&str, &str)]) -> Self {
+        rag_canary::watch_logs();
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::from_lookup(|name| {
             let own = settings
@@ -86,13 +88,14 @@ impl Api {
             files: FileStore::at(folder.path()).await.unwrap(),
             queue: queue.clone(),
             connections: Connections::new(Registry::builtin(), Some(keyring), network),
-            settings,
+            settings: settings.clone(),
             metrics: Metrics::detached().unwrap(),
             keys: KeyCache::default(),
         });
         let mut api = Self {
             db,
             queue,
+            settings,
             router: rag_api::router(app),
             folder,
             key: String::new(),
@@ -118,6 +121,35 @@ impl Api {
         .await
         .unwrap();
         key.expose_secret().to_owned()
+    }
+
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Asks until the answer has this status.
+    pub(crate) async fn eventually(&self, path: &str, status: u16) -> Answer {
+        for _ in 0..200 {
+            let answer = self.get(path).await;
+            if answer.status == status {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("GET {path} is never answered with {status}");
+    }
+
+    /// The jobs, once there are so many.
+    pub(crate) async fn eventually_jobs(&self, count: usize) -> Vec<Value> {
+        for _ in 0..200 {
+            let answer = self.get("/api/v1/jobs").await;
+            let jobs = answer.json()["items"].as_array().cloned().unwrap_or_default();
+            if jobs.len() == count {
+                return jobs;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("there are never {count} jobs");
     }
 
     /// A call by an admin about [`DOMAIN`].
@@ -156,7 +188,7 @@ impl Api {
     }
 
     pub(crate) async fn make_connection(&self) {
-        let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-hunter2"}});
+        let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-c4n4ry-hunter2"}});
         self.post("/api/v1/admin/providers/connections/openai", &body)
             .await
             .expect(201);
@@ -182,6 +214,29 @@ impl Api {
             }
         }
         found
+    }
+}
+
+/// Whatever the test was about, no secret may lie open in its database.
+impl Drop for Api {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let options = (*self.db.connect_options()).clone();
+        // The test's own runtime is on its way out.
+        let search = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let mut db = MySqlConnection::connect_with(&options).await.unwrap();
+                rag_canary::database::search(&mut db).await
+            })
+        });
+        let leaks = search.join().expect("the search for leaked secrets ends");
+        assert!(leaks.is_empty(), "secrets leaked: {leaks:#?}");
     }
 }
 
@@ -234,16 +289,24 @@ impl Call<'_> {
             .body(body)
     }
 
-    pub(crate) async fn send(self) -> Answer {
+    /// Begins the call; the answer's body is not read.
+    pub(crate) fn start(self) -> tokio::task::JoinHandle<Response> {
         let mut request = Request::builder()
             .method(self.method)
             .uri(&self.path)
             .body(self.body)
             .unwrap();
         *request.headers_mut() = self.headers;
-        let response = self.api.router.clone().oneshot(request).await.unwrap();
+        let router = self.api.router();
+        tokio::spawn(async move { router.oneshot(request).await.unwrap() })
+    }
+
+    pub(crate) async fn send(self) -> Answer {
+        let response = self.start().await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
+        rag_canary::assert_none("an answer", &bytes);
+        rag_canary::assert_none("an answer's headers", format!("{:?}", parts.headers).as_bytes());
         Answer {
             status: parts.status,
             headers: parts.headers,

@@ -46,7 +46,10 @@ fn every_operation_has_words_and_answers() {
             .iter()
             .any(|parameter| parameter["name"] == "X-Domain-Id");
         let keyed = name.contains("/api/v1/");
-        let of_domain = keyed && !name.contains("/providers/") && !name.ends_with("/providers");
+        let of_domain = keyed
+            && !name.contains("/admin/")
+            && !name.contains("/providers/")
+            && !name.ends_with("/providers");
         let of_domain = of_domain || name.contains("/provider-files");
         assert_eq!(has_domain, of_domain, "{name}");
         assert_eq!(responses.contains_key("401"), keyed, "{name}");

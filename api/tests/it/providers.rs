@@ -13,7 +13,7 @@ const OPENAI: &str = "/api/v1/admin/providers/connections/openai";
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn credentials_are_sealed_and_never_shown(pool: MySqlPool) {
     let api = Api::new(pool).await;
-    let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-hunter2"}});
+    let body = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-c4n4ry-hunter2"}});
     let made = api.post(OPENAI, &body).await;
     let shown = made.expect(201);
     assert_eq!(
@@ -58,17 +58,24 @@ async fn bad_connections_are_refused_by_the_providers_rules(pool: MySqlPool) {
             "credentials.api_key",
         ),
         (
-            json!({"auth_type": "api_key", "credentials": {"api_key": "k", "pin": "1"}}),
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry", "pin": "1"}}),
             "credentials.pin",
         ),
-        (json!({"auth_type": "api_key", "credentials": "k"}), "credentials"),
         (
-            json!({"auth_type": "api_key", "credentials": {"api_key": "k"}, "base_url": "ftp://x"}),
+            json!({"auth_type": "api_key", "credentials": "k-c4n4ry"}),
+            "credentials",
+        ),
+        (
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}, "base_url": "ftp://x"}),
             "base_url",
         ),
         (
-            json!({"auth_type": "api_key", "credentials": {"api_key": "k"}, "base_url": "https://169.254.169.254/"}),
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}, "base_url": "https://169.254.169.254/"}),
             "base_url",
+        ),
+        (
+            json!({"auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}, "max_concurrent_requests": 0}),
+            "max_concurrent_requests",
         ),
         (json!({"auth_type": "api_key", "colour": "red"}), "colour"),
     ] {
@@ -134,7 +141,7 @@ async fn health_asks_the_provider_and_records_what_it_found(pool: MySqlPool) {
     let provider = Router::new().route(
         "/v1/vector_stores",
         get(async |headers: axum::http::HeaderMap| {
-            if headers["authorization"] == "Bearer good" {
+            if headers["authorization"] == "Bearer good-c4n4ry" {
                 let list = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false});
                 (axum::http::StatusCode::OK, axum::Json(list))
             } else {
@@ -146,7 +153,7 @@ async fn health_asks_the_provider_and_records_what_it_found(pool: MySqlPool) {
     tokio::spawn(async move { axum::serve(listener, provider).await });
     let connection = |key: &str| json!({"base_url": format!("http://{address}/v1"), "auth_type": "api_key", "credentials": {"api_key": key}});
 
-    api.post(OPENAI, &connection("good")).await.expect(201);
+    api.post(OPENAI, &connection("good-c4n4ry")).await.expect(201);
     let unknown = api.get("/api/v1/providers/openai/health").await.expect(200);
     assert_eq!(unknown["status"], "unknown");
     //
@@ -158,7 +165,7 @@ async fn health_asks_the_provider_and_records_what_it_found(pool: MySqlPool) {
     );
     assert!(api.get(OPENAI).await.expect(200)["last_healthcheck_at"].is_string());
 
-    api.post(OPENAI, &connection("bad")).await.expect(200);
+    api.post(OPENAI, &connection("bad-c4n4ry")).await.expect(200);
     let found = api.get(health).await.expect(200);
     assert_eq!(found["status"], "failing", "{found}");
     assert!(
@@ -193,7 +200,7 @@ async fn a_search_needs_a_built_index_and_names_local_files(pool: MySqlPool) {
         }),
     );
     tokio::spawn(async move { axum::serve(listener, provider).await });
-    let connection = json!({"base_url": format!("http://{address}/v1"), "auth_type": "api_key", "credentials": {"api_key": "k"}});
+    let connection = json!({"base_url": format!("http://{address}/v1"), "auth_type": "api_key", "credentials": {"api_key": "k-c4n4ry"}});
     api.post(OPENAI, &connection).await.expect(201);
 
     let index = api.make_index().await;

@@ -3,18 +3,23 @@
 //! With a limit, the row hands out slots that are evenly spaced in time, so that no second, wherever it begins, holds more
 //! of them than the limit. A process takes slots in blocks that grow while it uses them, so the row is written a few times
 //! a second rather than once per request; a slot that is not used in its time is lost, never saved up for a burst.
-//! With or without a limit, one process's 429 is written into the row, and all hold back.
+//! With or without a limit, one process's 429 is written into the row, and all hold back. How many requests may be open at
+//! the same time is the matter of `slots`.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rag_db::DbError;
 use rag_db::budgets::{self, Reservation};
-use rag_providers::{BudgetRefused, Operation, RequestBudget};
+use rag_db::{DbError, connections};
+use rag_providers::{BudgetRefused, Operation, Permit, ProviderError, RequestBudget};
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+
+use crate::slots::FleetSlots;
 
 /// A longer wait is a refusal, which frees the job's slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -35,7 +40,18 @@ pub(crate) struct FleetBudget {
     provider_type: String,
     /// Between two requests of the fleet; `None`: no limit.
     interval: Option<Duration>,
+    /// `None`: any number of requests may be open.
+    slots: Option<FleetSlots>,
+    /// The connection's row says that something is wrong with it.
+    troubled: Arc<AtomicBool>,
     state: Mutex<State>,
+}
+
+/// What a connection's row allows; `None`: no limit of ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) requests_per_second: Option<u32>,
+    pub(crate) concurrent_requests: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -49,11 +65,20 @@ struct State {
 }
 
 impl FleetBudget {
-    pub(crate) fn new(pool: MySqlPool, provider_type: &str, requests_per_second: Option<u32>) -> Self {
-        let limit = requests_per_second.filter(|limit| *limit > 0);
+    /// `troubled`: the row has a `last_error`.
+    pub(crate) fn new(
+        pool: MySqlPool,
+        provider_type: &str,
+        limits: Limits,
+        troubled: Arc<AtomicBool>,
+    ) -> Self {
+        let limit = limits.requests_per_second.filter(|limit| *limit > 0);
+        let places = limits.concurrent_requests.filter(|limit| *limit > 0);
         Self {
+            slots: places.map(|places| FleetSlots::new(pool.clone(), provider_type, places)),
             pool,
             provider_type: provider_type.to_owned(),
+            troubled,
             interval: limit.map(|limit| Duration::from_secs_f64(1.0 / (f64::from(limit) * MARGIN))),
             state: Mutex::default(),
         }
@@ -135,7 +160,12 @@ impl FleetBudget {
 
 #[async_trait]
 impl RequestBudget for FleetBudget {
-    async fn acquire(&self, _: Operation) -> Result<(), BudgetRefused> {
+    async fn acquire(&self, _: Operation) -> Result<Permit, BudgetRefused> {
+        // First the place: whoever waits for one must not let the time that it was given pass.
+        let permit = match &self.slots {
+            Some(slots) => Permit::holding(slots.take().await?),
+            None => Permit::free(),
+        };
         let result = match self.interval {
             Some(interval) => self.slot(interval).await,
             None => self.calm().await,
@@ -144,7 +174,8 @@ impl RequestBudget for FleetBudget {
             // Nobody can work without the database for long; requests on their way may end.
             tracing::debug!(%error, "the request budget could not be asked");
             Ok(())
-        })
+        })?;
+        Ok(permit)
     }
 
     async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) {
@@ -164,6 +195,33 @@ impl RequestBudget for FleetBudget {
         };
         if let Err(error) = written.await {
             tracing::debug!(%error, "the pause could not be told to others");
+        }
+    }
+
+    /// what is wrong with a connection is in its row, whoever found out.
+    async fn refused(&self, error: &ProviderError) {
+        tracing::warn!(provider = self.provider_type, %error, "the provider refuses the connection");
+        self.troubled.store(true, Ordering::Relaxed);
+        let written = async {
+            let mut db = self.pool.acquire().await?;
+            connections::record_error(&mut db, &self.provider_type, &error.to_string()).await
+        };
+        if let Err(error) = written.await {
+            tracing::debug!(%error, "the refusal could not be written down");
+        }
+    }
+
+    async fn accepted(&self) {
+        if !self.troubled.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let written = async {
+            let mut db = self.pool.acquire().await?;
+            connections::clear_error(&mut db, &self.provider_type).await
+        };
+        if let Err(error) = written.await {
+            self.troubled.store(true, Ordering::Relaxed);
+            tracing::debug!(%error, "the end of the trouble could not be written down");
         }
     }
 }

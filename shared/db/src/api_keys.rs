@@ -57,6 +57,15 @@ pub async fn find_by_hash(db: &mut MySqlConnection, key_sha256: &str) -> Result<
         .await?)
 }
 
+/// The key with this id, revoked or not.
+pub async fn find(db: &mut MySqlConnection, id: ApiKeyId) -> Result<Option<ApiKey>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_api_keys WHERE id = ?");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .fetch_optional(db)
+        .await?)
+}
+
 /// Oldest first, revoked ones included.
 pub async fn list(db: &mut MySqlConnection) -> Result<Vec<ApiKey>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rag_api_keys ORDER BY created_at, id");

@@ -7,7 +7,7 @@ use sqlx::MySqlConnection;
 
 use crate::DbError;
 
-const NOW_US: &str = "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)";
+pub(crate) const NOW_US: &str = "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)";
 
 /// What [`reserve`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,22 @@ pub async fn calm_down(db: &mut MySqlConnection, provider: &str, pause: Duration
     Ok(())
 }
 
+/// Locks what the fleet shares about a provider until the transaction ends.
+pub(crate) async fn lock(tx: &mut MySqlConnection, provider: &str) -> Result<(), DbError> {
+    let sql = "SELECT provider_id FROM rag_provider_budgets WHERE provider_id = ? FOR UPDATE";
+    for _ in 0..2 {
+        let found: Option<String> = sqlx::query_scalar(sql)
+            .bind(provider)
+            .fetch_optional(&mut *tx)
+            .await?;
+        if found.is_some() {
+            return Ok(());
+        }
+        create(tx, provider).await?;
+    }
+    Ok(())
+}
+
 async fn create(db: &mut MySqlConnection, provider: &str) -> Result<(), DbError> {
     sqlx::query("INSERT IGNORE INTO rag_provider_budgets (provider_id) VALUES (?)")
         .bind(provider)
@@ -90,6 +106,6 @@ async fn wait(db: &mut MySqlConnection, provider: &str, until: &str) -> Result<O
     Ok(us.map(|us| Duration::from_micros(us.unsigned_abs())))
 }
 
-fn micros(duration: Duration) -> i64 {
+pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
 }

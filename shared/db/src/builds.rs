@@ -5,8 +5,10 @@ use rag_domain::{DomainId, IndexId, IndexingStatus};
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
+use crate::attachments;
 use crate::indexes::{self, Index};
 use crate::sql::{Text, exactly_one};
+use crate::uploads;
 
 /// A row of `rag_index_builds`.
 #[derive(Debug, Clone, FromRow)]
@@ -167,9 +169,53 @@ pub async fn abandon(
     if let Some(index) =
         index.filter(|index| is_latest && index.indexing_status == IndexingStatus::InProgress)
     {
-        indexes::mark_built(db, index.id, IndexingStatus::Failed, Some(error)).await?;
+        let error = format!("{error}{}", what_stays(db, index).await?);
+        indexes::mark_built(db, index.id, IndexingStatus::Failed, Some(&error)).await?;
     }
     Ok(true)
+}
+
+/// What an index has at its provider when its build ends early, as the rest of a sentence; empty if nothing.
+pub async fn what_stays(db: &mut MySqlConnection, index: &Index) -> Result<String, DbError> {
+    let files = attachments::count_states(db, index.id).await?;
+    let copies = uploads::count_of_index(db, index.id, &index.provider_type).await?;
+    let mut parts = Vec::new();
+    if let Some(store) = &index.external_id {
+        parts.push(format!("vector store {store}"));
+    }
+    if copies > 0 {
+        parts.push(format!("copies of {copies} files"));
+    }
+    if files.total() > 0 {
+        parts.push(format!(
+            "{} files attached ({} indexed, {} being indexed)",
+            files.total(),
+            files.completed,
+            files.in_progress
+        ));
+    }
+    Ok(if parts.is_empty() {
+        String::new()
+    } else {
+        format!("; at the provider stay: {}", parts.join(", "))
+    })
+}
+
+/// Forgets builds that have been over for so long, but for each index's latest.
+pub async fn prune(db: &mut MySqlConnection, older_than_seconds: u64, limit: u32) -> Result<u64, DbError> {
+    let result = sqlx::query(
+        "DELETE FROM rag_index_builds WHERE job_id IN (SELECT job_id FROM ( \
+             SELECT old.job_id FROM rag_index_builds AS old \
+             WHERE old.finished_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND AND EXISTS ( \
+                 SELECT 1 FROM rag_index_builds AS newer \
+                 WHERE newer.index_id = old.index_id AND newer.started_at > old.started_at) \
+             ORDER BY old.finished_at LIMIT ?) AS over)",
+    )
+    .bind(older_than_seconds)
+    .bind(limit)
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
 }
 
 /// Forgets a build that is over, because its job is to run again: it begins anew then.

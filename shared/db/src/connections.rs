@@ -27,6 +27,8 @@ pub struct Connection {
     pub token_expires_at: Option<DateTime<Utc>>,
     /// Over all processes.
     pub max_requests_per_second: Option<u32>,
+    /// Open at the same time, over all processes.
+    pub max_concurrent_requests: Option<u32>,
     pub is_enabled: bool,
     pub last_healthcheck_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
@@ -36,7 +38,7 @@ pub struct Connection {
 }
 
 const COLUMNS: &str = "id, base_url, auth_type, credentials_enc, token_enc, token_expires_at, \
-     max_requests_per_second, is_enabled, last_healthcheck_at, last_error, created_at, updated_at";
+     max_requests_per_second, max_concurrent_requests, is_enabled, last_healthcheck_at, last_error, created_at, updated_at";
 
 /// What an admin sets; writing it clears `last_error` and any cached token (R-4.7).
 #[derive(Debug, Clone)]
@@ -46,19 +48,23 @@ pub struct ConnectionSettings {
     pub auth_type: String,
     pub credentials_enc: Option<Value>,
     pub max_requests_per_second: Option<u32>,
+    /// Open at the same time, over all processes.
+    pub max_concurrent_requests: Option<u32>,
     pub is_enabled: bool,
 }
 
 pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
     sqlx::query(
         "INSERT INTO rag_provider_connections \
-         (id, base_url, auth_type, credentials_enc, max_requests_per_second, is_enabled) VALUES (?, ?, ?, ?, ?, ?)",
+         (id, base_url, auth_type, credentials_enc, max_requests_per_second, max_concurrent_requests, is_enabled) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&settings.provider_type)
     .bind(&settings.base_url)
     .bind(&settings.auth_type)
     .bind(settings.credentials_enc.as_ref().map(Json))
     .bind(settings.max_requests_per_second)
+    .bind(settings.max_concurrent_requests)
     .bind(settings.is_enabled)
     .execute(db)
     .await
@@ -69,13 +75,14 @@ pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
 /// Sets every field of [`ConnectionSettings`]; the caller has read the row with [`lock`] before.
 pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
     let result = sqlx::query(
-        "UPDATE rag_provider_connections SET base_url = ?, auth_type = ?, credentials_enc = ?, max_requests_per_second = ?, \
+        "UPDATE rag_provider_connections SET base_url = ?, auth_type = ?, credentials_enc = ?, max_requests_per_second = ?, max_concurrent_requests = ?, \
          is_enabled = ?, token_enc = NULL, token_expires_at = NULL, token_lease_until = NULL, last_error = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
     )
     .bind(&settings.base_url)
     .bind(&settings.auth_type)
     .bind(settings.credentials_enc.as_ref().map(Json))
     .bind(settings.max_requests_per_second)
+    .bind(settings.max_concurrent_requests)
     .bind(settings.is_enabled)
     .bind(&settings.provider_type)
     .execute(db)
@@ -138,6 +145,18 @@ pub async fn record_error(db: &mut MySqlConnection, provider_type: &str, error: 
         .bind(provider_type)
         .execute(db)
         .await?;
+    Ok(())
+}
+
+/// Calls succeed: whatever was wrong is over.
+pub async fn clear_error(db: &mut MySqlConnection, provider_type: &str) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_connections SET last_error = NULL, updated_at = updated_at \
+         WHERE id = ? AND last_error IS NOT NULL",
+    )
+    .bind(provider_type)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

@@ -1,4 +1,6 @@
 //! `rag_files`: documents, whose bytes are kept by `rag-files`.
+//!
+//! A row with `deleted_at` is hidden from every function here but those that speak of tombstones.
 
 use chrono::{DateTime, Utc};
 use rag_domain::{ChunkingStrategy, DomainId, FileId, IndexId};
@@ -92,7 +94,8 @@ pub async fn insert(db: &mut MySqlConnection, file: &NewFile) -> Result<(), DbEr
 }
 
 pub async fn find(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<Option<File>, DbError> {
-    let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ?");
+    let sql =
+        format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ? AND deleted_at IS NULL");
     Ok(sqlx::query_as(AssertSqlSafe(sql))
         .bind(Text(id))
         .bind(domain.as_str())
@@ -106,7 +109,9 @@ pub async fn get(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Res
 
 /// As [`get`], and locks the row until the transaction ends.
 pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<File, DbError> {
-    let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ? FOR UPDATE");
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ? AND deleted_at IS NULL FOR UPDATE"
+    );
     let row = sqlx::query_as(AssertSqlSafe(sql))
         .bind(Text(id))
         .bind(domain.as_str())
@@ -117,7 +122,7 @@ pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Re
 
 /// As [`lock`], for admins, who belong to no domain.
 pub async fn lock_of_any_domain(db: &mut MySqlConnection, id: FileId) -> Result<File, DbError> {
-    let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? FOR UPDATE");
+    let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND deleted_at IS NULL FOR UPDATE");
     let row = sqlx::query_as(AssertSqlSafe(sql))
         .bind(Text(id))
         .fetch_optional(db)
@@ -143,7 +148,9 @@ pub async fn list(
     limit: u32,
 ) -> Result<Vec<File>, DbError> {
     let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM rag_files WHERE domain_id = ");
+    query
+        .push(COLUMNS)
+        .push(" FROM rag_files WHERE deleted_at IS NULL AND domain_id = ");
     query.push_bind(domain.as_str().to_owned());
     if let Some(name) = &filter.name {
         query
@@ -189,7 +196,8 @@ pub async fn update(
     query.push(" WHERE id = ").push_bind(Text(id));
     query
         .push(" AND domain_id = ")
-        .push_bind(domain.as_str().to_owned());
+        .push_bind(domain.as_str().to_owned())
+        .push(" AND deleted_at IS NULL");
     query.build().execute(db).await?;
     Ok(())
 }
@@ -203,7 +211,7 @@ pub async fn replace_content(
 ) -> Result<(), DbError> {
     let result = sqlx::query(
         "UPDATE rag_files SET file_type = ?, size_bytes = ?, sha256 = ?, local_path = ?, updated_at = UTC_TIMESTAMP(6) \
-         WHERE id = ? AND domain_id = ?",
+         WHERE id = ? AND domain_id = ? AND deleted_at IS NULL",
     )
     .bind(&content.file_type)
     .bind(content.size_bytes)
@@ -214,6 +222,67 @@ pub async fn replace_content(
     .execute(db)
     .await?;
     exactly_one(&result, "file", id)
+}
+
+/// Deletion was asked for: from now on the file is hidden.
+pub async fn mark_deleted(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_files SET deleted_at = UTC_TIMESTAMP(6) WHERE id = ? AND domain_id = ? AND deleted_at IS NULL",
+    )
+    .bind(Text(id))
+    .bind(domain.as_str())
+    .execute(db)
+    .await?;
+    exactly_one(&result, "file", id)
+}
+
+/// The file, if its deletion was asked for and is not done; locked until the transaction ends.
+pub async fn find_tombstone_for_update(
+    db: &mut MySqlConnection,
+    id: FileId,
+) -> Result<Option<File>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND deleted_at IS NOT NULL FOR UPDATE");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .fetch_optional(db)
+        .await?)
+}
+
+/// The files whose deletion is not done, by id, those behind `after`.
+pub async fn list_tombstones(
+    db: &mut MySqlConnection,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<File>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_files WHERE deleted_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(after)
+        .bind(limit)
+        .fetch_all(db)
+        .await?)
+}
+
+/// Locks these files' rows, deleted ones included, against links, uploads and deletions; in the order of their ids, as
+/// everybody does who locks several. Answers which of them there are.
+pub async fn lock_all(db: &mut MySqlConnection, ids: &[FileId]) -> Result<Vec<FileId>, DbError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT id FROM rag_files WHERE id IN (");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(Text(*id));
+    }
+    query.push(") ORDER BY id FOR UPDATE");
+    let rows: Vec<Text<FileId>> = query.build_query_scalar().persistent(false).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|id| id.0).collect())
+}
+
+/// Locks the file's row, hidden or not: whoever declares an upload of it, adopts one or deletes it holds this lock.
+pub async fn lock_any(db: &mut MySqlConnection, id: FileId) -> Result<bool, DbError> {
+    Ok(!lock_all(db, &[id]).await?.is_empty())
 }
 
 /// Removes the row. The caller has made sure that no index and no provider copy needs it.
@@ -239,7 +308,7 @@ pub async fn list_of_index(
         .join(", ");
     let sql = format!(
         "SELECT {columns} FROM rag_index_files l JOIN rag_files f ON f.id = l.file_id \
-         WHERE l.index_id = ? AND f.domain_id = ? ORDER BY l.include_order, l.file_id"
+         WHERE l.index_id = ? AND f.domain_id = ? AND f.deleted_at IS NULL ORDER BY l.include_order, l.file_id"
     );
     Ok(sqlx::query_as(AssertSqlSafe(sql))
         .bind(Text(index))

@@ -130,3 +130,30 @@ pub async fn list_indexes_of(db: &mut MySqlConnection, file_id: FileId) -> Resul
     .await?;
     Ok(rows.into_iter().map(|id| id.0).collect())
 }
+
+/// Unlinks a file everywhere. The caller holds the locks of the indexes, and the file's.
+pub async fn delete_of_file(db: &mut MySqlConnection, file_id: FileId) -> Result<u64, DbError> {
+    let result = sqlx::query("DELETE FROM rag_index_files WHERE file_id = ?")
+        .bind(Text(file_id))
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected())
+}
+
+/// The files of an index, by id, those behind `after`: for who goes through all of them in portions.
+pub async fn list_file_ids(
+    db: &mut MySqlConnection,
+    index_id: IndexId,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<FileId>, DbError> {
+    let rows: Vec<Text<FileId>> = sqlx::query_scalar(
+        "SELECT file_id FROM rag_index_files WHERE index_id = ? AND file_id > ? ORDER BY file_id LIMIT ?",
+    )
+    .bind(Text(index_id))
+    .bind(after)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|id| id.0).collect())
+}

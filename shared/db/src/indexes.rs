@@ -189,6 +189,89 @@ pub async fn update(
     Ok(())
 }
 
+/// An index whose deletion was asked for: hidden from everybody but who carries the deletion out.
+#[derive(Debug, Clone, FromRow)]
+pub struct Tombstone {
+    #[sqlx(flatten)]
+    pub index: Index,
+    pub deleted_at: DateTime<Utc>,
+}
+
+/// Deletion was asked for: from now on no function here that takes a domain sees the index.
+pub async fn mark_deleted(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_indexes SET deleted_at = UTC_TIMESTAMP(6) WHERE id = ? AND domain_id = ? AND deleted_at IS NULL",
+    )
+    .bind(Text(id))
+    .bind(domain.as_str())
+    .execute(db)
+    .await?;
+    exactly_one(&result, "index", id)
+}
+
+/// The index, if its deletion was asked for and is not done; locked until the transaction ends.
+pub async fn find_tombstone_for_update(
+    db: &mut MySqlConnection,
+    id: IndexId,
+) -> Result<Option<Tombstone>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS}, deleted_at FROM rag_indexes WHERE id = ? AND deleted_at IS NOT NULL FOR UPDATE"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(id))
+        .fetch_optional(db)
+        .await?)
+}
+
+/// Locks the index's row, hidden or not, if there is one.
+pub async fn lock_any(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
+    sqlx::query("SELECT 1 FROM rag_indexes WHERE id = ? FOR UPDATE")
+        .bind(Text(id))
+        .fetch_optional(db)
+        .await?;
+    Ok(())
+}
+
+/// The indexes whose deletion is not done, the longest deleted first; `after` is the (deleted_at, id) of the last row of the
+/// page before.
+pub async fn list_tombstones(
+    db: &mut MySqlConnection,
+    provider: Option<&str>,
+    after: Option<(DateTime<Utc>, IndexId)>,
+    limit: u32,
+) -> Result<Vec<Tombstone>, DbError> {
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
+    query
+        .push(COLUMNS)
+        .push(", deleted_at FROM rag_indexes WHERE deleted_at IS NOT NULL");
+    if let Some(provider) = provider {
+        query.push(" AND provider_type = ").push_bind(provider.to_owned());
+    }
+    if let Some((deleted_at, id)) = after {
+        query.push(" AND (deleted_at, id) > (").push_bind(deleted_at);
+        query.push(", ").push_bind(Text(id)).push(")");
+    }
+    query.push(" ORDER BY deleted_at, id LIMIT ").push_bind(limit);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// Removes what is left of an index whose deletion is done, its links and builds included.
+pub async fn delete_tombstone(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_index_files WHERE index_id = ?")
+        .bind(Text(id))
+        .execute(&mut *db)
+        .await?;
+    sqlx::query("DELETE FROM rag_index_builds WHERE index_id = ?")
+        .bind(Text(id))
+        .execute(&mut *db)
+        .await?;
+    let result = sqlx::query("DELETE FROM rag_indexes WHERE id = ? AND deleted_at IS NOT NULL")
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "index", id)
+}
+
 /// Removes the row. The caller has made sure that nothing of the index is left at the provider.
 pub async fn delete(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Result<(), DbError> {
     let result = sqlx::query("DELETE FROM rag_indexes WHERE id = ? AND domain_id = ?")
@@ -255,6 +338,95 @@ pub async fn clear_external_id(
     let result = sqlx::query("UPDATE rag_indexes SET external_id = NULL WHERE id = ? AND external_id = ?")
         .bind(Text(id))
         .bind(external_id)
+        .execute(db)
+        .await?;
+    exactly_one(&result, "index", id)
+}
+
+/// The domains in which an index has a store.
+pub async fn list_domains_with_stores(db: &mut MySqlConnection) -> Result<Vec<DomainId>, DbError> {
+    let domains: Vec<Text<DomainId>> = sqlx::query_scalar(
+        "SELECT DISTINCT domain_id FROM rag_indexes WHERE external_id IS NOT NULL AND deleted_at IS NULL ORDER BY domain_id",
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(domains.into_iter().map(|domain| domain.0).collect())
+}
+
+/// Whose store this is.
+#[derive(Debug, Clone, FromRow)]
+pub struct StoreOwner {
+    #[sqlx(try_from = "Text<IndexId>")]
+    pub id: IndexId,
+    #[sqlx(try_from = "Text<DomainId>")]
+    pub domain_id: DomainId,
+    /// Its deletion was asked for.
+    pub is_deleted: bool,
+}
+
+/// The index with this store, of whatever domain, deleted ones included.
+pub async fn find_by_store(
+    db: &mut MySqlConnection,
+    provider: &str,
+    store: &str,
+) -> Result<Option<StoreOwner>, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT id, domain_id, deleted_at IS NOT NULL AS is_deleted FROM rag_indexes \
+         WHERE provider_type = ? AND external_id = ? ORDER BY deleted_at IS NOT NULL, created_at LIMIT 1",
+    )
+    .bind(provider)
+    .bind(store)
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Whether there is such an index in any domain, deleted ones included.
+pub async fn exists(db: &mut MySqlConnection, id: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar("SELECT 1 FROM rag_indexes WHERE id = ?")
+        .bind(Text(id))
+        .fetch_optional(db)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// How many indexes have a store at this provider.
+pub async fn count_with_store(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM rag_indexes WHERE provider_type = ? AND external_id IS NOT NULL AND deleted_at IS NULL",
+    )
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// What a look at the provider says of the index as a whole (R-7.2). `indexed_at`: what it becomes, if anything.
+///
+/// Nothing is done or failed that was never in progress: an index that was not indexed passes through that state here.
+pub async fn mark_seen(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    status: IndexingStatus,
+    last_error: Option<&str>,
+    indexed_at: Option<DateTime<Utc>>,
+) -> Result<(), DbError> {
+    if status != IndexingStatus::NotIndexed {
+        sqlx::query("UPDATE rag_indexes SET indexing_status = 'in_progress' WHERE id = ? AND indexing_status = 'not_indexed'")
+            .bind(Text(id))
+            .execute(&mut *db)
+            .await?;
+    }
+    let sql = format!(
+        "UPDATE rag_indexes SET indexing_status = ?, last_error = ?, indexed_at = COALESCE(?, indexed_at), \
+         updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND (indexing_status = ? OR indexing_status IN {})",
+        in_list(status.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(Text(status))
+        .bind(last_error)
+        .bind(indexed_at)
+        .bind(Text(id))
+        .bind(Text(status))
         .execute(db)
         .await?;
     exactly_one(&result, "index", id)

@@ -77,9 +77,11 @@ unwrap_text!(
     AttachmentState,
     DomainId,
     FileId,
+    FindingKind,
     IndexId,
     IndexingStatus,
     IntentId,
+    ItemState,
     UploadId,
     UploadStatus
 );

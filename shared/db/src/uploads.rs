@@ -246,6 +246,31 @@ pub async fn mark_failed(
     exactly_one(&result, "upload of file", file)
 }
 
+/// Nobody goes on with the upload: a row that still says `pending` becomes `failed`. One that a build which is under way
+/// looks after stays, and so does any other; the answer tells whether it was so.
+pub async fn give_up(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file: FileId,
+    error: &str,
+) -> Result<bool, DbError> {
+    let sql = format!(
+        "UPDATE rag_provider_file_uploads AS upload SET status = 'failed', last_error = ? \
+         WHERE provider_id = ? AND local_file_id = ? AND status IN {} AND NOT EXISTS ( \
+             SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
+             JOIN rag_index_builds b ON b.index_id = i.id AND b.finished_at IS NULL \
+             WHERE l.file_id = upload.local_file_id AND i.provider_type = upload.provider_id)",
+        in_list(UploadStatus::Failed.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(error)
+        .bind(provider)
+        .bind(Text(file))
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected() == 1)
+}
+
 /// A build begins: uploads of its files that failed before get another try; with `force` all of them are made anew.
 pub async fn reset_for_build(
     db: &mut MySqlConnection,
@@ -292,4 +317,113 @@ pub async fn delete_of_file(db: &mut MySqlConnection, file: FileId) -> Result<u6
         .execute(db)
         .await?;
     Ok(result.rows_affected())
+}
+
+/// How many of an index's files have a copy at its provider, of whatever version.
+pub async fn count_of_index(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    provider: &str,
+) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM rag_index_files l JOIN rag_provider_file_uploads u ON u.local_file_id = l.file_id \
+         WHERE l.index_id = ? AND u.provider_id = ? AND u.external_file_id IS NOT NULL",
+    )
+    .bind(Text(index))
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// The current copies of these files, as the Files API calls them; their rows are locked against replacement until the
+/// transaction ends.
+pub async fn lock_current(
+    db: &mut MySqlConnection,
+    provider: &str,
+    files: &[FileId],
+) -> Result<Vec<(FileId, String)>, DbError> {
+    let mut found = Vec::new();
+    for chunk in files.chunks(500) {
+        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
+            "SELECT local_file_id, COALESCE(files_api_id, external_file_id) FROM rag_provider_file_uploads \
+             WHERE status = 'uploaded' AND external_file_id IS NOT NULL AND provider_id = ",
+        );
+        query.push_bind(provider).push(" AND local_file_id IN (");
+        let mut list = query.separated(", ");
+        for id in chunk {
+            list.push_bind(Text(*id));
+        }
+        query.push(") ORDER BY local_file_id LOCK IN SHARE MODE");
+        let rows: Vec<(Text<FileId>, String)> = query
+            .build_query_as()
+            .persistent(false)
+            .fetch_all(&mut *db)
+            .await?;
+        found.extend(rows.into_iter().map(|(id, external)| (id.0, external)));
+    }
+    Ok(found)
+}
+
+/// A copy that an index's deletion takes with it.
+#[derive(Debug, Clone, FromRow)]
+pub struct Surplus {
+    #[sqlx(try_from = "Text<FileId>")]
+    pub local_file_id: FileId,
+    /// In the Files API.
+    pub external_file_id: Option<String>,
+}
+
+#[derive(FromRow)]
+struct SurplusRow {
+    #[sqlx(try_from = "Text<UploadId>")]
+    id: UploadId,
+    #[sqlx(flatten)]
+    surplus: Surplus,
+}
+
+/// Removes the rows of these files' copies at a provider, as far as no index there holds the file any more, no upload of it
+/// is under way, and the copy is no import (it was there before the file was). Answers what was removed. The caller holds
+/// the locks of the files.
+pub async fn delete_surplus(
+    db: &mut MySqlConnection,
+    provider: &str,
+    files: &[FileId],
+) -> Result<Vec<Surplus>, DbError> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
+        "SELECT u.id, u.local_file_id, COALESCE(u.files_api_id, u.external_file_id) AS external_file_id \
+         FROM rag_provider_file_uploads u LEFT JOIN rag_files f ON f.id = u.local_file_id WHERE u.provider_id = ",
+    );
+    query.push_bind(provider).push(" AND u.local_file_id IN (");
+    let mut list = query.separated(", ");
+    for id in files {
+        list.push_bind(Text(*id));
+    }
+    query.push(
+        ") AND NOT (f.external_file_id <=> COALESCE(u.files_api_id, u.external_file_id) AND f.external_file_id IS NOT NULL) \
+         AND NOT EXISTS (SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
+             WHERE l.file_id = u.local_file_id AND i.provider_type = u.provider_id AND i.deleted_at IS NULL) \
+         AND NOT EXISTS (SELECT 1 FROM rag_provider_intents n WHERE n.provider_id = u.provider_id \
+             AND n.operation = 'upload_file' AND n.subject = CONVERT(u.local_file_id USING utf8mb4) COLLATE utf8mb4_bin)",
+    );
+    let rows: Vec<SurplusRow> = query
+        .build_query_as()
+        .persistent(false)
+        .fetch_all(&mut *db)
+        .await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut delete =
+        sqlx::QueryBuilder::<sqlx::MySql>::new("DELETE FROM rag_provider_file_uploads WHERE id IN (");
+    let mut list = delete.separated(", ");
+    for row in &rows {
+        list.push_bind(Text(row.id));
+    }
+    delete.push(")");
+    delete.build().persistent(false).execute(db).await?;
+    Ok(rows.into_iter().map(|row| row.surplus).collect())
 }

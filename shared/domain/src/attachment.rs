@@ -26,8 +26,8 @@ impl AttachmentState {
     /// The states from which a move to `self` is legal: the `WHERE` of each transition.
     pub const fn predecessors(self) -> &'static [Self] {
         match self {
-            // Asked for in vain.
-            Self::Pending => &[Self::Attaching],
+            // Asked for in vain; or taken out to go in again.
+            Self::Pending => &[Self::Attaching, Self::Detaching],
             Self::Attaching => &[Self::Pending],
             Self::InProgress | Self::Completed | Self::Failed | Self::Cancelled => {
                 &[Self::Attaching, Self::InProgress]
@@ -41,6 +41,22 @@ impl AttachmentState {
                 Self::Cancelled,
                 Self::Detaching,
             ],
+        }
+    }
+
+    /// The states that a look at the provider may correct to `self` while no build is at work: somebody else attached the
+    /// file, or attached it anew, or the provider changed its mind. What we are taking out stays so.
+    pub const fn corrected_from(self) -> &'static [Self] {
+        match self {
+            Self::InProgress | Self::Completed | Self::Failed | Self::Cancelled => &[
+                Self::Pending,
+                Self::Attaching,
+                Self::InProgress,
+                Self::Completed,
+                Self::Failed,
+                Self::Cancelled,
+            ],
+            Self::Pending | Self::Attaching | Self::Detaching => &[],
         }
     }
 

@@ -1,6 +1,7 @@
 //! How a file is cut into chunks, and whose wish counts.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// The provider's `chunking_strategy`, in its wire form: `{"type":"auto"}` or
 /// `{"type":"static","static":{"max_chunk_size_tokens":800,"chunk_overlap_tokens":400}}`.
@@ -45,6 +46,20 @@ impl ChunkingStrategy {
         }
     }
 
+    /// The wire form.
+    pub fn to_value(self) -> serde_json::Value {
+        match self {
+            Self::Auto {} => json!({"type": "auto"}),
+            Self::Static { r#static: sizes } => json!({
+                "type": "static",
+                "static": {
+                    "max_chunk_size_tokens": sizes.max_chunk_size_tokens,
+                    "chunk_overlap_tokens": sizes.chunk_overlap_tokens,
+                },
+            }),
+        }
+    }
+
     /// Reads and validates the wire form.
     pub fn from_json(value: &serde_json::Value) -> Result<Self, InvalidChunking> {
         let strategy = Self::deserialize(value).map_err(|error| InvalidChunking::Shape(error.to_string()))?;
@@ -83,10 +98,54 @@ impl ChunkingStrategy {
     }
 }
 
+/// What a provider did with a strategy that it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChunkingProof {
+    /// It reports what was asked for.
+    Matches,
+    /// It reports another strategy, or said at once that it would not take ours.
+    Differs,
+    /// Nothing was asked for, nothing is reported, or what is reported can't be compared: that is no difference.
+    Unknown,
+}
+
+impl ChunkingProof {
+    /// Compares what was asked for with what the provider reports. `taken`: what it answered to the attach itself, where it
+    /// answers that.
+    ///
+    /// `auto` is the provider's choice, which some report as the sizes that it came to; and `other` is what providers call a
+    /// strategy that they don't know any more.
+    pub fn of(
+        asked: Option<ChunkingStrategy>,
+        reported: Option<&serde_json::Value>,
+        taken: Option<bool>,
+    ) -> Self {
+        let Some(asked) = asked else { return Self::Unknown };
+        if taken == Some(false) {
+            return Self::Differs;
+        }
+        let reported = reported.and_then(|value| ChunkingStrategy::deserialize(value).ok());
+        match reported {
+            Some(reported) if reported == asked => Self::Matches,
+            Some(_) if asked != ChunkingStrategy::AUTO => Self::Differs,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// `None`: not known.
+    pub const fn matches(self) -> Option<bool> {
+        match self {
+            Self::Matches => Some(true),
+            Self::Differs => Some(false),
+            Self::Unknown => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_wire_form_is_openais() {
@@ -94,11 +153,11 @@ mod tests {
         let wire =
             json!({"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}});
         assert_eq!(serde_json::to_value(strategy).unwrap(), wire);
+        assert_eq!(strategy.to_value(), wire);
         assert_eq!(ChunkingStrategy::from_json(&wire), Ok(strategy));
-        assert_eq!(
-            serde_json::to_value(ChunkingStrategy::AUTO).unwrap(),
-            json!({"type": "auto"})
-        );
+        let auto = json!({"type": "auto"});
+        assert_eq!(serde_json::to_value(ChunkingStrategy::AUTO).unwrap(), auto);
+        assert_eq!(ChunkingStrategy::AUTO.to_value(), auto);
     }
 
     #[test]
@@ -154,5 +213,33 @@ mod tests {
         );
         assert_eq!(ChunkingStrategy::effective(None, None, Some(index)), Some(index));
         assert_eq!(ChunkingStrategy::effective(None, None, None), None);
+    }
+
+    #[test]
+    fn only_what_can_be_compared_differs() {
+        let proof = |asked, reported: &str| {
+            let reported: serde_json::Value = serde_json::from_str(reported).unwrap();
+            ChunkingProof::of(asked, Some(&reported), None)
+        };
+        let fixed = Some(ChunkingStrategy::fixed(400, 100));
+        let same = r#"{"type":"static","static":{"max_chunk_size_tokens":400,"chunk_overlap_tokens":100}}"#;
+        let other_sizes =
+            r#"{"type":"static","static":{"max_chunk_size_tokens":800,"chunk_overlap_tokens":400}}"#;
+        let (auto, unknown) = (r#"{"type":"auto"}"#, r#"{"type":"other"}"#);
+        assert_eq!(proof(fixed, same), ChunkingProof::Matches);
+        assert_eq!(proof(fixed, other_sizes), ChunkingProof::Differs);
+        assert_eq!(proof(fixed, auto), ChunkingProof::Differs);
+        assert_eq!(proof(fixed, unknown), ChunkingProof::Unknown);
+        assert_eq!(proof(Some(ChunkingStrategy::AUTO), auto), ChunkingProof::Matches);
+        assert_eq!(
+            proof(Some(ChunkingStrategy::AUTO), other_sizes),
+            ChunkingProof::Unknown
+        );
+        assert_eq!(proof(None, same), ChunkingProof::Unknown);
+        assert_eq!(ChunkingProof::of(fixed, None, None), ChunkingProof::Unknown);
+        assert_eq!(
+            ChunkingProof::of(fixed, None, Some(false)),
+            ChunkingProof::Differs
+        );
     }
 }

@@ -10,13 +10,15 @@ mod ids;
 mod indexing_status;
 mod plan;
 mod status;
+mod sync;
 mod upload;
 
 pub use attachment::AttachmentState;
-pub use chunking::{ChunkingStrategy, InvalidChunking};
+pub use chunking::{ChunkingProof, ChunkingStrategy, InvalidChunking};
 pub use domain_id::{DomainId, InvalidDomainId};
 pub use ids::{ApiKeyId, AttachmentId, FileId, IndexId, IntentId, InvalidId, UploadId};
 pub use indexing_status::{FileCounts, IndexingStatus};
 pub use plan::{BuildPlan, DesiredFile, DetachReason, PresentFile, UploadedFile};
 pub use status::UnknownStatus;
+pub use sync::{Brake, FindingKind, ItemState, SyncCounts};
 pub use upload::UploadStatus;

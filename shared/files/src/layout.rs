@@ -59,9 +59,14 @@ fn readable(file_name: &str) -> String {
     }
 }
 
+/// The relative path of a file's folder, which holds all its versions.
+pub(crate) fn folder(domain: &str, file_id: Uuid) -> String {
+    format!("{}/{}", domain_folder(domain), file_id.hyphenated())
+}
+
 /// The relative path of a stored version, always with `/`.
 pub(crate) fn relative_path(domain: &str, file_id: Uuid, stored_name: &str) -> String {
-    format!("{}/{}/{stored_name}", domain_folder(domain), file_id.hyphenated())
+    format!("{}/{stored_name}", folder(domain, file_id))
 }
 
 /// Takes only `<folder>/<file id>/<name>` out of the alphabet that this module writes.

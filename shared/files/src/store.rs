@@ -12,7 +12,7 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 use uuid::Uuid;
 
 use crate::error::{FilesError, SaveError, failed};
-use crate::layout::{checked, relative_path, stored_name};
+use crate::layout::{checked, folder, relative_path, stored_name};
 use crate::saved::{Saved, remove_now};
 
 /// How many of the first bytes a save hands back for recognizing the type.
@@ -123,6 +123,25 @@ impl FileStore {
             let _not_empty = fs::remove_dir(folder).await;
         }
         Ok(true)
+    }
+
+    /// Removes every version under a file's id: no row names them, because their saver died before it wrote one. Answers how
+    /// many there were.
+    pub async fn delete_versions(&self, domain: &str, file_id: Uuid) -> Result<u64, FilesError> {
+        let action = "remove unwanted file contents";
+        let folder = self.root.join(folder(domain, file_id));
+        let mut entries = match fs::read_dir(&folder).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(source) => return Err(FilesError::Io { action, source }),
+        };
+        let mut removed = 0;
+        while let Some(entry) = entries.next_entry().await.map_err(failed(action))? {
+            fs::remove_file(entry.path()).await.map_err(failed(action))?;
+            removed += 1;
+        }
+        let _others_were_faster = fs::remove_dir(&folder).await;
+        Ok(removed)
     }
 
     /// Removes what killed processes left half received: nothing has been written to it for `older_than`.

@@ -1,6 +1,7 @@
 //! What it takes to open a connection: the stored row in decrypted form, the network rules, the timeouts, and the two hooks
 //! through which a connection reaches the fleet's shared state without knowing the database.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::error::Operation;
+use crate::error::{Operation, ProviderError};
 
 /// The decrypted credentials of a connection: a flat JSON object. Which fields count is each adapter's matter.
 #[derive(Clone, Default)]
@@ -244,13 +245,44 @@ pub struct BudgetRefused {
     pub retry_after: Duration,
 }
 
+/// The right to have one request open; it ends with this value, which lives until the answer has been read.
+pub struct Permit {
+    _place: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Permit {
+    /// Takes nobody's place.
+    pub fn free() -> Self {
+        Self { _place: None }
+    }
+
+    /// Gives `place` back by dropping it.
+    pub fn holding(place: impl Any + Send + Sync) -> Self {
+        Self {
+            _place: Some(Box::new(place)),
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}
+
 /// The fleet's budget for requests to one connection. Asked before every try; an implementation may wait a moment, but a long
 /// wait should be a refusal, which goes back to the caller as `RateLimited` with effect `None`.
 #[async_trait]
 pub trait RequestBudget: Send + Sync {
     /// Takes one request out of the budget.
-    async fn acquire(&self, operation: Operation) -> Result<(), BudgetRefused>;
+    async fn acquire(&self, operation: Operation) -> Result<Permit, BudgetRefused>;
 
     /// The provider answered 429 (with its `Retry-After`, if any): everybody should calm down.
     async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>);
+
+    /// The provider does not let this connection in, or its account is exhausted: whoever looks after it should know.
+    async fn refused(&self, error: &ProviderError);
+
+    /// The provider carried a call out: whatever it refused before, it lets the connection in now.
+    async fn accepted(&self);
 }

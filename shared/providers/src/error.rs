@@ -6,99 +6,64 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// A call of the contract; names the span, the metric label and the error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operation {
-    CreateVectorStore,
-    ListVectorStores,
-    GetVectorStore,
-    UpdateVectorStore,
-    DeleteVectorStore,
-    SearchVectorStore,
-    UploadFile,
-    ListFiles,
-    GetFile,
-    FileContent,
-    UpdateFile,
-    DeleteFile,
-    AttachFile,
-    GetStoreFile,
-    ListStoreFiles,
-    UpdateStoreFileAttributes,
-    StoreFileContent,
-    DetachFile,
-    CreateFileBatch,
-    GetFileBatch,
-    CancelFileBatch,
-    ListFileBatchFiles,
-    Health,
-    /// Getting or refreshing an access token, on behalf of another call.
-    Authenticate,
-    /// Building the client of a connection; nothing was sent.
-    Connect,
+/// Declares the calls: each with its word, and whether it changes anything at the provider.
+macro_rules! operations {
+    ($($(#[$meta:meta])* $variant:ident = $word:literal $kind:ident,)+) => {
+        /// A call of the contract; names the span, the metric label and the error.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Operation {
+            $($(#[$meta])* $variant,)+
+        }
+
+        impl Operation {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// Whether the call changes anything at the provider. (A search is a POST and changes nothing.)
+            pub fn is_write(self) -> bool {
+                match self {
+                    $(Self::$variant => operations!(@$kind),)+
+                }
+            }
+        }
+    };
+    (@read) => { false };
+    (@write) => { true };
 }
 
-impl Operation {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::CreateVectorStore => "create_vector_store",
-            Self::ListVectorStores => "list_vector_stores",
-            Self::GetVectorStore => "get_vector_store",
-            Self::UpdateVectorStore => "update_vector_store",
-            Self::DeleteVectorStore => "delete_vector_store",
-            Self::SearchVectorStore => "search_vector_store",
-            Self::UploadFile => "upload_file",
-            Self::ListFiles => "list_files",
-            Self::GetFile => "get_file",
-            Self::FileContent => "file_content",
-            Self::UpdateFile => "update_file",
-            Self::DeleteFile => "delete_file",
-            Self::AttachFile => "attach_file",
-            Self::GetStoreFile => "get_store_file",
-            Self::ListStoreFiles => "list_store_files",
-            Self::UpdateStoreFileAttributes => "update_store_file_attributes",
-            Self::StoreFileContent => "store_file_content",
-            Self::DetachFile => "detach_file",
-            Self::CreateFileBatch => "create_file_batch",
-            Self::GetFileBatch => "get_file_batch",
-            Self::CancelFileBatch => "cancel_file_batch",
-            Self::ListFileBatchFiles => "list_file_batch_files",
-            Self::Health => "health",
-            Self::Authenticate => "authenticate",
-            Self::Connect => "connect",
-        }
-    }
-
-    /// Whether the call changes anything at the provider. (A search is a POST and changes nothing.)
-    pub fn is_write(self) -> bool {
-        match self {
-            Self::CreateVectorStore
-            | Self::UpdateVectorStore
-            | Self::DeleteVectorStore
-            | Self::UploadFile
-            | Self::UpdateFile
-            | Self::DeleteFile
-            | Self::AttachFile
-            | Self::UpdateStoreFileAttributes
-            | Self::DetachFile
-            | Self::CreateFileBatch
-            | Self::CancelFileBatch => true,
-            Self::ListVectorStores
-            | Self::GetVectorStore
-            | Self::SearchVectorStore
-            | Self::ListFiles
-            | Self::GetFile
-            | Self::FileContent
-            | Self::GetStoreFile
-            | Self::ListStoreFiles
-            | Self::StoreFileContent
-            | Self::GetFileBatch
-            | Self::ListFileBatchFiles
-            | Self::Health
-            | Self::Authenticate
-            | Self::Connect => false,
-        }
-    }
+operations! {
+    CreateVectorStore = "create_vector_store" write,
+    ListVectorStores = "list_vector_stores" read,
+    GetVectorStore = "get_vector_store" read,
+    UpdateVectorStore = "update_vector_store" write,
+    DeleteVectorStore = "delete_vector_store" write,
+    SearchVectorStore = "search_vector_store" read,
+    UploadFile = "upload_file" write,
+    ListFiles = "list_files" read,
+    GetFile = "get_file" read,
+    FileContent = "file_content" read,
+    UpdateFile = "update_file" write,
+    DeleteFile = "delete_file" write,
+    AttachFile = "attach_file" write,
+    GetStoreFile = "get_store_file" read,
+    ListStoreFiles = "list_store_files" read,
+    UpdateStoreFileAttributes = "update_store_file_attributes" write,
+    StoreFileContent = "store_file_content" read,
+    DetachFile = "detach_file" write,
+    CreateFileBatch = "create_file_batch" write,
+    GetFileBatch = "get_file_batch" read,
+    CancelFileBatch = "cancel_file_batch" write,
+    ListFileBatchFiles = "list_file_batch_files" read,
+    Health = "health" read,
+    /// Getting or refreshing an access token, on behalf of another call.
+    Authenticate = "authenticate" read,
+    /// Building the client of a connection; nothing was sent.
+    Connect = "connect" read,
 }
 
 impl fmt::Display for Operation {

@@ -23,17 +23,18 @@ pub mod types;
 mod yandex;
 
 pub use connection::{
-    BudgetRefused, ConnectionConfig, Credentials, FieldError, HookError, NetworkPolicy, RequestBudget,
-    StoredToken, Timeouts, TokenStore,
+    BudgetRefused, ConnectionConfig, Credentials, FieldError, HookError, NetworkPolicy, Permit,
+    RequestBudget, StoredToken, Timeouts, TokenStore,
 };
 pub use contract::{ALREADY_ATTACHED, Provider};
 pub use error::{Disposition, Effect, ErrorKind, Operation, ProviderError};
 pub use paging::ProviderExt;
+pub use rag_domain::ChunkingStrategy;
 pub use registry::{Adapter, AuthMethod, OpenError, Registry};
 pub use types::{
-    AttachFile, Attached, Attributes, ByteStream, BytesSource, Capabilities, ChunkingStrategy, Cursor,
-    Deleted, ExpiresAfter, FileBatch, FileBatchStatus, FileContent, FileCounts, FileUpdate, FileUpload,
-    Health, LastError, Metadata, NewVectorStore, Order, Page, PageRequest, ParsedContent, Patch,
-    ProviderFile, SearchHit, SearchPage, SearchRequest, StoreFileStatus, TextPart, UploadSource, VectorStore,
+    AttachFile, Attached, Attributes, ByteStream, BytesSource, Capabilities, Cursor, Deleted, ExpiresAfter,
+    FileBatch, FileBatchStatus, FileContent, FileCounts, FileUpdate, FileUpload, Health, LastError, Metadata,
+    NewVectorStore, Order, Page, PageRequest, ParsedContent, Patch, ProviderFile, ReportedStrategy,
+    SearchHit, SearchPage, SearchRequest, StoreFileStatus, TextPart, UploadSource, VectorStore,
     VectorStoreFile, VectorStoreStatus, VectorStoreUpdate,
 };

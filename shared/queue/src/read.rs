@@ -240,6 +240,21 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// The job that has this concurrency key: one that is ready, runs, backs off or snoozes. Sees the caller's transaction.
+    pub async fn find_key_holder(
+        &self,
+        conn: &mut sqlx::MySqlConnection,
+        concurrency_key: &str,
+    ) -> Result<Option<JobId>, QueueError> {
+        let id = sqlx::query_scalar("SELECT job_id FROM queue_concurrency_keys WHERE concurrency_key = ?")
+            .bind(concurrency_key)
+            .fetch_optional(conn)
+            .await?;
+        Ok(id)
+    }
+}
+
 fn job_from_row(row: &MySqlRow) -> Result<Job, QueueError> {
     let id: JobId = row.try_get("id")?;
     let corrupt = |column| QueueError::Corrupt { id, column };

@@ -15,7 +15,7 @@ pub use database_uri::{DatabaseUri, DatabaseUriError};
 pub use reader::{Mistake, SettingsError};
 pub use sections::{
     ApiAuth, ApiSettings, DatabaseSettings, FilesSettings, LogFormat, ProviderSettings, QueueSettings,
-    TelemetrySettings, WorkerSettings,
+    SyncSettings, TelemetrySettings, WorkerSettings,
 };
 pub use table::{SETTINGS, Setting, render_table};
 
@@ -30,6 +30,7 @@ pub struct Settings {
     pub queue: QueueSettings,
     pub files: FilesSettings,
     pub providers: ProviderSettings,
+    pub sync: SyncSettings,
     pub telemetry: TelemetrySettings,
 }
 
@@ -48,9 +49,10 @@ impl Settings {
         let queue = QueueSettings::read(&mut reader);
         let files = FilesSettings::read(&mut reader);
         let providers = ProviderSettings::read(&mut reader);
+        let sync = SyncSettings::read(&mut reader);
         let telemetry = TelemetrySettings::read(&mut reader);
         let mistakes = reader.finish();
-        match (database, api, worker, queue, files, providers, telemetry) {
+        match (database, api, worker, queue, files, providers, sync, telemetry) {
             (
                 Some(database),
                 Some(api),
@@ -58,6 +60,7 @@ impl Settings {
                 Some(queue),
                 Some(files),
                 Some(providers),
+                Some(sync),
                 Some(telemetry),
             ) if mistakes.is_empty() => Ok(Self {
                 database,
@@ -66,6 +69,7 @@ impl Settings {
                 queue,
                 files,
                 providers,
+                sync,
                 telemetry,
             }),
             _ => Err(SettingsError { mistakes }),

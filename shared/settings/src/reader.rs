@@ -99,6 +99,28 @@ impl<'a> Reader<'a> {
         T: FromStr + PartialOrd + fmt::Display,
     {
         let value = self.required(name)?;
+        self.checked_integer(name, &value, range)
+    }
+
+    /// As [`integer`](Self::integer) for a setting that may be absent: `Some(None)` then.
+    pub(crate) fn optional_integer<T>(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<T>,
+    ) -> Option<Option<T>>
+    where
+        T: FromStr + PartialOrd + fmt::Display,
+    {
+        match self.optional(name) {
+            None => Some(None),
+            Some(value) => self.checked_integer(name, &value, range).map(Some),
+        }
+    }
+
+    fn checked_integer<T>(&mut self, name: &'static str, value: &str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + fmt::Display,
+    {
         match value.parse::<T>() {
             Ok(number) if range.contains(&number) => Some(number),
             _ => {

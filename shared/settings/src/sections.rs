@@ -3,6 +3,8 @@
 //! `read` answers `None` when a value is missing or wrong; the reader has then noted why.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,7 +53,19 @@ pub struct ApiSettings {
     pub max_file_bytes: u64,
     /// Of a body that is not a file.
     pub max_body_bytes: usize,
+    pub max_header_bytes: usize,
+    pub header_timeout: Duration,
+    pub max_concurrent_requests: usize,
+    pub max_concurrent_transfers: usize,
+    /// Per key and process; `None`: no limit.
+    pub rate_limit_per_second: Option<NonZeroU32>,
+    pub rate_limit_burst: Option<NonZeroU32>,
+    /// `None`: no limit.
+    pub domain_max_files: Option<u64>,
+    pub domain_max_bytes: Option<u64>,
     pub request_timeout: Duration,
+    /// For callers that send no `Prefer`; `None`: they are answered at once.
+    pub default_wait: Option<Duration>,
     pub upload_idle: Duration,
     pub grace: Duration,
 }
@@ -62,7 +76,16 @@ impl ApiSettings {
         let auth = reader.choice("API_AUTH", &[("keys", ApiAuth::Keys), ("off", ApiAuth::Off)]);
         let max_file_bytes = reader.integer("API_MAX_FILE_BYTES", 1..=1 << 40);
         let max_body_bytes = reader.integer("API_MAX_BODY_BYTES", 1024..=1 << 28);
+        let max_header_bytes = reader.integer("API_MAX_HEADER_BYTES", 8192..=1 << 20);
+        let header_timeout = seconds(reader, "API_HEADER_TIMEOUT_SECONDS", 3600);
+        let max_concurrent_requests = reader.integer("API_MAX_CONCURRENT_REQUESTS", 1..=1_000_000);
+        let max_concurrent_transfers = reader.integer("API_MAX_CONCURRENT_TRANSFERS", 1..=1_000_000);
+        let rate_limit_per_second = reader.optional_integer("API_RATE_LIMIT_PER_SECOND", A_RATE);
+        let rate_limit_burst = reader.optional_integer("API_RATE_LIMIT_BURST", A_RATE);
+        let domain_max_files = reader.optional_integer("API_DOMAIN_MAX_FILES", 0..=1 << 40);
+        let domain_max_bytes = reader.optional_integer("API_DOMAIN_MAX_BYTES", 0..=1 << 60);
         let request_timeout = seconds(reader, "API_REQUEST_TIMEOUT_SECONDS", 3600);
+        let default_wait = reader.integer::<u64>("API_DEFAULT_WAIT_SECONDS", 0..=30);
         let upload_idle = seconds(reader, "API_UPLOAD_IDLE_SECONDS", 3600);
         let grace = seconds(reader, "API_GRACE_SECONDS", 3600);
         Some(Self {
@@ -70,7 +93,16 @@ impl ApiSettings {
             auth: auth?,
             max_file_bytes: max_file_bytes?,
             max_body_bytes: max_body_bytes?,
+            max_header_bytes: max_header_bytes?,
+            header_timeout: header_timeout?,
+            max_concurrent_requests: max_concurrent_requests?,
+            max_concurrent_transfers: max_concurrent_transfers?,
+            rate_limit_per_second: rate_limit_per_second?,
+            rate_limit_burst: rate_limit_burst?,
+            domain_max_files: domain_max_files?,
+            domain_max_bytes: domain_max_bytes?,
             request_timeout: request_timeout?,
+            default_wait: default_wait.map(|seconds| (seconds > 0).then(|| Duration::from_secs(seconds)))?,
             upload_idle: upload_idle?,
             grace: grace?,
         })
@@ -85,8 +117,19 @@ pub struct WorkerSettings {
     pub build_upload_concurrency: usize,
     pub build_poll_min: Duration,
     pub build_poll_max: Duration,
+    /// Of a file, each time it goes into the store.
     pub build_indexing_timeout: Duration,
+    /// How often a file that was not indexed in time is taken out and put in again.
+    pub build_reattach_times: u32,
+    /// Of a whole build, from its start: what is not indexed then has failed.
+    pub build_deadline: Duration,
     pub build_max_attempts: u32,
+    /// `None`: never by itself.
+    pub orphans_every: Option<Duration>,
+    /// What a search by itself finds is deleted, and not only reported.
+    pub orphans_delete: bool,
+    /// What is younger is no orphan yet: it may be work in flight.
+    pub orphans_min_age: Duration,
 }
 
 impl WorkerSettings {
@@ -97,7 +140,12 @@ impl WorkerSettings {
         let build_upload_concurrency = reader.integer("BUILD_UPLOAD_CONCURRENCY", 1..=64);
         let poll = pauses(reader, "BUILD_POLL_MIN_MS", "BUILD_POLL_MAX_MS");
         let build_indexing_timeout = seconds(reader, "BUILD_INDEXING_TIMEOUT_SECONDS", 7 * 86_400);
+        let build_reattach_times = reader.integer("BUILD_REATTACH_TIMES", 0..=100);
+        let build_deadline = seconds(reader, "BUILD_DEADLINE_SECONDS", 31 * 86_400);
         let build_max_attempts = reader.integer("BUILD_MAX_ATTEMPTS", 1..=1000);
+        let orphans_every: Option<u64> = reader.integer("ORPHANS_EVERY_SECONDS", 0..=31 * 86_400);
+        let orphans_delete = reader.choice("ORPHANS_MODE", &[("report", false), ("delete", true)]);
+        let orphans_min_age = seconds(reader, "ORPHANS_MIN_AGE_SECONDS", 31 * 86_400);
         let (build_poll_min, build_poll_max) = poll?;
         Some(Self {
             listen: listen?,
@@ -107,7 +155,14 @@ impl WorkerSettings {
             build_poll_min,
             build_poll_max,
             build_indexing_timeout: build_indexing_timeout?,
+            build_reattach_times: build_reattach_times?,
+            build_deadline: build_deadline?,
             build_max_attempts: build_max_attempts?,
+            orphans_every: Some(orphans_every?)
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
+            orphans_delete: orphans_delete?,
+            orphans_min_age: orphans_min_age?,
         })
     }
 }
@@ -181,6 +236,36 @@ impl ProviderSettings {
     }
 }
 
+#[derive(Debug, Clone)]
+pub struct SyncSettings {
+    /// `None`: never by itself.
+    pub provider_every: Option<Duration>,
+    pub index_every: Option<Duration>,
+    /// A look at an index that is younger is not repeated unless forced.
+    pub fresh: Duration,
+    /// A sync that would detach more than this share stops, unless forced.
+    pub brake_percent: u32,
+    /// Files that one sync downloads or compares at once.
+    pub file_concurrency: usize,
+}
+
+impl SyncSettings {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let provider_every = interval(reader, "PROVIDER_SYNC_EVERY_SECONDS");
+        let index_every = interval(reader, "INDEX_SYNC_EVERY_SECONDS");
+        let fresh = reader.integer("INDEX_SYNC_FRESH_SECONDS", 0..=86_400);
+        let brake_percent = reader.integer("SYNC_BRAKE_PERCENT", 0..=100);
+        let file_concurrency = reader.integer("SYNC_FILE_CONCURRENCY", 1..=64);
+        Some(Self {
+            provider_every: provider_every?,
+            index_every: index_every?,
+            fresh: Duration::from_secs(fresh?),
+            brake_percent: brake_percent?,
+            file_concurrency: file_concurrency?,
+        })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -208,10 +293,26 @@ impl TelemetrySettings {
     }
 }
 
+/// Requests a second, or at once.
+const A_RATE: RangeInclusive<NonZeroU32> = match NonZeroU32::new(1_000_000) {
+    Some(most) => NonZeroU32::MIN..=most,
+    None => NonZeroU32::MIN..=NonZeroU32::MIN,
+};
+
 const ADDRESS: &str = "an address and port such as 127.0.0.1:8080 or [::]:8080";
 
 fn seconds(reader: &mut Reader<'_>, name: &'static str, most: u64) -> Option<Duration> {
     reader.integer(name, 1..=most).map(Duration::from_secs)
+}
+
+/// 0 is never.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is a mistake, as everywhere here"
+)]
+fn interval(reader: &mut Reader<'_>, name: &'static str) -> Option<Option<Duration>> {
+    let seconds: u64 = reader.integer(name, 0..=31 * 86_400)?;
+    Some((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
 fn pauses(reader: &mut Reader<'_>, min: &'static str, max: &'static str) -> Option<(Duration, Duration)> {

@@ -1,6 +1,7 @@
 //! `IndexBuild`: everything between "please index this" and `done` or `failed`.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use apalis_core::task::data::Data;
 use apalis_mariadb::{CancelReason, Claim, Outcome};
@@ -12,6 +13,8 @@ use tracing::Instrument as _;
 use crate::context::Context;
 use crate::halt::Halt;
 use crate::pipeline::Build;
+
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Runs a build as far as it goes now.
 pub(crate) async fn handle(
@@ -29,7 +32,12 @@ async fn run(job: &IndexBuild, claim: &Claim, context: &Context) -> Outcome {
         Ok(Some(mut build)) => match build.run().await {
             // The last step has completed the job in its own transaction; this is for the log of the queue.
             Ok(()) => return Outcome::done(),
-            Err(halt) => halt,
+            Err(halt) => {
+                if matches!(halt, Halt::Stopped) && claim.reason() == Some(CancelReason::Requested) {
+                    stop_indexing(&build).await;
+                }
+                halt
+            }
         },
         // A claim before this one gave the build up, and did not live to say so: one that finishes a build ends the job in
         // the same transaction.
@@ -56,6 +64,16 @@ async fn run(job: &IndexBuild, claim: &Claim, context: &Context) -> Outcome {
     }
 }
 
+/// The build is cancelled: the provider need not go on either. It is told within a moment or not at all, since somebody waits
+/// for the end of the job.
+async fn stop_indexing(build: &Build<'_>) {
+    match tokio::time::timeout(LAST_WORDS, build.stop_indexing()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(halt)) => tracing::warn!(%halt, "the provider was not told to stop indexing"),
+        Err(_) => tracing::warn!("the provider was not told to stop indexing in time"),
+    }
+}
+
 /// No attempt will help: index and build say so before the job does.
 async fn give_up(job: &IndexBuild, claim: &Claim, context: &Context, error: String) -> Outcome {
     tracing::error!(error, "the build failed");
@@ -70,8 +88,9 @@ async fn record_failure(job: &IndexBuild, claim: &Claim, context: &Context, erro
     let mut tx = context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &job.domain_id, job.index_id).await?;
     claim.fence(&mut tx).await?;
-    if index.is_some_and(|index| index.indexing_status == IndexingStatus::InProgress) {
-        indexes::mark_built(&mut tx, job.index_id, IndexingStatus::Failed, Some(error)).await?;
+    if let Some(index) = index.filter(|index| index.indexing_status == IndexingStatus::InProgress) {
+        let error = format!("{error}{}", builds::what_stays(&mut tx, &index).await?);
+        indexes::mark_built(&mut tx, job.index_id, IndexingStatus::Failed, Some(&error)).await?;
     }
     let job_id = claim.job_id().to_string();
     if builds::find(&mut tx, &job_id)

@@ -1,10 +1,12 @@
 //! Finding at the provider what an earlier claim may have made without our hearing of it.
 //!
 //! No provider has idempotency keys, so after an unknown outcome one looks before one makes. Only what is provably ours
-//! is adopted: a store by its tag; a file if it fits the intent and nothing else could have made it.
+//! is adopted: a store by its tag; a file if it fits the intent and nothing else could have made it. What the provider has
+//! confirmed to be deleted since is not adopted from a listing that is older than that.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::intents::{self, Intent};
+use rag_db::traces::{self, Kind};
 use rag_providers::{Cursor, Order, PageRequest, Provider, ProviderError, ProviderFile, VectorStore};
 
 use super::Build;
@@ -12,21 +14,21 @@ use super::ensure_vector_store::TAG_INTENT;
 use crate::halt::Halt;
 
 /// How far the provider's clock may be behind the database's.
-const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
+pub(crate) const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 /// Newest first, we stop at the intent's time; this only guards against a listing without times.
 const MAX_PAGES: usize = 10_000;
 
 /// The store that carries the intent's tag. Of several (a stale listing hid one from an earlier look) the oldest is
 /// taken and the others are retired: the tag proves that they are ours.
 pub(crate) async fn store(build: &Build<'_>, intent: &Intent) -> Result<Option<String>, Halt> {
-    let tag = intent.id.to_string();
-    let mut found = stores_since(build.provider.as_ref(), intent.created_at - CLOCK_SKEW).await?;
-    found.retain(|store| store.metadata.get(TAG_INTENT).and_then(|value| value.as_str()) == Some(&tag));
-    found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    let provider_type = &build.index.provider_type;
+    let found = stores_of(build.provider.as_ref(), intent).await?;
     let mut db = build.context.pool.acquire().await?;
     let mut usable = Vec::new();
     for store in found {
-        if !intents::is_store_retired(&mut db, &build.index.provider_type, &store.id).await? {
+        if !intents::is_store_retired(&mut db, provider_type, &store.id).await?
+            && !traces::is_deleted(&mut db, provider_type, Kind::VectorStore, &store.id).await?
+        {
             usable.push(store);
         }
     }
@@ -47,6 +49,23 @@ pub(crate) async fn store(build: &Build<'_>, intent: &Intent) -> Result<Option<S
     Ok(Some(adopted.id))
 }
 
+/// The stores that carry the intent's tag, oldest first.
+pub(crate) async fn stores_of(
+    provider: &dyn Provider,
+    intent: &Intent,
+) -> Result<Vec<VectorStore>, ProviderError> {
+    let tag = intent.id.to_string();
+    let mut found = stores_since(provider, intent.created_at - CLOCK_SKEW).await?;
+    found.retain(|store| tag_of(store) == Some(tag.as_str()));
+    found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    Ok(found)
+}
+
+/// The id of the intent that a store was made for, if it is one of ours, or looks like one.
+pub(crate) fn tag_of(store: &VectorStore) -> Option<&str> {
+    store.metadata.get(TAG_INTENT).and_then(|value| value.as_str())
+}
+
 /// Files that could be what this upload intent made, newest first. Whether one of them may be adopted depends on rows,
 /// so the caller decides that in a transaction, after this listing: an intent that is declared later than the listing
 /// cannot have made anything in it.
@@ -54,12 +73,30 @@ pub(crate) async fn file_candidates(
     provider: &dyn Provider,
     intent: &Intent,
 ) -> Result<Vec<ProviderFile>, Halt> {
+    let listed = files_since_intent(provider, intent.created_at).await?;
+    Ok(fitting(&listed, intent))
+}
+
+/// What may have been uploaded since an intent of this time, newest first.
+pub(crate) async fn files_since_intent(
+    provider: &dyn Provider,
+    declared_at: DateTime<Utc>,
+) -> Result<Vec<ProviderFile>, Halt> {
+    Ok(files_since(provider, declared_at - CLOCK_SKEW).await?)
+}
+
+/// Those of the listed files that could be what the intent made.
+pub(crate) fn fitting(listed: &[ProviderFile], intent: &Intent) -> Vec<ProviderFile> {
     let (Some(name), Some(size)) = (intent.file_name.as_deref(), intent.size_bytes) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
-    let mut found = files_since(provider, intent.created_at - CLOCK_SKEW).await?;
-    found.retain(|file| file.file_name == name && file.size_bytes == size);
-    Ok(found)
+    let since = intent.created_at - CLOCK_SKEW;
+    listed
+        .iter()
+        .filter(|file| file.file_name == name && file.size_bytes == size)
+        .filter(|file| file.created_at.is_none_or(|at| at >= since))
+        .cloned()
+        .collect()
 }
 
 async fn stores_since(

@@ -11,11 +11,11 @@ use std::time::Duration;
 use chrono::Utc;
 use rag_db::attachments::{self, Attachment, NewAttachment, Observation};
 use rag_db::uploads;
-use rag_domain::{AttachmentState, ChunkingStrategy, FileId};
-use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError, ProviderExt as _};
+use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, FileId};
+use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError};
 
 use super::await_indexing::Listed;
-use super::ensure_vector_store::{self, wire};
+use super::ensure_vector_store;
 use super::{Build, Picture, Step, await_indexing, detach_files};
 use crate::halt::{Halt, chain};
 
@@ -41,26 +41,19 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
 
 /// A provider knows a file in a store by the file's id: what goes in again under the same id has to come out first.
 async fn make_room(build: &Build<'_>, picture: &Picture) -> Result<(), Halt> {
-    let wanted: HashMap<&str, FileId> = picture
+    let wanted: HashSet<&str> = picture
         .plan
         .attach
         .iter()
-        .filter_map(|id| current_copy(picture, *id))
+        .filter_map(|id| picture.current_copy(*id))
         .collect();
+    // What is on its way back in after it was not indexed in time is not in the way of itself.
     let in_the_way: Vec<&Attachment> = picture
         .attachments
         .iter()
-        .filter(|row| wanted.contains_key(row.external_file_id.as_str()))
+        .filter(|row| wanted.contains(row.external_file_id.as_str()))
         .collect();
     detach_files::detach(build, &in_the_way).await
-}
-
-fn current_copy(picture: &Picture, id: FileId) -> Option<(&str, FileId)> {
-    if picture.plan.upload.contains(&id) {
-        return None;
-    }
-    let upload = picture.member(id)?.desired.upload.as_ref()?;
-    Some((upload.external_file_id.as_deref()?, id))
 }
 
 /// Writes down what is to hang in the store.
@@ -74,17 +67,23 @@ async fn want(build: &Build<'_>) -> Result<(), Halt> {
         .iter()
         .map(|row| row.external_file_id.as_str())
         .collect();
-    for (external_file_id, id) in picture
+    // A copy that is replaced from now on waits for us: either it sees these rows and stays until they are gone, or it has
+    // been replaced already, and the next round attaches the new one.
+    let current: HashMap<FileId, String> =
+        uploads::lock_current(&mut tx, &build.index.provider_type, &picture.plan.attach)
+            .await?
+            .into_iter()
+            .collect();
+    let new: Vec<NewAttachment<'_>> = picture
         .plan
         .attach
         .iter()
-        .filter_map(|id| current_copy(&picture, *id))
-        .filter(|(external_file_id, _)| !in_the_way.contains(external_file_id))
-    {
-        let Some(member) = picture.member(id) else {
-            continue;
-        };
-        let new = NewAttachment {
+        .filter_map(|id| Some((*id, picture.current_copy(*id)?, picture.member(*id)?)))
+        .filter(|(_, external_file_id, _)| !in_the_way.contains(external_file_id))
+        .filter(|(id, external_file_id, _)| {
+            current.get(id).is_some_and(|current| current == external_file_id)
+        })
+        .map(|(id, external_file_id, member)| NewAttachment {
             index_id: build.index.id,
             external_store_id: store,
             local_file_id: id,
@@ -92,9 +91,9 @@ async fn want(build: &Build<'_>) -> Result<(), Halt> {
             content_sha256: &member.desired.content_sha256,
             size_bytes: member.desired.size_bytes,
             chunking_strategy: member.desired.strategy,
-        };
-        attachments::insert(&mut tx, &new).await?;
-    }
+        })
+        .collect();
+    attachments::insert_many(&mut tx, &new).await?;
     Ok(tx.commit().await?)
 }
 
@@ -104,16 +103,17 @@ async fn resolve_unknown(build: &Build<'_>) -> Result<(), Halt> {
     if unknown.is_empty() {
         return Ok(());
     }
-    let listed = build.provider.all_store_files(build.store_id()?, None).await?;
+    let listed = ensure_vector_store::list_files(build).await?;
     let mut tx = build.write().await?;
     let there = Listed::new(&listed);
-    let mut absent = Vec::new();
+    let (mut found, mut absent) = (Vec::new(), Vec::new());
     for row in &unknown {
         match there.find(row) {
-            Some(file) => await_indexing::observe(build, &mut tx, row, file).await?,
+            Some(file) => found.push((row, file)),
             None => absent.push(row.id),
         }
     }
+    await_indexing::observe_all(build, &mut tx, &found).await?;
     attachments::mark_pending(&mut tx, &absent).await?;
     tracing::info!(
         there = unknown.len() - absent.len(),
@@ -143,10 +143,24 @@ async fn wait_for_a_place(build: &Build<'_>) -> Result<(), Halt> {
     if operations(build).await? < u64::from(most) {
         return Ok(());
     }
-    Err(Halt::snooze(
-        build.context.settings.build_poll_min,
-        format!("the provider indexes {most} batches at once"),
-    ))
+    Err(no_place(build, most))
+}
+
+fn no_place(build: &Build<'_>, most: u32) -> Halt {
+    let pause = build.context.settings.build_poll_min;
+    Halt::snooze(pause, format!("the provider indexes {most} batches at once"))
+}
+
+/// The intent, if there is a place for it: of those who found one a moment ago, not more get one than there are.
+async fn declare(build: &Build<'_>, ids: &[AttachmentId]) -> Result<(), Halt> {
+    let mut tx = build.write().await?;
+    if let Some(most) = build.provider.capabilities().max_concurrent_indexing
+        && !attachments::find_indexing_place(&mut tx, &build.index.provider_type, most).await?
+    {
+        return Err(no_place(build, most));
+    }
+    attachments::mark_attaching(&mut tx, ids).await?;
+    Ok(tx.commit().await?)
 }
 
 async fn operations(build: &Build<'_>) -> Result<u64, Halt> {
@@ -178,9 +192,7 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
         return attach_one(build, row).await;
     }
     let ids: Vec<_> = batch.iter().map(|row| row.id).collect();
-    let mut tx = build.write().await?;
-    attachments::mark_attaching(&mut tx, &ids).await?;
-    tx.commit().await?;
+    declare(build, &ids).await?;
     let files = batch
         .iter()
         .map(|row| request(&row.external_file_id, row.chunking_strategy))
@@ -220,16 +232,14 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
 }
 
 async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), Halt> {
-    let mut tx = build.write().await?;
-    attachments::mark_attaching(&mut tx, &[row.id]).await?;
-    tx.commit().await?;
+    declare(build, &[row.id]).await?;
     let file = request(&row.external_file_id, row.chunking_strategy);
     match build.provider.attach_file(build.store_id()?, file).await {
         Ok(answer) => {
             let mut tx = build.write().await?;
             attachments::mark_in_progress(&mut tx, &[row.id], None).await?;
             attachments::set_strategy_applied(&mut tx, &[row.id], answer.chunking_strategy_applied).await?;
-            await_indexing::observe(build, &mut tx, row, &answer.file).await?;
+            await_indexing::observe_all(build, &mut tx, &[(row, &answer.file)]).await?;
             tx.commit().await?;
             warn_unless_applied(answer.chunking_strategy_applied, 1);
             Ok(())
@@ -300,6 +310,6 @@ fn request(external_file_id: &str, strategy: Option<ChunkingStrategy>) -> Attach
     AttachFile {
         file_id: external_file_id.to_owned(),
         attributes: rag_providers::Attributes::default(),
-        chunking_strategy: strategy.map(wire),
+        chunking_strategy: strategy,
     }
 }

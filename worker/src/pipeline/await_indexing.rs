@@ -1,36 +1,43 @@
-//! Step 4: the provider has indexed every file, or said that it can't.
+//! Step 4: the provider has indexed every file, or said that it can't, or had its time.
 //!
-//! Reads and writes attachments. Calls get of the store and list of its files. Looks once: if files are still on their
-//! way the job is snoozed, which frees its slot and spends no attempt. Safe to repeat because it only copies what the
-//! provider says.
+//! Reads and writes attachments. Calls get of the store, list of its files, and detach of those that are stuck. Looks once: if
+//! files are still on their way the job is snoozed, which frees its slot and spends no attempt. A file that is not indexed in
+//! time is taken out and goes in again, so often as the settings say; then it has failed. Safe to repeat because it only
+//! copies what the provider says, and a detach of something absent is a success.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, Observation};
 use rag_db::uploads;
-use rag_domain::{AttachmentState, ChunkingStrategy};
-use rag_providers::{ProviderExt as _, StoreFileStatus, VectorStoreFile};
+use rag_domain::{AttachmentState, ChunkingProof};
+use rag_providers::{ReportedStrategy, StoreFileStatus, VectorStoreFile};
+use serde_json::Value;
 use sqlx::MySqlConnection;
 
-use super::ensure_vector_store::wire;
+use super::detach_files::mark_detaching;
+use super::ensure_vector_store;
 use super::{Build, Step};
 use crate::halt::Halt;
 
 /// Up to this many files every look lists them all, so that each file's state is fresh; beyond it the store's own counts
 /// decide whether a listing is worth its requests.
 const LIST_ALWAYS: usize = 500;
+/// What a file fails with that the provider did not index in time.
+pub(crate) const INDEXING_TIMEOUT: &str = "indexing_timeout";
 
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     let waiting = waiting(build).await?;
     if waiting.is_empty() {
         return Ok(Step::DetachFiles);
     }
-    if waiting.len() <= LIST_ALWAYS || nothing_in_progress(build).await? {
-        look(build, &waiting).await?;
-    } else {
-        expire(build, &waiting).await?;
+    let overdue = waiting.iter().any(|row| is_overdue(build, row));
+    if overdue || waiting.len() <= LIST_ALWAYS || nothing_in_progress(build).await? {
+        let unfinished = look(build, &waiting).await?;
+        if give_up(build, unfinished).await? {
+            return Ok(Step::AttachFiles);
+        }
     }
     let picture = build.picture().await?;
     build.report(&picture).await?;
@@ -54,11 +61,10 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
 /// Brings the rows of this build up to date, whatever they say.
 pub(crate) async fn look_once(build: &Build<'_>) -> Result<(), Halt> {
     let waiting = waiting(build).await?;
-    if waiting.is_empty() {
-        Ok(())
-    } else {
-        look(build, &waiting).await
+    if !waiting.is_empty() {
+        look(build, &waiting).await?;
     }
+    Ok(())
 }
 
 async fn waiting(build: &Build<'_>) -> Result<Vec<Attachment>, Halt> {
@@ -69,49 +75,83 @@ async fn waiting(build: &Build<'_>) -> Result<Vec<Attachment>, Halt> {
 }
 
 async fn nothing_in_progress(build: &Build<'_>) -> Result<bool, Halt> {
-    Ok(build
-        .provider
-        .get_vector_store(build.store_id()?)
-        .await?
-        .file_counts
-        .in_progress
-        == 0)
+    let store = build.store_id()?;
+    match build.provider.get_vector_store(store).await {
+        Ok(store) => Ok(store.file_counts.in_progress == 0),
+        Err(error) if error.kind == rag_providers::ErrorKind::NotFound => {
+            Err(ensure_vector_store::missing(build, store, error).await)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Lists the store once and copies what the provider says of the files that we wait for.
-async fn look(build: &Build<'_>, waiting: &[Attachment]) -> Result<(), Halt> {
-    let listed = build.provider.all_store_files(build.store_id()?, None).await?;
+/// Lists the store once and copies what the provider says of the files that we wait for. Answers those that it still has to
+/// index.
+async fn look<'a>(build: &Build<'_>, waiting: &'a [Attachment]) -> Result<Vec<&'a Attachment>, Halt> {
+    let listed = ensure_vector_store::list_files(build).await?;
     let there = Listed::new(&listed);
     let grace = build.provider.capabilities().settle_grace;
-    let mut tx = build.write().await?;
+    let (mut ended, mut gone, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
     for row in waiting {
         match there.find(row) {
-            Some(file) if file.status.is_terminal() => observe(build, &mut tx, row, file).await?,
-            Some(_) if is_overdue(build, row) => {
-                fail(&mut tx, row, "indexing_timeout", "indexing took too long").await?;
-            }
-            None if age(row) > grace => {
-                fail(
-                    &mut tx,
-                    row,
-                    "not_in_store",
-                    "the file is no longer in the vector store",
-                )
-                .await?;
-            }
-            _ => {}
+            Some(file) if file.status.is_terminal() => ended.push((row, file)),
+            Some(_) => unfinished.push(row),
+            None if age(row) > grace => gone.push(row),
+            None => {}
         }
     }
-    Ok(tx.commit().await?)
+    let mut tx = build.write().await?;
+    observe_all(build, &mut tx, &ended).await?;
+    fail(
+        &mut tx,
+        &gone,
+        "not_in_store",
+        "the file is no longer in the vector store",
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(unfinished)
 }
 
-/// Without a listing: only the deadline counts.
-async fn expire(build: &Build<'_>, waiting: &[Attachment]) -> Result<(), Halt> {
-    if waiting.iter().any(|row| is_overdue(build, row)) {
-        look(build, waiting).await
-    } else {
-        Ok(())
+/// What has had its time goes out, and in again or for good. Answers whether something goes in again.
+async fn give_up(build: &Build<'_>, unfinished: Vec<&Attachment>) -> Result<bool, Halt> {
+    let settings = &build.context.settings;
+    let is_late = Utc::now() > deadline(build);
+    let overdue = unfinished
+        .into_iter()
+        .filter(|row| is_late || is_overdue(build, row));
+    let (again, failed): (Vec<_>, Vec<_>) =
+        overdue.partition(|row| !is_late && row.reattached < settings.build_reattach_times);
+    if !failed.is_empty() {
+        let error = if is_late {
+            "the build ran out of time before the provider had indexed the file".to_owned()
+        } else {
+            let tries = settings.build_reattach_times + 1;
+            let seconds = settings.build_indexing_timeout.as_secs();
+            format!("the provider did not index the file within {seconds} s, in {tries} tries")
+        };
+        tracing::warn!(files = failed.len(), error, "files are given up");
+        let mut tx = build.write().await?;
+        fail(&mut tx, &failed, INDEXING_TIMEOUT, &error).await?;
+        tx.commit().await?;
     }
+    mark_detaching(build, &again).await?;
+    for row in &again {
+        build.check_running()?;
+        build
+            .provider
+            .detach_file(&row.external_store_id, row.store_file_id())
+            .await?;
+        let mut tx = build.write().await?;
+        attachments::mark_pending_again(&mut tx, row.id).await?;
+        tx.commit().await?;
+        tracing::warn!(
+            file.id = %row.local_file_id,
+            again = row.reattached + 1,
+            "not indexed in time: taken out, to go in again"
+        );
+    }
+    Ok(!again.is_empty())
 }
 
 /// A listing of a store, by the ids that its files go by.
@@ -131,45 +171,57 @@ impl<'a> Listed<'a> {
     }
 }
 
-/// Copies what the provider says of one file.
-pub(crate) async fn observe(
+/// Copies what the provider says of these files.
+pub(crate) async fn observe_all(
     build: &Build<'_>,
     db: &mut MySqlConnection,
-    row: &Attachment,
-    file: &VectorStoreFile,
+    files: &[(&Attachment, &VectorStoreFile)],
 ) -> Result<(), Halt> {
-    let error = file.last_error.as_ref();
-    let strategy = file
-        .chunking_strategy
-        .as_ref()
-        .map(rag_providers::ChunkingStrategy::to_value);
-    let store_file_id = (file.id != row.external_file_id).then_some(file.id.as_str());
-    let seen = Observation {
-        state: state(&file.status),
-        external_store_file_id: store_file_id,
-        reported_strategy: strategy.as_ref(),
-        strategy_applied: strategy_applied(row, file),
-        usage_bytes: Some(file.usage_bytes),
-        error_code: error.map(|error| error.code.as_str()),
-        last_error: error.map(|error| error.message.as_str()),
-    };
-    attachments::observe(db, row.id, &seen).await?;
-    if let Some(store_file_id) = store_file_id
-        && build.provider.capabilities().external_file_id_is_store_file
-    {
-        let provider = &build.index.provider_type;
-        uploads::set_store_file_id(db, provider, &row.external_file_id, store_file_id).await?;
+    observe_rows(db, files).await?;
+    if !build.provider.capabilities().external_file_id_is_store_file {
+        return Ok(());
+    }
+    for (row, file) in files {
+        if let Some(store_file_id) = own_id(row, file) {
+            let provider = &build.index.provider_type;
+            uploads::set_store_file_id(db, provider, &row.external_file_id, store_file_id).await?;
+        }
     }
     Ok(())
 }
 
-/// A fixed strategy is reported as it was asked for; what `auto` came to can't be compared.
-fn strategy_applied(row: &Attachment, file: &VectorStoreFile) -> Option<bool> {
-    let asked = row
-        .chunking_strategy
-        .filter(|asked| *asked != ChunkingStrategy::AUTO)?;
-    let reported = file.chunking_strategy.as_ref()?;
-    Some(*reported == wire(asked))
+/// As [`observe_all`], for the attachments alone.
+pub(crate) async fn observe_rows(
+    db: &mut MySqlConnection,
+    files: &[(&Attachment, &VectorStoreFile)],
+) -> Result<(), Halt> {
+    let strategies: Vec<Option<Value>> = files
+        .iter()
+        .map(|(_, file)| file.chunking_strategy.as_ref().map(ReportedStrategy::to_value))
+        .collect();
+    let seen: Vec<_> = files
+        .iter()
+        .zip(&strategies)
+        .map(|((row, file), reported)| {
+            let error = file.last_error.as_ref();
+            let seen = Observation {
+                state: state(&file.status),
+                external_store_file_id: own_id(row, file),
+                reported_strategy: reported.as_ref(),
+                strategy_applied: ChunkingProof::of(row.chunking_strategy, reported.as_ref(), None).matches(),
+                usage_bytes: Some(file.usage_bytes),
+                error_code: error.map(|error| error.code.as_str()),
+                last_error: error.map(|error| error.message.as_str()),
+            };
+            (row.id, seen)
+        })
+        .collect();
+    Ok(attachments::observe_many(db, &seen).await?)
+}
+
+/// What the store calls the file, where that is not what the Files API calls it.
+fn own_id<'a>(row: &Attachment, file: &'a VectorStoreFile) -> Option<&'a str> {
+    (file.id != row.external_file_id).then_some(file.id.as_str())
 }
 
 /// A status that we do not know is no end: the deadline decides.
@@ -182,17 +234,23 @@ fn state(status: &StoreFileStatus) -> AttachmentState {
     }
 }
 
-async fn fail(db: &mut MySqlConnection, row: &Attachment, code: &str, error: &str) -> Result<(), Halt> {
-    let seen = Observation {
-        state: AttachmentState::Failed,
-        external_store_file_id: None,
-        reported_strategy: None,
-        strategy_applied: None,
-        usage_bytes: row.usage_bytes,
-        error_code: Some(code),
-        last_error: Some(error),
-    };
-    Ok(attachments::observe(db, row.id, &seen).await?)
+async fn fail(db: &mut MySqlConnection, rows: &[&Attachment], code: &str, error: &str) -> Result<(), Halt> {
+    let seen: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let seen = Observation {
+                state: AttachmentState::Failed,
+                external_store_file_id: None,
+                reported_strategy: None,
+                strategy_applied: None,
+                usage_bytes: row.usage_bytes,
+                error_code: Some(code),
+                last_error: Some(error),
+            };
+            (row.id, seen)
+        })
+        .collect();
+    Ok(attachments::observe_many(db, &seen).await?)
 }
 
 fn age(row: &Attachment) -> Duration {
@@ -202,7 +260,12 @@ fn age(row: &Attachment) -> Duration {
 }
 
 fn is_overdue(build: &Build<'_>, row: &Attachment) -> bool {
-    age(row) > build.context.settings.build_indexing_timeout
+    age(row) > build.context.settings.build_indexing_timeout || Utc::now() > deadline(build)
+}
+
+/// When the build's whole time is over; what is not indexed by then has failed.
+fn deadline(build: &Build<'_>) -> DateTime<Utc> {
+    build.started_at + build.context.settings.build_deadline
 }
 
 /// A tenth of the time that we have waited already: quick answers for small builds, few questions for long ones.

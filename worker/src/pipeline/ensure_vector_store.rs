@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use apalis_mariadb::{ClaimToken, Queue};
 use chrono::Utc;
-use rag_db::indexes;
 use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
-use rag_providers::{ChunkingStrategy, Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore};
+use rag_db::traces::{self, Kind};
+use rag_db::{DbError, indexes};
+use rag_providers::{
+    Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore, ProviderError, ProviderExt as _,
+    VectorStoreFile,
+};
 use serde_json::Value;
 
-use super::{Build, Scope, Step, adopt, detach_files};
+use super::{Build, Scope, Step, adopt, deletions};
 use crate::halt::Halt;
 
 /// The metadata keys by which a store is known as ours.
@@ -37,11 +41,7 @@ pub(crate) async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
     match build.provider.get_vector_store(store).await {
         Ok(_) => Ok(()),
         Err(error) if error.kind == ErrorKind::NotFound => {
-            let grace = build.provider.capabilities().settle_grace;
-            if (Utc::now() - build.index.updated_at)
-                .to_std()
-                .is_ok_and(|age| age < grace)
-            {
+            if is_new(build) {
                 return Err(Halt::snooze(
                     NOT_VISIBLE_YET,
                     "the provider does not show the new vector store yet",
@@ -54,6 +54,36 @@ pub(crate) async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Every file in the store, also while the provider does not show a new store everywhere.
+pub(crate) async fn list_files(build: &Build<'_>) -> Result<Vec<VectorStoreFile>, Halt> {
+    let store = build.store_id()?;
+    match build.provider.all_store_files(store, None).await {
+        Err(error) if error.kind == ErrorKind::NotFound => Err(missing(build, store, error).await),
+        result => Ok(result?),
+    }
+}
+
+/// A call about the store, or about what is in it, found it absent: not visible yet, gone, or something else is absent.
+pub(crate) async fn missing(build: &Build<'_>, store: &str, error: ProviderError) -> Halt {
+    if let Err(halt) = check(build, store).await {
+        return halt;
+    }
+    // It is there for one call and absent for another.
+    if is_new(build) {
+        Halt::snooze(
+            NOT_VISIBLE_YET,
+            "the provider does not show the new vector store yet",
+        )
+    } else {
+        error.into()
+    }
+}
+
+fn is_new(build: &Build<'_>) -> bool {
+    let age = (Utc::now() - build.index.updated_at).to_std();
+    age.is_ok_and(|age| age < build.provider.capabilities().settle_grace)
 }
 
 async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
@@ -87,7 +117,7 @@ async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
     match record(build, &intent, &store).await {
         // The claim was lost while the provider was making the store, and somebody else builds the index now.
         Err(Halt::Stopped) => {
-            detach_files::disown_store(build, &store).await?;
+            deletions::disown_store(build, &intent, &store).await?;
             return Err(Halt::Stopped);
         }
         result => result?,
@@ -107,6 +137,7 @@ async fn record(build: &Build<'_>, intent: &Intent, store: &str) -> Result<(), H
         ));
     }
     indexes::set_external_id(&mut tx, index.id, store).await?;
+    traces::mark_heard(&mut tx, &index.provider_type, Kind::VectorStore, intent.id, store).await?;
     intents::resolve(&mut tx, intent.id, &build.token).await?;
     Ok(tx.commit().await?)
 }
@@ -122,8 +153,21 @@ async fn declare(build: &Build<'_>) -> Result<(Intent, bool), Halt> {
         content: None,
         claim_token: &build.token,
     };
-    let declared = match intents::declare(&mut tx, &intent).await? {
-        Declared::New(intent) => (intent, true),
+    let declared = match intents::declare(&mut tx, &intent).await {
+        Err(DbError::Conflict { .. }) => {
+            return Err(Halt::snooze(
+                NOT_VISIBLE_YET,
+                "another job works on the vector store",
+            ));
+        }
+        declared => declared?,
+    };
+    let declared = match declared {
+        Declared::New(intent) => {
+            // Whatever comes of it, the store will be known as ours.
+            traces::insert_store(&mut tx, &intent.provider_id, intent.id).await?;
+            (intent, true)
+        }
         Declared::Existing(intent) => {
             take_over(build, &mut tx, &intent).await?;
             (intent, false)
@@ -174,7 +218,7 @@ fn new_store(build: &Build<'_>, intent: &Intent) -> NewVectorStore {
         name: Some(index.name.clone()),
         description: index.description.clone(),
         expires_after: index.expires_after.as_ref().and_then(expires_after),
-        chunking_strategy: index.chunking_strategy.map(wire),
+        chunking_strategy: index.chunking_strategy,
         metadata,
         file_ids: Vec::new(),
     }
@@ -201,11 +245,6 @@ fn expires_after(value: &Value) -> Option<ExpiresAfter> {
     Some(ExpiresAfter::days_after_last_use(u32::try_from(days).ok()?))
 }
 
-/// The domain's strategy in the provider layer's terms.
-pub(crate) fn wire(strategy: rag_domain::ChunkingStrategy) -> ChunkingStrategy {
-    ChunkingStrategy::from_value(serde_json::to_value(strategy).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,11 +258,5 @@ mod tests {
             own.into_iter().collect::<Vec<_>>(),
             vec![("level".into(), "3".into()), ("team".into(), "ops".into())]
         );
-    }
-
-    #[test]
-    fn strategies_keep_their_wire_form() {
-        let strategy = rag_domain::ChunkingStrategy::fixed(400, 100);
-        assert_eq!(wire(strategy).to_value(), serde_json::to_value(strategy).unwrap());
     }
 }

@@ -6,14 +6,16 @@
 
 use apalis_mariadb::Claim;
 use rag_db::{builds, indexes};
-use rag_domain::{AttachmentState, IndexingStatus};
+use rag_domain::{AttachmentState, ChunkingProof, IndexingStatus};
 use serde_json::json;
 
-use super::{Build, Picture, Step, progress};
+use super::{Build, Picture, Step};
 use crate::halt::Halt;
 
 /// Names of failed files in `last_error`; the rest is in the per-file view.
 const NAMED_FAILURES: usize = 5;
+/// Differences in the job's output; the rest is in the per-file view.
+const NAMED_DIFFERENCES: usize = 50;
 
 /// `None`: the build has ended.
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Option<Step>, Halt> {
@@ -27,13 +29,14 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Option<Step>, Halt> {
     let status = picture.plan.counts.aggregate().unwrap_or(IndexingStatus::Done);
     let error = (status == IndexingStatus::Failed).then(|| failures(&picture));
     indexes::mark_built(&mut tx, index.id, status, error.as_deref()).await?;
-    builds::set_progress(&mut tx, &build.job_id, &progress(&picture)).await?;
+    builds::set_progress(&mut tx, &build.job_id, &picture.progress()).await?;
     builds::finish(&mut tx, &build.job_id).await?;
     let output = json!({
         "indexing_status": status,
         "external_id": index.external_id,
         "file_counts": picture.plan.counts,
         "last_error": error,
+        "chunking": chunking(&picture),
     });
     complete(build.claim, &mut tx, &output).await?;
     tx.commit().await?;
@@ -54,6 +57,36 @@ fn is_settled(picture: &Picture) -> bool {
     picture.plan.is_settled() && picture.attachments.iter().all(|row| row.state.is_settled())
 }
 
+/// What became of the strategies that were asked for (R-C5), as far as the provider tells; the differences by name.
+fn chunking(picture: &Picture) -> serde_json::Value {
+    let (mut matches, mut unknown, mut differences) = (0_usize, 0_usize, Vec::new());
+    for row in picture.attachments.iter().filter(|row| picture.is_kept(row)) {
+        match row.chunking_proof() {
+            ChunkingProof::Matches => matches += 1,
+            ChunkingProof::Unknown => unknown += 1,
+            ChunkingProof::Differs => differences.push(row),
+        }
+    }
+    let named: Vec<_> = differences
+        .iter()
+        .take(NAMED_DIFFERENCES)
+        .map(|row| {
+            json!({
+                "file_id": row.local_file_id,
+                "file_name": picture.member(row.local_file_id).map(|member| &member.file_name),
+                "asked": row.chunking_strategy,
+                "reported": row.reported_strategy,
+            })
+        })
+        .collect();
+    json!({
+        "matches": matches,
+        "differs": differences.len(),
+        "unknown": unknown,
+        "differences": named,
+    })
+}
+
 fn failures(picture: &Picture) -> String {
     let mut texts = Vec::new();
     for id in &picture.plan.upload_failed {
@@ -62,11 +95,7 @@ fn failures(picture: &Picture) -> String {
             texts.push(format!("{}: {error}", member.file_name));
         }
     }
-    for row in picture
-        .attachments
-        .iter()
-        .filter(|row| picture.plan.keep.contains(&row.id))
-    {
+    for row in picture.attachments.iter().filter(|row| picture.is_kept(row)) {
         let reason = match row.state {
             AttachmentState::Failed => row.last_error.as_deref().unwrap_or("indexing failed"),
             AttachmentState::Cancelled => "indexing was cancelled",

@@ -1,5 +1,5 @@
 //! A build as a persisted state machine: one file per step. `upload` also serves uploads without an index: it needs no more
-//! than a [`Scope`].
+//! than a [`Scope`]. Beside it stands what undoes builds: `cancel`, `delete_index`, `deletions`, `abandoned`, `orphans`.
 //!
 //! Each step reads rows, calls the provider with no transaction open, and writes what came of it in one transaction that
 //! is fenced by the claim. What is left to do is computed from rows each time ([`BuildPlan`]), so a step that ran half,
@@ -12,32 +12,45 @@ mod abandoned;
 mod adopt;
 mod attach_files;
 mod await_indexing;
+mod cancel;
+mod delete_index;
+mod deletions;
 mod detach_files;
 mod ensure_vector_store;
 mod finish;
+mod orphans;
+mod picture;
 mod scope;
 mod upload;
 mod upload_files;
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use apalis_mariadb::Claim;
 use chrono::{DateTime, Utc};
-use rag_db::attachments::{self, Attachment};
-use rag_db::builds::{self, Progress};
-use rag_db::composition::{self, Member};
 use rag_db::indexes::Index;
-use rag_db::{indexes, intents, uploads};
-use rag_domain::{BuildPlan, FileId, PresentFile};
+use rag_db::{attachments, builds, composition, indexes, intents, uploads};
 use rag_jobs::IndexBuild;
 use sqlx::{MySql, Transaction};
 
 use crate::context::Context;
 use crate::halt::Halt;
 
-pub(crate) use detach_files::clean_up_everywhere;
+use picture::Picture;
+
+pub(crate) use abandoned::{end_all as end_uploads, is_wanted as is_upload_wanted};
+pub(crate) use cancel::stop_indexing;
+pub(crate) use delete_index::DeletedIndex;
+pub(crate) use deletions::{Site, clean_up_everywhere, delete_owned};
+pub(crate) use detach_files::detach;
+pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT};
+pub(crate) use orphans::reconcile;
 pub(crate) use scope::Scope;
 pub(crate) use upload::{Uploaded, ensure as ensure_upload};
+
+/// How long a call may go on when its build is to stop.
+const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// Where a build stands; the text is what `rag_index_builds.step` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,20 +112,6 @@ impl<'a> Deref for Build<'a> {
     }
 }
 
-/// What is wanted, what is there, and the difference.
-#[derive(Debug)]
-struct Picture {
-    members: Vec<Member>,
-    attachments: Vec<Attachment>,
-    plan: BuildPlan,
-}
-
-impl Picture {
-    fn member(&self, id: FileId) -> Option<&Member> {
-        self.members.iter().find(|member| member.desired.file_id == id)
-    }
-}
-
 impl<'a> Build<'a> {
     /// Begins the build, or takes it up where the last claim left it. `None`: it has ended already.
     pub(crate) async fn resume(
@@ -161,17 +160,16 @@ impl<'a> Build<'a> {
         loop {
             self.check_running()?;
             tracing::debug!(step = self.step.as_str(), "step begins");
-            let next = match self.step {
-                Step::EnsureVectorStore => ensure_vector_store::run(self).await?,
-                Step::UploadFiles => upload_files::run(self).await?,
-                Step::AttachFiles => attach_files::run(self).await?,
-                Step::AwaitIndexing => await_indexing::run(self).await?,
-                Step::DetachFiles => detach_files::run(self).await?,
-                Step::Finish => match finish::run(self).await? {
-                    Some(next) => next,
-                    None => return Ok(()),
-                },
+            let cancellation = self.claim.cancellation().clone();
+            let next = tokio::select! {
+                biased;
+                next = self.run_step() => next?,
+                // A step stops by itself between two calls. A call that hangs is cut off: whatever it did is found later.
+                () = async { cancellation.cancelled().await; tokio::time::sleep(LAST_CALL).await } => {
+                    return Err(Halt::Stopped);
+                }
             };
+            let Some(next) = next else { return Ok(()) };
             let mut tx = self.write().await?;
             builds::set_step(&mut tx, &self.job_id, next.as_str()).await?;
             tx.commit().await?;
@@ -179,13 +177,27 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Stops between two provider calls rather than in one.
-    fn check_running(&self) -> Result<(), Halt> {
-        if self.claim.cancellation().is_cancelled() {
-            Err(Halt::Stopped)
-        } else {
-            Ok(())
+    /// `None`: the build has ended.
+    async fn run_step(&mut self) -> Result<Option<Step>, Halt> {
+        Ok(Some(match self.step {
+            Step::EnsureVectorStore => ensure_vector_store::run(self).await?,
+            Step::UploadFiles => upload_files::run(self).await?,
+            Step::AttachFiles => attach_files::run(self).await?,
+            Step::AwaitIndexing => await_indexing::run(self).await?,
+            Step::DetachFiles => detach_files::run(self).await?,
+            Step::Finish => return finish::run(self).await,
+        }))
+    }
+
+    /// The build is cancelled: the provider is told, unless the whole store is about to go.
+    pub(crate) async fn stop_indexing(&self) -> Result<(), Halt> {
+        let mut db = self.context.pool.acquire().await?;
+        let index = indexes::find(&mut db, &self.job.domain_id, self.job.index_id).await?;
+        drop(db);
+        if let Some(index) = index {
+            stop_indexing(&self.scope, &index).await?;
         }
+        Ok(())
     }
 
     /// A transaction that may write on the job's behalf, the index's row included.
@@ -212,20 +224,13 @@ impl<'a> Build<'a> {
     async fn picture_in(&self, db: &mut sqlx::MySqlConnection) -> Result<Picture, Halt> {
         let members = composition::list(db, &self.job.domain_id, self.job.index_id).await?;
         let attachments = attachments::list(db, self.job.index_id).await?;
-        let desired: Vec<_> = members.iter().map(|member| member.desired.clone()).collect();
-        let present: Vec<_> = attachments.iter().map(PresentFile::from).collect();
-        let plan = BuildPlan::new(&desired, &present);
-        Ok(Picture {
-            members,
-            attachments,
-            plan,
-        })
+        Ok(Picture::new(members, attachments))
     }
 
     /// Writes how far the build has come, as the rows tell.
     async fn report(&self, picture: &Picture) -> Result<(), Halt> {
         let mut tx = self.write().await?;
-        builds::set_progress(&mut tx, &self.job_id, &progress(picture)).await?;
+        builds::set_progress(&mut tx, &self.job_id, &picture.progress()).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -251,37 +256,4 @@ async fn begin(
     }
     tracing::info!("the build begins");
     Ok(())
-}
-
-fn progress(picture: &Picture) -> Progress {
-    let plan = &picture.plan;
-    let waiting: u64 = plan
-        .upload
-        .iter()
-        .filter_map(|id| picture.member(*id))
-        .map(|m| m.desired.size_bytes)
-        .sum();
-    let bytes_total: u64 = picture
-        .members
-        .iter()
-        .map(|member| member.desired.size_bytes)
-        .sum();
-    let files_total = count(picture.members.len());
-    let accepted = picture
-        .attachments
-        .iter()
-        .filter(|row| plan.keep.contains(&row.id) && row.attached_at.is_some());
-    Progress {
-        files_total,
-        files_uploaded: files_total - count(plan.upload.len() + plan.upload_failed.len()),
-        files_attached: count(accepted.count()),
-        files_completed: count(plan.counts.completed),
-        files_failed: count(plan.counts.failed + plan.counts.cancelled),
-        bytes_total,
-        bytes_uploaded: bytes_total - waiting,
-    }
-}
-
-fn count(number: impl TryInto<u32>) -> u32 {
-    number.try_into().unwrap_or(u32::MAX)
 }

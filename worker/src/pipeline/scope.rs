@@ -41,6 +41,15 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Stops between two provider calls rather than in one.
+    pub(crate) fn check_running(&self) -> Result<(), Halt> {
+        if self.claim.cancellation().is_cancelled() {
+            Err(Halt::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
     /// A transaction that may write on the job's behalf, but not an index's row: that is locked before the job's.
     pub(crate) async fn write(&self) -> Result<Transaction<'static, MySql>, Halt> {
         let mut tx = self.context.pool.begin().await?;

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use rag_db::composition::Member;
 use rag_db::intents::{self, Content, Declared, Intent, NewIntent, Operation};
+use rag_db::traces::{self, Kind};
 use rag_db::{DbError, files, uploads};
 use rag_domain::UploadStatus;
 use rag_files::FileStore;
@@ -21,7 +22,7 @@ use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::ensure_vector_store::take_over;
-use super::{Scope, adopt, detach_files};
+use super::{Scope, adopt, deletions};
 use crate::halt::{Halt, chain};
 
 const PIECE_BYTES: usize = 64 * 1024;
@@ -57,7 +58,8 @@ pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploade
         Declaration::Fresh(intent) => intent,
         Declaration::Inherited(intent) => match inherit(scope, member, intent).await? {
             Inherited::Adopted => return Ok(Uploaded::Yes),
-            Inherited::UploadAgain(intent) => intent,
+            Inherited::Gone => return Ok(Uploaded::Skipped),
+            Inherited::UploadAgain(intent) => *intent,
         },
     };
     let upload = match source(scope, member).await {
@@ -70,7 +72,7 @@ pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploade
             // The claim was lost while the upload was on the wire. Whoever has it now may have found this file, or made
             // another one.
             Err(Halt::Stopped) => {
-                detach_files::disown_file(scope, &file.id).await?;
+                deletions::disown_file(scope, member.desired.file_id, &intent, &file.id).await?;
                 Err(Halt::Stopped)
             }
             result => result,
@@ -102,7 +104,12 @@ async fn declare(scope: &Scope<'_>, member: &Member) -> Result<Declaration, Halt
         Err(DbError::NotFound(_)) => return Ok(Declaration::Gone),
         result => result?,
     };
-    let declared = intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await?;
+    let declared =
+        match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await {
+            // It comes and goes under our eyes: others are at it.
+            Err(DbError::Conflict { .. }) => return Ok(Declaration::Busy),
+            declared => declared?,
+        };
     let answer = match declared {
         Declared::New(intent) => {
             // Since the plan was made, another job may have brought the copy.
@@ -144,7 +151,9 @@ fn new_intent<'a>(scope: &'a Scope<'_>, member: &'a Member, subject: &'a str) ->
 
 enum Inherited {
     Adopted,
-    UploadAgain(Intent),
+    /// The file was deleted meanwhile.
+    Gone,
+    UploadAgain(Box<Intent>),
 }
 
 /// An earlier claim meant to upload this file and did not live to tell. If exactly one file at the provider fits, is
@@ -154,6 +163,11 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
     let provider = &scope.provider_type;
     let file = &member.desired;
     let mut tx = scope.write().await?;
+    // Whoever disowns a file that we are about to adopt, or deletes it, holds this lock.
+    match files::lock(&mut tx, &scope.domain_id, file.file_id).await {
+        Err(DbError::NotFound(_)) => return Ok(Inherited::Gone),
+        result => result?,
+    };
     let found = unclaimed(&mut tx, provider, &intent, candidates).await?;
     let same_content = intent.content_sha256.as_deref() == Some(file.content_sha256.as_str());
     uploads::mark_pending(&mut tx, provider, file.file_id, &file.content_sha256).await?;
@@ -163,21 +177,20 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
             record(scope, &mut tx, member, &intent, &found.id, &found.raw).await?;
             Inherited::Adopted
         }
-        found if same_content => {
-            debug_assert!(
-                found.is_none(),
-                "a found file of the same content was adopted above"
-            );
-            Inherited::UploadAgain(intent)
-        }
         found => {
-            // It was about bytes that have been replaced since: whatever it left is garbage, and ours.
-            if let Some(found) = found {
-                intents::retire_file(&mut tx, provider, &found.id).await?;
+            match found {
+                // It was about bytes that have been replaced since: what it left is garbage, and ours.
+                Some(found) => {
+                    traces::mark_heard(&mut tx, provider, Kind::File, intent.id, &found.id).await?;
+                    let owner = intents::Owner::File(file.file_id);
+                    intents::retire_file_for(&mut tx, provider, &found.id, owner).await?;
+                }
+                // It may come to light later, when nobody looks for it any more.
+                None => traces::insert_unheard(&mut tx, &intent).await?,
             }
             intents::resolve(&mut tx, intent.id, &scope.token).await?;
             match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {
-                Declared::New(intent) => Inherited::UploadAgain(intent),
+                Declared::New(intent) => Inherited::UploadAgain(Box::new(intent)),
                 Declared::Existing(_) => {
                     return Err(Halt::snooze(std::time::Duration::ZERO, "an upload intent moved"));
                 }
@@ -197,7 +210,9 @@ pub(crate) async fn unclaimed(
 ) -> Result<Option<ProviderFile>, Halt> {
     let mut free = Vec::new();
     for candidate in candidates {
-        if !intents::is_file_referenced(tx, provider, &candidate.id).await? {
+        if !intents::is_file_referenced(tx, provider, &candidate.id).await?
+            && !traces::is_deleted(tx, provider, Kind::File, &candidate.id).await?
+        {
             free.push(candidate);
         }
     }
@@ -238,8 +253,9 @@ async fn record(
         raw,
     )
     .await?;
+    traces::mark_heard(tx, provider, Kind::File, intent.id, external_file_id).await?;
     if let Some(older) = older {
-        intents::retire_file(tx, provider, &older).await?;
+        intents::retire_file_for(tx, provider, &older, intents::Owner::File(file.file_id)).await?;
     }
     Ok(intents::resolve(tx, intent.id, &scope.token).await?)
 }

@@ -19,15 +19,17 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// What is on the wire when the worker is told to stop gets this long to come to its end; an upload that is cut off has
 /// to be looked for by the next claim.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Progress is computed from all rows of the index, so not after each of ten thousand files.
+/// Progress is computed from all rows of the index, so not after each of ten thousand files, and the seldomer the longer it
+/// takes: a twentieth of the time goes into it at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+const REPORT_SHARE: u32 = 20;
 
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     let picture = build.picture().await?;
     build.report(&picture).await?;
     let pace = Pace {
         stopping: AtomicBool::new(false),
-        reported: Mutex::new(Instant::now()),
+        next_report: Mutex::new(Instant::now() + REPORT_INTERVAL),
     };
     let this = &*build;
     let uploads: Vec<_> = picture
@@ -51,18 +53,24 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
 struct Pace {
     /// Nothing new begins.
     stopping: AtomicBool,
-    reported: Mutex<Instant>,
+    next_report: Mutex<Instant>,
 }
 
 impl Pace {
     /// Answers `true` to one of many askers an interval.
     fn is_report_due(&self) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = reported.elapsed() >= REPORT_INTERVAL;
+        let mut next = self.next_report.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = Instant::now() >= *next;
         if due {
-            *reported = Instant::now();
+            *next = Instant::now() + REPORT_INTERVAL;
         }
         due
+    }
+
+    /// A report has taken so long.
+    fn reported(&self, took: Duration) {
+        let mut next = self.next_report.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = Instant::now() + REPORT_INTERVAL.max(took * REPORT_SHARE);
     }
 }
 
@@ -76,7 +84,9 @@ async fn upload_one(build: &Build<'_>, member: &Member, pace: &Pace) -> Result<U
     }
     let uploaded = upload::ensure(build, member).await?;
     if pace.is_report_due() {
+        let began = Instant::now();
         build.report(&build.picture().await?).await?;
+        pace.reported(began.elapsed());
     }
     Ok(uploaded)
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rag_db::files::{self, NewContent};
 use rag_domain::{DomainId, FileId};
-use rag_files::Saved;
+use rag_files::{SaveError, Saved};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
@@ -20,6 +20,8 @@ use super::FileOut;
 use super::range::{self, Asked, Part};
 use crate::extract::{Domain, Id};
 use crate::problem::{Kind, Problem};
+use crate::quota::{self, Change, Room};
+use crate::schemas::{Bytes, SomeBytes};
 use crate::state::App;
 use crate::upload::{Pace, media_type, paced};
 
@@ -44,12 +46,13 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
         ("If-Range" = Option<String>, Header, description = "The ETag of the contents that the range is meant for"),
     ),
     responses(
-        (status = 200, description = "The contents, in the file's own type", content_type = "*/*",
-            body = Vec<u8>, headers(
+        (status = 200, description = "The contents, in the file's own type",
+            content((inline(Bytes) = "application/octet-stream"), (inline(Bytes) = "*/*")), headers(
                 ("ETag" = String, description = "SHA-256 of the contents, quoted"),
                 ("Accept-Ranges" = String, description = "bytes"),
                 ("Content-Disposition" = String, description = "attachment, with the file's name"))),
-        (status = 206, description = "The part that was asked for", content_type = "*/*", body = Vec<u8>, headers(
+        (status = 206, description = "The part that was asked for",
+            content((inline(Bytes) = "application/octet-stream"), (inline(Bytes) = "*/*")), headers(
             ("ETag" = String, description = "SHA-256 of the whole contents, quoted"),
             ("Content-Range" = String, description = "bytes first-last/size"))),
         (status = 304, description = "The client has them already"),
@@ -125,11 +128,13 @@ pub(super) async fn download_file(
 /// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing.
 #[utoipa::path(put, path = "/files/{file_id}/content", tag = "files",
     params(("file_id" = uuid::Uuid, Path, description = "The file")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = inline(SomeBytes), content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "The file with its new contents", body = FileOut),
         (status = 404, description = "No such file in this domain"),
         (status = 408, description = "The upload stalled"),
+        (status = 413, description = "The file is too large, or the domain would store more than it may \
+            (`bytes-quota-exceeded`)"),
     ))]
 pub(super) async fn replace_content(
     State(app): State<App>,
@@ -149,13 +154,24 @@ pub(super) async fn replace_content(
     }
     // Asked before the transfer: nobody should send half a gigabyte to hear that there is no such file.
     let file = files::get(&mut *app.connection().await?, &domain, file_id).await?;
+    let change = Change {
+        old_bytes: file.size_bytes,
+        ..Change::default()
+    };
+    let room = Room::of(&app, &domain, request.headers(), 0, change).await?;
     let body =
         paced(request.into_body(), app.settings.api.upload_idle, Pace::default()).map_err(Problem::from);
-    let limit = app.settings.api.max_file_bytes;
     let mut saved = app
         .files
-        .save(domain.as_str(), Uuid::from(file_id), &file.file_name, body, limit)
-        .await?;
+        .save(
+            domain.as_str(),
+            Uuid::from(file_id),
+            &file.file_name,
+            body,
+            room.bytes,
+        )
+        .await
+        .map_err(|error| not_saved(error, room))?;
 
     if saved.size_bytes == 0 {
         // More likely a body that got lost than a document without a word.
@@ -167,6 +183,12 @@ pub(super) async fn replace_content(
     if old.sha256 == saved.sha256 {
         return Ok(Json(old.into()));
     }
+    let change = Change {
+        new_files: 0,
+        new_bytes: saved.size_bytes,
+        old_bytes: old.size_bytes,
+    };
+    quota::admit(&app, &mut tx, &domain, change).await?;
     let content = NewContent {
         file_type: media_type(&old.file_name, &saved.head),
         size_bytes: saved.size_bytes,
@@ -184,6 +206,15 @@ pub(super) async fn replace_content(
         tracing::warn!(file.id = %file_id, path = old.local_path, %error, "replaced contents were left behind");
     }
     Ok(Json(file.into()))
+}
+
+/// Why contents were not stored, said with the limit that they broke.
+pub(super) fn not_saved<E: Into<Problem>>(error: SaveError<E>, room: Room) -> Problem {
+    match error {
+        SaveError::TooLarge { .. } => room.exceeded(),
+        SaveError::Source(error) => error.into(),
+        SaveError::Files(error) => error.into(),
+    }
 }
 
 /// After a write that failed, perhaps only in its answer: keeps the contents unless the database says that no row

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::FileOut;
 use crate::extract::{Domain, Id, JsonBody};
 use crate::problem::Problem;
-use crate::schemas::ChunkingSchema;
+use crate::schemas::{ChunkingSchema, FileNameSchema, TagSchema};
 use crate::state::App;
 use crate::validate::{Checks, NOTES_BYTES, present};
 
@@ -19,13 +19,13 @@ use crate::validate::{Checks, NOTES_BYTES, present};
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FilePatch {
-    #[schema(example = "report-2026.pdf", min_length = 1, max_length = 255)]
+    #[schema(value_type = Option<FileNameSchema>)]
     file_name: Option<String>,
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>, max_items = 64)]
+    #[schema(value_type = Option<Vec<TagSchema>>, max_items = 64)]
     tags: Option<Option<Vec<String>>>,
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 16383, pattern = r"^[^\x00]*$")]
     notes: Option<Option<String>>,
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<ChunkingSchema>)]

@@ -2,9 +2,8 @@
 
 use apalis_mariadb::{JobKind as _, NewJob};
 use axum::extract::State;
+use axum::response::Response;
 use axum::{Extension, Json};
-use http::header::LOCATION;
-use http::{HeaderName, StatusCode};
 use rag_db::{connections, files, uploads};
 use rag_domain::{DomainId, FileId};
 use rag_jobs::FileUpload;
@@ -12,9 +11,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::edge::RequestId;
-use crate::extract::{Domain, Id};
+use crate::enqueue;
+use crate::extract::{Domain, Id, Prefer, PreferHeader};
 use crate::problem::Problem;
-use crate::routes::jobs::{self, JobOut};
+use crate::routes::jobs::JobOut;
 use crate::routes::providers::FileUploadOut;
 use crate::state::App;
 
@@ -24,6 +24,16 @@ use crate::state::App;
 pub(super) struct FileUploadsOut {
     /// At most one per provider.
     items: Vec<FileUploadOut>,
+}
+
+/// A copy, and how it came to be.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UploadedFile)]
+pub(super) struct UploadedOut {
+    /// Null if the job ended before it came to that.
+    upload: Option<FileUploadOut>,
+    /// The job, which is over.
+    job: JobOut,
 }
 
 /// List a file's copies at providers
@@ -60,6 +70,9 @@ pub(super) async fn get_provider_upload(
     Domain(domain): Domain,
     Id((file_id, provider_type)): Id<(FileId, String)>,
 ) -> Result<Json<FileUploadOut>, Problem> {
+    if !app.connections.registry().contains(&provider_type) {
+        return Err(Problem::not_found("provider type"));
+    }
     let mut connection = app.connection().await?;
     files::get(&mut connection, &domain, file_id).await?;
     let row = uploads::find(&mut connection, &provider_type, file_id).await?;
@@ -70,14 +83,18 @@ pub(super) async fn get_provider_upload(
 /// Upload a file to a provider
 ///
 /// By a job, and only if the provider does not have the file's present contents. While such a job is active, another call
-/// answers the active one.
+/// answers the active one. With `Prefer: wait=N` the answer comes when the job is over: 200 with the copy as it is then.
 #[utoipa::path(post, path = "/files/{file_id}/provider-uploads/{provider_type}", tag = "files",
     params(
         ("file_id" = uuid::Uuid, Path, description = "The file"),
-        ("provider_type" = String, Path, description = "The provider", example = "openai")),
+        ("provider_type" = String, Path, description = "The provider", example = "openai"),
+        PreferHeader),
     responses(
+        (status = 200, description = "With `Prefer: wait`: the copy, and the job that has made it", body = UploadedOut,
+            headers(("Preference-Applied" = String, description = "`wait=N`, if the caller asked for it"))),
         (status = 202, description = "The job that uploads it", body = JobOut,
-            headers(("Location" = String, description = "The job's path"))),
+            headers(("Location" = String, description = "The job's path"),
+                ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
         (status = 404, description = "No such file in this domain, or no such provider"),
         (status = 409, description = "The provider has no connection, or it is switched off"),
     ))]
@@ -85,8 +102,9 @@ pub(super) async fn start_provider_upload(
     State(app): State<App>,
     Domain(domain): Domain,
     Id((file_id, provider_type)): Id<(FileId, String)>,
+    prefer: Prefer,
     Extension(request_id): Extension<RequestId>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<JobOut>), Problem> {
+) -> Result<Response, Problem> {
     if !app.connections.registry().contains(&provider_type) {
         return Err(Problem::not_found("provider type"));
     }
@@ -99,13 +117,16 @@ pub(super) async fn start_provider_upload(
             "provider `{provider_type}` has no connection, or it is switched off"
         )));
     }
-    let job = new_job(&app, file_id, &domain, provider_type, &request_id)?;
+    let job = new_job(&app, file_id, &domain, provider_type.clone(), &request_id)?;
     let enqueued = app.queue.enqueue(&mut tx, job).await?;
     tx.commit().await?;
     app.queue.notify(FileUpload::KIND);
-    let job = jobs::read(&app, &domain, enqueued.id).await?;
-    let location = format!("/api/v1/jobs/{}", enqueued.id);
-    Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(job)))
+    enqueue::answer(&app, prefer, enqueued.id, async |job| {
+        let row = uploads::find(&mut *app.connection().await?, &provider_type, file_id).await?;
+        let upload = row.map(FileUploadOut::from);
+        Ok(UploadedOut { upload, job })
+    })
+    .await
 }
 
 fn new_job(

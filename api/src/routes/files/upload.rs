@@ -12,15 +12,19 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::FileOut;
+use super::content::{not_saved, settle};
 use crate::extract::Domain;
 use crate::problem::Problem;
-use crate::schemas::ChunkingSchema;
+use crate::quota::{self, Change, Room};
+use crate::schemas::{ChunkingSchema, TagSchema};
 use crate::state::App;
 use crate::upload::{Form, Part, media_type};
 use crate::validate::{Checks, NOTES_BYTES};
 
 /// Text parts hold JSON of this size at most; `notes` has the same limit.
 const TEXT_BYTES: usize = NOTES_BYTES;
+/// What a form may have besides the file, generously: three text parts and the headers of all.
+const FORM_BYTES: u64 = 512 * 1024;
 
 /// The parts of the form, in any order. Only `file` is required.
 #[derive(ToSchema)]
@@ -32,10 +36,11 @@ pub(super) struct UploadForm {
     /// JSON.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<Value>,
-    /// A JSON array of strings: at most 64, of at most 128 characters each.
-    #[schema(example = json!(["contract", "2026"]))]
-    tags: Option<Vec<String>>,
+    /// One part for each, or one part that is a JSON array of them: at most 64.
+    #[schema(example = json!(["contract", "2026"]), max_items = 64)]
+    tags: Option<Vec<TagSchema>>,
     /// Free text of at most 64 KiB.
+    #[schema(max_length = 16383, pattern = r"^[^\x00]*$")]
     notes: Option<String>,
 }
 
@@ -47,6 +52,10 @@ pub(super) struct UploadForm {
     responses(
         (status = 201, description = "Stored", body = FileOut, headers(("Location" = String, description = "The file's path"))),
         (status = 408, description = "The upload stalled"),
+        (status = 409, description = "The domain has as many files as it may have (`files-quota-exceeded`), or a request with \
+            the same Idempotency-Key is still being carried out"),
+        (status = 413, description = "The file is too large, or the domain would store more than it may \
+            (`bytes-quota-exceeded`)"),
     ))]
 pub(super) async fn upload_file(
     State(app): State<App>,
@@ -54,7 +63,13 @@ pub(super) async fn upload_file(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = FileId::new();
-    let received = Received::read(&app, &domain, id, request).await?;
+    let change = Change {
+        new_files: 1,
+        new_bytes: 1,
+        ..Change::default()
+    };
+    let room = Room::of(&app, &domain, request.headers(), FORM_BYTES, change).await?;
+    let received = Received::read(&app, &domain, id, request, room).await?;
     let file = received.store(&app, domain, id).await?;
     let location = format!("/api/v1/files/{id}");
     Ok((
@@ -75,16 +90,22 @@ struct Received {
 }
 
 impl Received {
-    async fn read(app: &App, domain: &DomainId, id: FileId, request: Request) -> Result<Self, Problem> {
+    async fn read(
+        app: &App,
+        domain: &DomainId,
+        id: FileId,
+        request: Request,
+        room: Room,
+    ) -> Result<Self, Problem> {
         let mut form = Form::of(request, app).await?;
         let mut received = Self::default();
         let mut seen = Vec::new();
         while let Some(part) = form.next_part().await? {
             let name = part.name().to_owned();
-            if seen.contains(&name) {
+            if seen.contains(&name) && name != "tags" {
                 return Err(Problem::invalid_field(&name, "is there more than once"));
             }
-            received.take(&name, part, app, domain, id).await?;
+            received.take(&name, part, app, domain, id, room).await?;
             seen.push(name);
         }
         Ok(received)
@@ -97,6 +118,7 @@ impl Received {
         app: &App,
         domain: &DomainId,
         id: FileId,
+        room: Room,
     ) -> Result<(), Problem> {
         let mut checks = Checks::default();
         match name {
@@ -104,11 +126,17 @@ impl Received {
                 let file_name = part.file_name().unwrap_or_default().to_owned();
                 checks.file_name("file", &file_name);
                 checks.finish()?;
-                let limit = app.settings.api.max_file_bytes;
                 let saved = app
                     .files
-                    .save(domain.as_str(), Uuid::from(id), &file_name, part.stream(), limit)
-                    .await?;
+                    .save(
+                        domain.as_str(),
+                        Uuid::from(id),
+                        &file_name,
+                        part.stream(),
+                        room.bytes,
+                    )
+                    .await
+                    .map_err(|error| not_saved(error, room))?;
                 self.contents = Some((file_name, saved));
                 return Ok(());
             }
@@ -117,15 +145,17 @@ impl Received {
                 self.chunking_strategy = value.and_then(|value| checks.chunking(name, &value));
             }
             "tags" => {
-                let tags = match json(name, &part.text(TEXT_BYTES).await?)? {
-                    None => None,
-                    Some(value) => Some(
-                        serde_json::from_value::<Vec<String>>(value)
-                            .map_err(|_| Problem::invalid_field(name, "must be a JSON array of strings"))?,
-                    ),
-                };
-                checks.tags(name, tags.as_deref().unwrap_or_default());
-                self.tags = tags;
+                let text = part.text(TEXT_BYTES).await?;
+                let tags = self.tags.get_or_insert_default();
+                if text.trim_start().starts_with(['[', '{']) || text.trim() == "null" {
+                    let several = serde_json::from_str::<Option<Vec<String>>>(&text).map_err(|_| {
+                        Problem::invalid_field(name, "is neither a tag nor a JSON array of tags")
+                    })?;
+                    tags.extend(several.unwrap_or_default());
+                } else {
+                    tags.push(text);
+                }
+                checks.tags(name, tags);
             }
             "notes" => {
                 let notes = part.text(NOTES_BYTES).await?;
@@ -156,14 +186,21 @@ impl Received {
             notes: self.notes,
             chunking_strategy: self.chunking_strategy,
         };
-        let mut connection = app.connection().await?;
-        if let Err(error) = files::insert(&mut connection, &row).await {
-            drop(connection);
-            super::content::settle(app, &row.domain_id, id, &mut saved).await;
+        let change = Change {
+            new_files: 1,
+            new_bytes: row.size_bytes,
+            old_bytes: 0,
+        };
+        let mut tx = app.begin().await?;
+        quota::admit(app, &mut tx, &row.domain_id, change).await?;
+        files::insert(&mut tx, &row).await?;
+        let file = files::get(&mut tx, &row.domain_id, id).await?;
+        if let Err(error) = tx.commit().await {
+            settle(app, &row.domain_id, id, &mut saved).await;
             return Err(error.into());
         }
         saved.keep();
-        Ok(files::get(&mut connection, &row.domain_id, id).await?)
+        Ok(file)
     }
 }
 

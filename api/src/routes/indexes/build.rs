@@ -1,11 +1,10 @@
 //! `POST /indexes/{index_id}/build`: enqueues the build and answers its job.
 
-use apalis_mariadb::{JobId, JobKind as _, NewJob};
+use apalis_mariadb::{JobKind as _, NewJob};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::{StatusCode, header};
 use rag_db::indexes::Index;
 use rag_db::{connections, indexes};
 use rag_domain::{DomainId, IndexId};
@@ -17,9 +16,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::IndexOut;
 use super::plan::{self, PlanOut};
 use crate::edge::RequestId;
-use crate::extract::{Domain, Id, Params, Prefer, applied};
+use crate::enqueue;
+use crate::extract::{Domain, Id, Params, Prefer, PreferHeader};
 use crate::problem::Problem;
-use crate::routes::jobs::{self, JobOut};
+use crate::routes::jobs::JobOut;
 use crate::state::App;
 
 /// How to build.
@@ -66,8 +66,7 @@ pub(super) enum BuildResult {
 /// With `Prefer: wait=N` the answer comes when the job is over: 200 with the index as it is then, whatever became of the
 /// build. If that takes more than N seconds (at most 30), the answer is the usual 202.
 #[utoipa::path(post, path = "/indexes/{index_id}/build", tag = "indexes",
-    params(("index_id" = uuid::Uuid, Path, description = "The index"), BuildParams,
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds for the job to end")),
+    params(("index_id" = uuid::Uuid, Path, description = "The index"), BuildParams, PreferHeader),
     responses(
         (status = 200, description = "With `dry_run`: what a build would do. With `Prefer: wait`: what it has done",
             body = BuildResult,
@@ -99,24 +98,12 @@ pub(super) async fn build_index(
     let enqueued = app.queue.enqueue(&mut tx, job).await?;
     tx.commit().await?;
     app.queue.notify(IndexBuild::KIND);
-    let Some(wait) = prefer.wait(app.settings.api.request_timeout) else {
-        return accepted(&app, &domain, enqueued.id).await;
-    };
-    let over = app.queue.wait_finished(enqueued.id, wait).await?;
-    if over.is_none_or(|job| !job.state.is_finished()) {
-        let response = accepted(&app, &domain, enqueued.id).await?;
-        return Ok((applied(wait), response).into_response());
-    }
-    let job = jobs::read(&app, &domain, enqueued.id).await?;
-    let index = indexes::get(&mut *app.connection().await?, &domain, index_id).await?;
-    let index = index.into();
-    Ok((applied(wait), Json(BuiltOut { index, job })).into_response())
-}
-
-async fn accepted(app: &App, domain: &DomainId, id: JobId) -> Result<Response, Problem> {
-    let job = jobs::read(app, domain, id).await?;
-    let location = format!("/api/v1/jobs/{id}");
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(job)).into_response())
+    enqueue::answer(&app, prefer, enqueued.id, async |job| {
+        let index = indexes::get(&mut *app.connection().await?, &domain, index_id).await?;
+        let index = index.into();
+        Ok(BuiltOut { index, job })
+    })
+    .await
 }
 
 /// The unique key that an index's build has while it is active.
@@ -151,7 +138,7 @@ fn new_job(
 }
 
 /// said at once instead of by a job that cannot start.
-async fn require_connection(db: &mut MySqlConnection, provider_type: &str) -> Result<(), Problem> {
+pub(super) async fn require_connection(db: &mut MySqlConnection, provider_type: &str) -> Result<(), Problem> {
     match connections::find(db, provider_type).await? {
         None => Err(Problem::conflict(format!(
             "provider `{provider_type}` has no connection yet"

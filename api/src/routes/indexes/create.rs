@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::IndexOut;
 use crate::extract::{Domain, JsonBody};
 use crate::problem::{Kind, Problem};
-use crate::schemas::{ChunkingSchema, ExpiresAfterSchema};
+use crate::schemas::{ChunkingSchema, ExpiresAfterSchema, NameSchema};
 use crate::state::App;
 use crate::validate::{Checks, DESCRIPTION_BYTES, NAME_CHARS};
 
@@ -23,9 +23,9 @@ use crate::validate::{Checks, DESCRIPTION_BYTES, NAME_CHARS};
 #[schema(example = json!({"name": "Contracts", "provider_type": "openai",
     "chunking_strategy": {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}}))]
 pub(super) struct NewIndexIn {
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(value_type = NameSchema)]
     name: String,
-    #[schema(max_length = 16384)]
+    #[schema(max_length = 16384, pattern = r"^[^\x00]*$")]
     description: Option<String>,
     /// One of those that `GET /providers` lists. It cannot be changed later.
     #[schema(example = "openai")]
@@ -44,7 +44,7 @@ pub(super) struct NewIndexIn {
 /// Nothing happens at the provider until the index is built.
 #[utoipa::path(post, path = "/indexes", tag = "indexes", request_body = NewIndexIn, responses(
     (status = 201, description = "Created", body = IndexOut, headers(("Location" = String, description = "The index's path"))),
-    (status = 400, description = "X-Domain-Id or the body cannot be read, or the provider type is unknown"),
+    (status = 404, description = "No such provider type"),
 ))]
 pub(super) async fn create_index(
     State(app): State<App>,

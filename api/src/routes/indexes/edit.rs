@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::IndexOut;
 use crate::extract::{Domain, Id, JsonBody};
 use crate::problem::Problem;
-use crate::schemas::{ChunkingSchema, ExpiresAfterSchema};
+use crate::schemas::{ChunkingSchema, ExpiresAfterSchema, NameSchema};
 use crate::state::App;
 use crate::validate::{Checks, DESCRIPTION_BYTES, NAME_CHARS, present};
 
@@ -19,10 +19,10 @@ use crate::validate::{Checks, DESCRIPTION_BYTES, NAME_CHARS, present};
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct IndexPatch {
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(value_type = Option<NameSchema>)]
     name: Option<String>,
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 16384)]
+    #[schema(value_type = Option<String>, max_length = 16384, pattern = r"^[^\x00]*$")]
     description: Option<Option<String>>,
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<ChunkingSchema>)]

@@ -1,6 +1,8 @@
 //! `GET /indexes/{index_id}/provider-files` (R-B3): per file, what we hold, its copy at the provider, and how it fares in
 //! the vector store.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -40,10 +42,27 @@ struct ProviderFileOut {
     /// The strategy it is to be chunked with: the link's, else the file's, else the index's; null: the provider's default.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
+    /// What became of that strategy in the vector store; null while the file does not hang there as wanted.
+    chunking: Option<ChunkingOut>,
     /// Its copy at the provider.
     upload: Option<UploadOut>,
     /// Its places in the vector store: one, or two while a new version takes the place of an old one.
     attachments: Vec<AttachmentOut>,
+}
+
+/// What was asked for, held against what the provider reports.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChunkingProof)]
+struct ChunkingOut {
+    /// null: nothing was asked for.
+    #[schema(value_type = Option<ChunkingSchema>)]
+    asked: Option<ChunkingStrategy>,
+    /// null: the provider reports nothing, or has not yet.
+    #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
+    reported: Option<Value>,
+    /// false: the provider reports another strategy than the one that was asked for, or refused it. null: that can't be told,
+    /// because nothing was asked for, nothing is reported, or `auto` or `other` is.
+    matches: Option<bool>,
 }
 
 /// What we hold.
@@ -117,17 +136,20 @@ pub(super) async fn list_provider_files(
     let mut connection = app.connection().await?;
     let index = indexes::get(&mut connection, &domain, index_id).await?;
     let members = composition::list(&mut connection, &domain, index_id).await?;
-    let mut rows = attachments::list(&mut connection, index_id).await?;
+    let mut rows: HashMap<FileId, Vec<Attachment>> = HashMap::new();
+    for row in attachments::list(&mut connection, index_id).await? {
+        rows.entry(row.local_file_id).or_default().push(row);
+    }
     let items = members
         .into_iter()
         .map(|member| {
-            let own = rows
-                .extract_if(.., |row| row.local_file_id == member.desired.file_id)
-                .collect();
+            let own = rows.remove(&member.desired.file_id).unwrap_or_default();
             ProviderFileOut::new(member, own)
         })
         .collect();
-    let leaving = rows.into_iter().map(AttachmentOut::from).collect();
+    let mut leaving: Vec<Attachment> = rows.into_values().flatten().collect();
+    leaving.sort_by_key(|row| (row.created_at, row.id));
+    let leaving = leaving.into_iter().map(AttachmentOut::from).collect();
     Ok(Json(ProviderFilesOut {
         external_store_id: index.external_id,
         items,
@@ -145,7 +167,12 @@ impl ProviderFileOut {
             upload_error,
             ..
         } = member;
-        let (status, last_error) = all_in_all(&desired, &rows, upload_error.as_deref());
+        let (kept, status, last_error) = all_in_all(&desired, &rows, upload_error.as_deref());
+        let chunking = kept.map(|row| ChunkingOut {
+            asked: row.chunking_strategy,
+            reported: row.reported_strategy.clone(),
+            matches: row.chunking_proof().matches(),
+        });
         let upload = desired.upload.map(|upload| UploadOut {
             status: upload.status.as_str(),
             external_file_id,
@@ -164,28 +191,30 @@ impl ProviderFileOut {
             status,
             last_error,
             chunking_strategy: desired.strategy,
+            chunking,
             upload,
             attachments: rows.into_iter().map(AttachmentOut::from).collect(),
         }
     }
 }
 
-/// The plan of a build for this file alone tells how it fares.
-fn all_in_all(
+/// The plan of a build for this file alone tells how it fares, and which of its places is the wanted one.
+fn all_in_all<'a>(
     desired: &DesiredFile,
-    rows: &[Attachment],
+    rows: &'a [Attachment],
     upload_error: Option<&str>,
-) -> (&'static str, Option<String>) {
+) -> (Option<&'a Attachment>, &'static str, Option<String>) {
     let present: Vec<_> = rows.iter().map(PresentFile::from).collect();
     let plan = BuildPlan::new(std::slice::from_ref(desired), &present);
     if !plan.upload_failed.is_empty() {
-        return ("failed", upload_error.map(str::to_owned));
+        return (None, "failed", upload_error.map(str::to_owned));
     }
-    match rows.iter().find(|row| plan.keep.contains(&row.id)) {
-        None => ("pending", None),
+    let kept = rows.iter().find(|row| plan.keep.contains(&row.id));
+    match kept {
+        None => (None, "pending", None),
         Some(row) => match row.state {
-            AttachmentState::Pending | AttachmentState::Attaching => ("in_progress", None),
-            state => (state.as_str(), row.last_error.clone()),
+            AttachmentState::Pending | AttachmentState::Attaching => (kept, "in_progress", None),
+            state => (kept, state.as_str(), row.last_error.clone()),
         },
     }
 }

@@ -7,13 +7,14 @@ use axum::extract::State;
 use rag_connections::ConnectError;
 use rag_db::{attachments, files, indexes};
 use rag_domain::{FileId, IndexId};
-use rag_providers::{SearchHit, SearchRequest};
+use rag_providers::{ErrorKind, SearchHit, SearchRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::extract::{Domain, Id, JsonBody};
 use crate::problem::{Kind, Problem};
+use crate::schemas::QuerySchema;
 use crate::state::App;
 use crate::validate::Checks;
 
@@ -25,6 +26,7 @@ const QUERIES: usize = 16;
 #[serde(deny_unknown_fields)]
 #[schema(as = Search, example = json!({"query": "What is the notice period?", "max_num_results": 5}))]
 pub(super) struct SearchIn {
+    #[schema(value_type = QuerySchema)]
     query: Query,
     #[schema(minimum = 1, maximum = 50, default = 10)]
     max_num_results: Option<u32>,
@@ -39,7 +41,7 @@ pub(super) struct SearchIn {
 }
 
 /// One query, or several at once.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Query {
     One(String),
@@ -132,11 +134,12 @@ pub(super) async fn search_index(
         .search_vector_store(&store, request)
         .await
         .map_err(|error| {
-            Problem::new(
-                Kind::ProviderFailed,
-                format!("provider {}: {error}", index.provider_type),
-            )
-            .because(error)
+            // What the caller wrote into filters or ranking options is for the provider to judge.
+            let kind = match error.kind {
+                ErrorKind::InvalidRequest => Kind::ValidationFailed,
+                _ => Kind::ProviderFailed,
+            };
+            Problem::new(kind, format!("provider {}: {error}", index.provider_type)).because(error)
         })?;
     let items = found
         .hits

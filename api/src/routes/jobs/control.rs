@@ -4,18 +4,21 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::{Cancelled, Job, JobId, QueueError, State as JobState};
+use apalis_mariadb::{Cancelled, Job, JobId, JobKind as _, QueueError, State as JobState};
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use rag_db::indexes::{self, Index};
-use rag_db::{DbError, builds};
+use rag_db::{DbError, attachments, builds};
 use rag_domain::{DomainId, IndexId};
+use rag_jobs::IndexCancel;
 use serde_json::Value;
 use sqlx::MySqlConnection;
 
 use super::{JobOut, queue_job, read};
-use crate::extract::{Domain, Id};
+use crate::enqueue;
+use crate::extract::{Domain, Id, Prefer, PreferHeader};
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 
@@ -26,7 +29,10 @@ const MOST_TRIES: u32 = 100;
 /// Cancel a job
 ///
 /// One that waits is cancelled at once. One that runs is asked to stop, and is cancelled when it has: within seconds. What
-/// it did at the provider stays and is taken up by the next build; the index of a build that had begun is `failed`.
+/// it did at the provider stays and is taken up by the next build; the index of a build that had begun is `failed`, and its
+/// `last_error` says what stays. What the provider is indexing is cancelled there too, where the provider can.
+///
+/// A deletion can't be taken back: its job, cancelled, is followed by another one within minutes.
 #[utoipa::path(post, path = "/jobs/{job_id}/cancel", tag = "jobs",
     params(("job_id" = uuid::Uuid, Path, description = "The job")),
     responses(
@@ -60,11 +66,16 @@ pub(super) async fn cancel_job(
 /// Run a job again
 ///
 /// A failed or cancelled job is enqueued again under its id, with all its attempts. One that waits for its time (backing
-/// off after a failure, or until the next look at the provider) becomes due at once.
+/// off after a failure, or until the next look at the provider) becomes due at once. With `Prefer: wait=N` the answer comes
+/// when it is over: 200 with the job as it is then.
 #[utoipa::path(post, path = "/jobs/{job_id}/retry", tag = "jobs",
-    params(("job_id" = uuid::Uuid, Path, description = "The job")),
+    params(("job_id" = uuid::Uuid, Path, description = "The job"), PreferHeader),
     responses(
-        (status = 202, description = "It is enqueued", body = JobOut),
+        (status = 200, description = "With `Prefer: wait`: it is over", body = JobOut,
+            headers(("Preference-Applied" = String, description = "`wait=N`, if the caller asked for it"))),
+        (status = 202, description = "It is enqueued", body = JobOut,
+            headers(("Location" = String, description = "The job's path"),
+                ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
         (status = 404, description = "No such job in this domain"),
         (status = 409, description = "It is done, runs or is about to, its index is gone, or another job took its place"),
     ))]
@@ -72,14 +83,15 @@ pub(super) async fn retry_job(
     State(app): State<App>,
     Domain(domain): Domain,
     Id(job_id): Id<JobId>,
-) -> Result<(StatusCode, Json<JobOut>), Problem> {
+    prefer: Prefer,
+) -> Result<Response, Problem> {
     let job = get(&app, &domain, job_id).await?;
     let mut tries = Tries::default();
     while try_retry(&app, &domain, &job).await?.is_none() {
         tries.another().await?;
     }
     app.queue.notify(&job.kind);
-    Ok((StatusCode::ACCEPTED, Json(read(&app, &domain, job_id).await?)))
+    enqueue::answer(&app, prefer, job_id, async |job| Ok(job)).await
 }
 
 /// `None`: the job's row is busy.
@@ -88,13 +100,33 @@ async fn try_cancel(app: &App, domain: &DomainId, job: &Job) -> Result<Option<Ca
     let index = lock_index(&mut tx, domain, job).await?;
     let cancelled = app.queue.try_cancel(&mut tx, job.id).await?;
     if cancelled == Some(Cancelled::Now) {
-        let id = job.id.to_string();
-        builds::abandon(&mut tx, index.as_ref(), &id, "the build was cancelled").await?;
+        end_build(app, &mut tx, index.as_ref(), job).await?;
     }
     if cancelled.is_some() {
         tx.commit().await?;
+        app.queue.notify(IndexCancel::KIND);
     }
     Ok(cancelled)
+}
+
+/// The job's build ends with it; if the provider goes on with what it was handed, a worker tells it to stop.
+async fn end_build(
+    app: &App,
+    tx: &mut MySqlConnection,
+    index: Option<&Index>,
+    job: &Job,
+) -> Result<(), Problem> {
+    let ended = builds::abandon(tx, index, &job.id.to_string(), "the build was cancelled").await?;
+    if let Some(index) = index.filter(|_| ended)
+        && attachments::any_batch_in_progress(tx, index.id).await?
+    {
+        let job = IndexCancel {
+            index_id: index.id,
+            domain_id: index.domain_id.clone(),
+        };
+        app.queue.enqueue(tx, job.to_job()?).await?;
+    }
+    Ok(())
 }
 
 /// `None`: the job's row is busy.

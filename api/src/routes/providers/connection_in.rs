@@ -8,6 +8,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use crate::problem::{FieldError, Problem};
+use crate::schemas::CredentialSchema;
 use crate::state::App;
 use crate::validate::present;
 
@@ -23,11 +24,14 @@ pub(super) struct ConnectionIn {
     #[schema(example = "api_key")]
     auth_type: String,
     /// Write-only. Which fields it has depends on `auth_type`.
-    #[schema(value_type = Option<std::collections::HashMap<String, Value>>, write_only)]
+    #[schema(value_type = Option<std::collections::HashMap<String, CredentialSchema>>, write_only)]
     credentials: Option<Value>,
     /// Requests a second that all processes together may send; null: as many as the provider takes.
     #[schema(example = 20, minimum = 1, maximum = 10_000)]
     max_requests_per_second: Option<u32>,
+    /// Requests that all processes together may have open at the same time; null: any number.
+    #[schema(example = 10, minimum = 1, maximum = 1000)]
+    max_concurrent_requests: Option<u32>,
     #[serde(default = "yes")]
     #[schema(default = true)]
     is_enabled: bool,
@@ -44,12 +48,16 @@ pub(super) struct ConnectionPatch {
     auth_type: Option<String>,
     /// Write-only.
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = Option<std::collections::HashMap<String, Value>>, write_only)]
+    #[schema(value_type = Option<std::collections::HashMap<String, CredentialSchema>>, write_only)]
     credentials: Option<Option<Value>>,
     /// Requests a second that all processes together may send; null: as many as the provider takes.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
     max_requests_per_second: Option<Option<u32>>,
+    /// Requests that all processes together may have open at the same time; null: any number.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    max_concurrent_requests: Option<Option<u32>>,
     is_enabled: Option<bool>,
 }
 
@@ -68,7 +76,7 @@ impl ConnectionIn {
             self.credentials.as_ref(),
         )?;
         validate(app, &config, |_| true)?;
-        check_limit(self.max_requests_per_second)?;
+        check_limits(self.max_requests_per_second, self.max_concurrent_requests)?;
         Ok(ConnectionSettings {
             provider_type: provider_type.to_owned(),
             base_url: self.base_url,
@@ -78,6 +86,7 @@ impl ConnectionIn {
                 .map(|value| seal(app, provider_type, &value))
                 .transpose()?,
             max_requests_per_second: self.max_requests_per_second,
+            max_concurrent_requests: self.max_concurrent_requests,
             is_enabled: self.is_enabled,
         })
     }
@@ -107,12 +116,15 @@ impl ConnectionPatch {
         })?;
         let credentials_enc = match sent {
             Some(sent) => sent.map(|value| seal(app, &provider_type, &value)).transpose()?,
-            None => kept,
+            None => kept.map(|sealed| sealed_anew(app, &provider_type, sealed)),
         };
         let max_requests_per_second = self
             .max_requests_per_second
             .unwrap_or(row.max_requests_per_second);
-        check_limit(max_requests_per_second)?;
+        let max_concurrent_requests = self
+            .max_concurrent_requests
+            .unwrap_or(row.max_concurrent_requests);
+        check_limits(max_requests_per_second, max_concurrent_requests)?;
         let is_enabled = self.is_enabled.unwrap_or(row.is_enabled);
         Ok(ConnectionSettings {
             provider_type,
@@ -120,19 +132,31 @@ impl ConnectionPatch {
             auth_type,
             credentials_enc,
             max_requests_per_second,
+            max_concurrent_requests,
             is_enabled,
         })
     }
 }
 
-fn check_limit(limit: Option<u32>) -> Result<(), Problem> {
-    if limit.is_none_or(|limit| (1..=10_000).contains(&limit)) {
-        return Ok(());
+fn check_limits(per_second: Option<u32>, concurrent: Option<u32>) -> Result<(), Problem> {
+    let limits = [
+        ("max_requests_per_second", per_second, 10_000),
+        ("max_concurrent_requests", concurrent, 1000),
+    ];
+    let wrong = limits
+        .into_iter()
+        .filter(|(_, limit, most)| limit.is_some_and(|limit| !(1..=*most).contains(&limit)));
+    let errors: Vec<FieldError> = wrong
+        .map(|(field, _, most)| FieldError {
+            field: field.to_owned(),
+            message: format!("must be 1 to {most}"),
+        })
+        .collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Problem::invalid(errors))
     }
-    Err(Problem::invalid(vec![FieldError {
-        field: "max_requests_per_second".to_owned(),
-        message: "must be 1 to 10000".to_owned(),
-    }]))
 }
 
 fn config(
@@ -196,6 +220,19 @@ fn seal(app: &App, provider_type: &str, credentials: &Value) -> Result<Value, Pr
     keyring
         .seal_json(provider_type, "credentials_enc", credentials)
         .map_err(Problem::internal)
+}
+
+/// What another key or the service's predecessor sealed is sealed with the first key whenever the row is written. What does
+/// not open stays as it is: whoever switches a connection off need not mend it first.
+fn sealed_anew(app: &App, provider_type: &str, sealed: Value) -> Value {
+    const COLUMN: &str = "credentials_enc";
+    let Some(keyring) = app.connections.keyring().filter(|ring| !ring.is_current(&sealed)) else {
+        return sealed;
+    };
+    let plaintext = keyring.open(provider_type, COLUMN, &sealed);
+    plaintext
+        .and_then(|plaintext| keyring.seal(provider_type, COLUMN, &plaintext))
+        .unwrap_or(sealed)
 }
 
 /// Scheme, host and port that the connection talks to.

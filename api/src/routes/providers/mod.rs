@@ -3,10 +3,14 @@
 
 mod connection_in;
 mod connections;
+mod deletions;
 mod file_uploads;
 mod health;
 mod listings;
+mod orphans;
 mod overview;
+mod sync;
+mod sync_findings;
 
 use chrono::{DateTime, Utc};
 use rag_db::connections::Connection;
@@ -38,6 +42,14 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(health::check_health))
         .routes(routes!(listings::list_vector_stores))
         .routes(routes!(listings::list_provider_stored_files))
+        .routes(routes!(sync::sync_provider))
+        .routes(routes!(sync::get_provider_sync))
+        .routes(routes!(sync::cancel_provider_sync))
+        .routes(routes!(sync_findings::list_sync_findings))
+        .routes(routes!(orphans::list_orphan_searches, orphans::search_orphans))
+        .routes(routes!(orphans::get_orphan_search))
+        .routes(routes!(deletions::list_deletions))
+        .routes(routes!(deletions::give_up_deletion))
         .routes(routes!(
             file_uploads::list_file_uploads,
             file_uploads::create_file_upload
@@ -66,6 +78,8 @@ struct ConnectionOut {
     token_expires_at: Option<DateTime<Utc>>,
     /// Requests a second that all processes together send at most; null: as many as the provider takes.
     max_requests_per_second: Option<u32>,
+    /// Requests that all processes together have open at the same time at most; null: any number.
+    max_concurrent_requests: Option<u32>,
     /// While false nothing is asked of the provider.
     is_enabled: bool,
     last_healthcheck_at: Option<DateTime<Utc>>,
@@ -84,6 +98,7 @@ impl From<Connection> for ConnectionOut {
             has_token: row.token_enc.is_some(),
             token_expires_at: row.token_expires_at,
             max_requests_per_second: row.max_requests_per_second,
+            max_concurrent_requests: row.max_concurrent_requests,
             is_enabled: row.is_enabled,
             last_healthcheck_at: row.last_healthcheck_at,
             last_error: row.last_error,

@@ -10,6 +10,7 @@ use super::call::Call;
 use super::outcome::Exchange;
 use super::redact::Redactor;
 use super::transport::Transport;
+use crate::connection::Permit;
 use crate::error::{ErrorKind, ProviderError};
 use crate::types::FileContent;
 
@@ -20,7 +21,7 @@ impl Transport {
     /// Sends a call and hands out its body. Tried again until the body begins, not after.
     pub(crate) async fn content(&self, call: Call) -> Result<FileContent, ProviderError> {
         let whole = self.timeouts().whole_call;
-        let response = self
+        let (response, permit) = self
             .repeating(&call, Some(whole), |time| self.content_once(&call, time))
             .await?;
         let content_type = response
@@ -31,6 +32,7 @@ impl Transport {
         let size_bytes = response.content_length();
         let download = Download {
             response,
+            _permit: permit,
             request_id: self.exchange(&call).client_request_id,
             call,
             redactor: self.redactor().clone(),
@@ -51,20 +53,23 @@ impl Transport {
         })
     }
 
-    async fn content_once(&self, call: &Call, time: Duration) -> Result<Response, ProviderError> {
+    async fn content_once(&self, call: &Call, time: Duration) -> Result<(Response, Permit), ProviderError> {
         let exchange = self.exchange(call);
-        let request = self.prepare(&exchange).await?;
+        let (request, permit) = self.prepare(&exchange).await?;
         let answer = async {
             let response = request.send().await.map_err(|error| exchange.broken(&error))?;
             exchange.accept(response).await
         };
         let late = |_| exchange.timed_out(&format!("no answer within {time:?}"), true);
-        tokio::time::timeout(time, answer).await.map_err(late)?
+        let response = tokio::time::timeout(time, answer).await.map_err(late)??;
+        Ok((response, permit))
     }
 }
 
 struct Download {
     response: Response,
+    /// The exchange goes on until the body has been read.
+    _permit: Permit,
     call: Call,
     request_id: String,
     redactor: Redactor,

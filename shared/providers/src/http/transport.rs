@@ -17,7 +17,7 @@ use super::guard::GuardedResolver;
 pub(crate) use super::outcome::Answer;
 use super::outcome::Exchange;
 use super::redact::Redactor;
-use crate::connection::{NetworkPolicy, RequestBudget, Timeouts};
+use crate::connection::{NetworkPolicy, Permit, RequestBudget, Timeouts};
 use crate::error::{Effect, ErrorKind, Operation, ProviderError};
 
 /// Tries after the first. Few: patience is the queue's, which keeps it in a row and frees the slot.
@@ -104,7 +104,7 @@ impl Transport {
 
     async fn json_once(&self, call: &Call, time: Duration) -> Result<Answer, ProviderError> {
         let exchange = self.exchange(call);
-        let mut request = self.prepare(&exchange).await?;
+        let (mut request, _permit) = self.prepare(&exchange).await?;
         if let Some(body) = &call.body {
             request = request.json(body);
         }
@@ -124,19 +124,23 @@ impl Transport {
         }
     }
 
-    /// Takes one request out of the budget and makes it ready, without a body.
-    pub(crate) async fn prepare(&self, exchange: &Exchange<'_>) -> Result<RequestBuilder, ProviderError> {
+    /// Takes one request out of the budget and makes it ready, without a body. The permit is to live as long as the exchange.
+    pub(crate) async fn prepare(
+        &self,
+        exchange: &Exchange<'_>,
+    ) -> Result<(RequestBuilder, Permit), ProviderError> {
         let call = exchange.call;
-        if let Some(budget) = &self.config.budget
-            && let Err(refused) = budget.acquire(call.operation).await
-        {
-            let mut error = exchange.error(
-                ErrorKind::RateLimited,
-                "this connection's own request budget is used up",
-            );
-            error.retry_after = Some(refused.retry_after);
-            return Err(error);
-        }
+        let permit = match &self.config.budget {
+            None => Permit::free(),
+            Some(budget) => budget.acquire(call.operation).await.map_err(|refused| {
+                let mut error = exchange.error(
+                    ErrorKind::RateLimited,
+                    "this connection's own request budget is used up",
+                );
+                error.retry_after = Some(refused.retry_after);
+                error
+            })?,
+        };
         let mut request = self
             .client
             .request(call.method.clone(), call.url(&self.config.base_url))
@@ -148,7 +152,7 @@ impl Transport {
         if let Some(header) = self.config.auth.header().await? {
             request = request.header(http::header::AUTHORIZATION, header);
         }
-        Ok(request)
+        Ok((request, permit))
     }
 
     /// Runs `attempt` (which is given the time it may take) until it succeeds or another try is unsafe, useless, or too far
@@ -196,7 +200,21 @@ impl Transport {
                 tokio::time::sleep(delay).await;
             }
         };
-        tries.instrument(span).await
+        let result = tries.instrument(span).await;
+        self.report_end(result.as_ref().err()).await;
+        result
+    }
+
+    /// What the end of a call says of the connection, if it says anything.
+    async fn report_end(&self, error: Option<&ProviderError>) {
+        let Some(budget) = &self.config.budget else { return };
+        match error {
+            None => budget.accepted().await,
+            Some(error) if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::QuotaExceeded) => {
+                budget.refused(error).await;
+            }
+            Some(_) => {}
+        }
     }
 
     async fn report_limit(&self, error: &ProviderError) {

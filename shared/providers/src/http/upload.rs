@@ -60,8 +60,9 @@ impl Transport {
             .iter()
             .fold(Form::new(), |form, (name, value)| form.text(*name, value.clone()))
             .part(file.file_field, part);
-        let request = self.prepare(&exchange).await?.multipart(form);
-        let response = self.watched(&exchange, request.send(), &progress).await?;
+        let (request, _permit) = self.prepare(&exchange).await?;
+        let sending = request.multipart(form).send();
+        let response = self.watched(&exchange, sending, &progress).await?;
         let time = self.timeouts().upload_answer;
         let late = |_| exchange.timed_out(&format!("no answer within {time:?}"), true);
         tokio::time::timeout(time, exchange.json(response))

@@ -56,7 +56,7 @@ pub(super) fn batch_body(files: &[AttachFile], capabilities: &Capabilities) -> R
 mod tests {
     use super::*;
     use crate::protocol::documented_capabilities as capabilities;
-    use crate::types::ChunkingStrategy;
+    use rag_domain::ChunkingStrategy;
 
     fn file(id: &str, chunking_strategy: Option<ChunkingStrategy>) -> AttachFile {
         AttachFile {
@@ -68,11 +68,8 @@ mod tests {
 
     #[test]
     fn files_that_differ_are_listed_with_what_is_their_own() {
-        let strategy = ChunkingStrategy::Static {
-            max_chunk_size_tokens: 200,
-            chunk_overlap_tokens: 50,
-        };
-        let files = [file("a", Some(strategy.clone())), file("b", None)];
+        let strategy = ChunkingStrategy::fixed(200, 50);
+        let files = [file("a", Some(strategy)), file("b", None)];
         let body = batch_body(&files, &capabilities()).unwrap();
         assert_eq!(
             body,
@@ -91,8 +88,8 @@ mod tests {
     #[test]
     fn files_that_agree_share_one_strategy() {
         let files = [
-            file("a", Some(ChunkingStrategy::Auto)),
-            file("b", Some(ChunkingStrategy::Auto)),
+            file("a", Some(ChunkingStrategy::AUTO)),
+            file("b", Some(ChunkingStrategy::AUTO)),
         ];
         let body = batch_body(&files, &capabilities()).unwrap();
         assert_eq!(

@@ -47,6 +47,7 @@ pub(crate) fn documented_capabilities() -> Capabilities {
         max_file_bytes: 8 * 1024 * MIB,
         max_simple_upload_bytes: 512 * MIB,
         uploads_api: true,
+        max_upload_part_bytes: 64 * MIB,
         batch_per_file_strategy: true,
         cancel_batch: true,
         update_file: false,

@@ -149,7 +149,9 @@ pub(super) fn parsed_content(raw: Value, expected: Expected<'_>) -> Result<Parse
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ChunkingStrategy, ExpiresAfter};
+    use rag_domain::ChunkingStrategy;
+
+    use crate::types::ExpiresAfter;
 
     #[test]
     fn a_creation_says_only_what_it_was_told() {
@@ -157,7 +159,7 @@ mod tests {
         // A strategy without files would be refused.
         let store = NewVectorStore {
             name: Some("n".to_owned()),
-            chunking_strategy: Some(ChunkingStrategy::Auto),
+            chunking_strategy: Some(ChunkingStrategy::AUTO),
             metadata: [("tag".to_owned(), "1".to_owned())].into(),
             ..NewVectorStore::default()
         };

@@ -12,8 +12,6 @@ use crate::error::{Effect, ErrorKind, Operation, ProviderError};
 use crate::http::{Call, MultipartFile};
 use crate::types::{FileUpload, ProviderFile};
 
-/// What OpenAI takes at most.
-const PART_BYTES: u64 = 64 * 1024 * 1024;
 const OPERATION: Operation = Operation::UploadFile;
 
 impl OpenAiClient {
@@ -42,10 +40,11 @@ impl OpenAiClient {
     }
 
     async fn send_parts(&self, upload_id: &str, upload: &FileUpload) -> Result<Vec<String>, ProviderError> {
+        let part_bytes = self.profile.capabilities.max_upload_part_bytes.max(1);
         let mut part_ids = Vec::new();
         let mut offset = 0;
         while offset < upload.size_bytes {
-            let size_bytes = PART_BYTES.min(upload.size_bytes - offset);
+            let size_bytes = part_bytes.min(upload.size_bytes - offset);
             // A part that is not named in the completion does not exist, so it may be sent twice.
             let call = Call::post(OPERATION, &["uploads", upload_id, "parts"])?.repeatable();
             let part = MultipartFile {
@@ -109,5 +108,79 @@ fn id_of(value: &Value, word: &str) -> Result<String, ProviderError> {
             OPERATION,
             format!("the answer is not an {word}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use rag_emulator::Emulator;
+
+    use super::*;
+    use crate::connection::{ConnectionConfig, Credentials};
+    use crate::contract::Provider as _;
+    use crate::protocol::{HealthProbe, Profile, bearer_transport, documented_capabilities};
+    use crate::types::{BytesSource, Capabilities};
+
+    /// A client that takes a kilobyte for a large file.
+    fn client(base_url: &str, key: &str) -> OpenAiClient {
+        rag_canary::watch_logs();
+        let mut config = ConnectionConfig::new("openai", "api_key");
+        config.base_url = Some(base_url.to_owned());
+        config.credentials = Some(Credentials::api_key(key));
+        config.network.allow_http_loopback = true;
+        let profile = Profile {
+            provider_type: "openai",
+            capabilities: Capabilities {
+                max_simple_upload_bytes: 1024,
+                max_upload_part_bytes: 1000,
+                ..documented_capabilities()
+            },
+            purpose: "assistants",
+            content_type: crate::protocol::content_type_by_name,
+            health: HealthProbe::Models,
+            content_404_without_body: ErrorKind::NotFound,
+        };
+        OpenAiClient::new(bearer_transport(config, None, "openai").unwrap(), profile)
+    }
+
+    async fn three_parts_make_a_file(client: &OpenAiClient) -> (ProviderFile, Bytes) {
+        let text = Bytes::from("A lighthouse stands on a rock. ".repeat(80));
+        let upload = FileUpload {
+            file_name: "large.txt".to_owned(),
+            content_type: None,
+            size_bytes: text.len() as u64,
+            body: Arc::new(BytesSource(text.clone())),
+        };
+        let file = client.upload_file(upload).await.unwrap();
+        assert_eq!(file.size_bytes, text.len() as u64);
+        (file, text)
+    }
+
+    #[tokio::test]
+    async fn the_parts_are_put_together_in_order() {
+        let emulator = Emulator::builder()
+            .api_key("sk-c4n4ry-parts-0123456789")
+            .allow_content()
+            .start()
+            .await
+            .unwrap();
+        let client = client(&emulator.url(), "sk-c4n4ry-parts-0123456789");
+        let (file, text) = three_parts_make_a_file(&client).await;
+        let content = client.file_content(&file.id).await.unwrap();
+        let pieces: Vec<Bytes> = futures::TryStreamExt::try_collect(content.stream).await.unwrap();
+        assert_eq!(pieces.concat(), text);
+    }
+
+    /// As `live` of this crate's tests, which has no way to a client with such small parts.
+    #[tokio::test]
+    #[ignore = "needs a server: RAG_LIVE_BASE_URL and RAG_LIVE_API_KEY"]
+    async fn live_parts_are_understood() {
+        let setting = |name: &str| std::env::var(name).unwrap();
+        let client = client(&setting("RAG_LIVE_BASE_URL"), &setting("RAG_LIVE_API_KEY"));
+        let (file, _) = three_parts_make_a_file(&client).await;
+        assert!(client.delete_file(&file.id).await.unwrap().existed);
     }
 }

@@ -19,6 +19,8 @@ pub struct Capabilities {
     pub max_simple_upload_bytes: u64,
     /// Large files go up in parts. `upload_file` does so by itself above `max_simple_upload_bytes`.
     pub uploads_api: bool,
+    /// The largest part of an upload in parts.
+    pub max_upload_part_bytes: u64,
     /// Each file of a batch may have its own strategy and attributes. If not, a batch takes files that all carry the same,
     /// and files that differ are attached one by one.
     pub batch_per_file_strategy: bool,

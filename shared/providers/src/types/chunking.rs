@@ -1,70 +1,63 @@
-//! How a provider cuts a file into chunks: the wire form only. The rules (ranges, overlap) are the domain's.
+//! How a provider says that it has cut a file. What is asked of it, and the rules for that, are the domain's.
 
+use rag_domain::ChunkingStrategy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// `{"type":"auto"}` or `{"type":"static","static":{"max_chunk_size_tokens":800,"chunk_overlap_tokens":400}}`; anything else
-/// (`{"type":"other"}` for files indexed before strategies existed) is kept as it came.
+/// A strategy in effect. What is neither `auto` nor `static` (`{"type":"other"}` for files indexed before strategies existed)
+/// is kept as it came.
 #[derive(Debug, Clone, PartialEq)]
-pub enum ChunkingStrategy {
-    /// The provider's own choice (800/400 at OpenAI).
-    Auto,
-    Static {
-        max_chunk_size_tokens: u32,
-        chunk_overlap_tokens: u32,
-    },
-    /// A form this version does not know. Sending it is the caller's decision.
+pub enum ReportedStrategy {
+    /// Not checked against the rules: a provider may have others.
+    Known(ChunkingStrategy),
+    /// A form this version does not know.
     Other(Value),
 }
 
-impl ChunkingStrategy {
+impl ReportedStrategy {
     /// The wire form.
     pub fn to_value(&self) -> Value {
         match self {
-            Self::Auto => json!({"type": "auto"}),
-            Self::Static {
-                max_chunk_size_tokens,
-                chunk_overlap_tokens,
-            } => json!({
-                "type": "static",
-                "static": {
-                    "max_chunk_size_tokens": max_chunk_size_tokens,
-                    "chunk_overlap_tokens": chunk_overlap_tokens,
-                },
-            }),
+            Self::Known(strategy) => strategy.to_value(),
             Self::Other(value) => value.clone(),
         }
     }
 
-    /// Reads any JSON; what is not exactly `auto` or `static` becomes [`ChunkingStrategy::Other`].
+    /// Reads any JSON, and overlooks fields beyond those of the known forms.
     pub fn from_value(value: Value) -> Self {
-        match value.get("type").and_then(Value::as_str) {
-            Some("auto") => Self::Auto,
-            Some("static") => {
-                let tokens = |name| {
-                    let number = value.get("static")?.get(name)?.as_u64()?;
-                    u32::try_from(number).ok()
-                };
-                match (tokens("max_chunk_size_tokens"), tokens("chunk_overlap_tokens")) {
-                    (Some(max_chunk_size_tokens), Some(chunk_overlap_tokens)) => Self::Static {
-                        max_chunk_size_tokens,
-                        chunk_overlap_tokens,
-                    },
-                    _ => Self::Other(value),
-                }
-            }
-            _ => Self::Other(value),
-        }
+        let known = match value.get("type").and_then(Value::as_str) {
+            Some("auto") => Some(ChunkingStrategy::AUTO),
+            Some("static") => fixed(&value),
+            _ => None,
+        };
+        known.map_or(Self::Other(value), Self::Known)
     }
 }
 
-impl Serialize for ChunkingStrategy {
+fn fixed(value: &Value) -> Option<ChunkingStrategy> {
+    let tokens = |name| {
+        let number = value.get("static")?.get(name)?.as_u64()?;
+        u32::try_from(number).ok()
+    };
+    Some(ChunkingStrategy::fixed(
+        tokens("max_chunk_size_tokens")?,
+        tokens("chunk_overlap_tokens")?,
+    ))
+}
+
+impl PartialEq<ChunkingStrategy> for ReportedStrategy {
+    fn eq(&self, asked: &ChunkingStrategy) -> bool {
+        matches!(self, Self::Known(strategy) if strategy == asked)
+    }
+}
+
+impl Serialize for ReportedStrategy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.to_value().serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for ChunkingStrategy {
+impl<'de> Deserialize<'de> for ReportedStrategy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::from_value(Value::deserialize(deserializer)?))
     }
@@ -72,6 +65,8 @@ impl<'de> Deserialize<'de> for ChunkingStrategy {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -82,16 +77,26 @@ mod tests {
             json!({"type": "other"}),
             json!({"type": "semantic", "threshold": 0.5}),
         ] {
-            assert_eq!(ChunkingStrategy::from_value(value.clone()).to_value(), value);
+            assert_eq!(ReportedStrategy::from_value(value.clone()).to_value(), value);
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_recognized() {
+        let reported = json!({"type": "static", "valid": true,
+            "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400, "unit": "token"}});
+        let reported = ReportedStrategy::from_value(reported);
+        assert!(reported == ChunkingStrategy::fixed(800, 400));
+        assert!(reported != ChunkingStrategy::fixed(800, 0) && reported != ChunkingStrategy::AUTO);
+        assert!(ReportedStrategy::from_value(json!({"type": "other"})) != ChunkingStrategy::AUTO);
     }
 
     #[test]
     fn a_damaged_static_form_is_kept_and_not_guessed() {
         let value = json!({"type": "static", "max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400});
         assert_eq!(
-            ChunkingStrategy::from_value(value.clone()),
-            ChunkingStrategy::Other(value)
+            ReportedStrategy::from_value(value.clone()),
+            ReportedStrategy::Other(value)
         );
     }
 }

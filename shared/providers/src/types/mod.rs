@@ -14,7 +14,7 @@ pub(crate) mod wire;
 
 pub use batch::{FileBatch, FileBatchStatus};
 pub use capabilities::{Capabilities, Health};
-pub use chunking::ChunkingStrategy;
+pub use chunking::ReportedStrategy;
 pub use file::{ByteStream, BytesSource, FileContent, FileUpdate, FileUpload, ProviderFile, UploadSource};
 pub use page::{Cursor, Deleted, Order, Page, PageRequest, Patch};
 pub use search::{ParsedContent, SearchHit, SearchPage, SearchRequest, TextPart};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rag_domain::ChunkingStrategy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::chunking::ChunkingStrategy;
+use super::chunking::ReportedStrategy;
 use super::open_enum::open_enum;
 use super::wire::{WireObject, null_as_default, unix_seconds};
 
@@ -77,7 +78,7 @@ pub struct VectorStoreFile {
     pub usage_bytes: u64,
     /// The strategy in effect, if the provider tells.
     #[serde(default)]
-    pub chunking_strategy: Option<ChunkingStrategy>,
+    pub chunking_strategy: Option<ReportedStrategy>,
     #[serde(default, deserialize_with = "null_as_default")]
     pub attributes: Attributes,
     /// When the provider wishes to be asked again.

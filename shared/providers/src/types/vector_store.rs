@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use rag_domain::ChunkingStrategy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::chunking::ChunkingStrategy;
 use super::open_enum::open_enum;
 use super::page::Patch;
 use super::wire::{WireObject, null_as_default, unix_seconds};

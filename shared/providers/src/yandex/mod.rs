@@ -43,6 +43,7 @@ fn capabilities() -> Capabilities {
         max_file_bytes: 128 * MIB,
         max_simple_upload_bytes: 128 * MIB,
         uploads_api: false,
+        max_upload_part_bytes: 0,
         batch_per_file_strategy: false,
         cancel_batch: false,
         update_file: false,

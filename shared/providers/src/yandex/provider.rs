@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use rag_domain::ChunkingStrategy;
 
 use crate::contract::{ALREADY_ATTACHED, Provider};
 use crate::error::{ErrorKind, ProviderError};
@@ -28,6 +29,13 @@ fn says_already_attached(error: &ProviderError) -> bool {
     error.kind == ErrorKind::InvalidRequest && error.message.contains("already been created")
 }
 
+/// The file was cut so.
+fn is(file: &VectorStoreFile, strategy: ChunkingStrategy) -> bool {
+    file.chunking_strategy
+        .as_ref()
+        .is_some_and(|reported| *reported == strategy)
+}
+
 impl YandexProvider {
     pub(super) fn new(client: OpenAiClient) -> Self {
         Self { client }
@@ -39,7 +47,7 @@ impl YandexProvider {
             Err(error) if says_already_attached(&error) => {
                 let attached = self.find_attached(store_id, &file.file_id).await?;
                 let as_asked = match &file.chunking_strategy {
-                    Some(asked) => attached.chunking_strategy.as_ref() == Some(asked),
+                    Some(asked) => is(&attached, *asked),
                     None => true,
                 };
                 Ok(Attached {
@@ -157,8 +165,10 @@ impl Provider for YandexProvider {
                 };
                 let attached = self.attach_once(store_id, &plain).await?;
                 // The first try may have taken effect after all, strategy included.
-                let applied =
-                    attached.already_attached && attached.file.chunking_strategy == file.chunking_strategy;
+                let applied = attached.already_attached
+                    && file
+                        .chunking_strategy
+                        .is_some_and(|asked| is(&attached.file, asked));
                 Ok(Attached {
                     chunking_strategy_applied: applied,
                     ..attached

@@ -2,8 +2,8 @@
 
 use rag_providers::{
     AttachFile, Attributes, ChunkingStrategy, Cursor, ErrorKind, ExpiresAfter, FileBatchStatus, FileUpdate,
-    NewVectorStore, Order, PageRequest, Patch, ProviderExt, Registry, SearchRequest, StoreFileStatus,
-    VectorStoreStatus, VectorStoreUpdate,
+    NewVectorStore, Order, PageRequest, Patch, ProviderExt, Registry, ReportedStrategy, SearchRequest,
+    StoreFileStatus, VectorStoreStatus, VectorStoreUpdate,
 };
 use serde_json::{Value, json};
 
@@ -197,10 +197,7 @@ async fn files_of_a_store_are_attached_read_changed_and_detached() {
     ])
     .await;
     let provider = server.provider("openai");
-    let strategy = ChunkingStrategy::Static {
-        max_chunk_size_tokens: 800,
-        chunk_overlap_tokens: 400,
-    };
+    let strategy = ChunkingStrategy::fixed(800, 400);
     let attributes: Attributes = serde_json::from_value(json!({"lang": "en"})).unwrap();
     let attached = provider
         .attach_file(
@@ -208,7 +205,7 @@ async fn files_of_a_store_are_attached_read_changed_and_detached() {
             AttachFile {
                 file_id: "file-1".to_owned(),
                 attributes: attributes.clone(),
-                chunking_strategy: Some(strategy.clone()),
+                chunking_strategy: Some(strategy),
             },
         )
         .await
@@ -221,7 +218,7 @@ async fn files_of_a_store_are_attached_read_changed_and_detached() {
     let file = provider.get_store_file("vs_1", "file-1", None).await.unwrap();
     assert_eq!(file.status, StoreFileStatus::Failed);
     assert_eq!(file.last_error.unwrap().code, "unsupported_file");
-    assert_eq!(file.chunking_strategy, Some(strategy));
+    assert_eq!(file.chunking_strategy, Some(ReportedStrategy::Known(strategy)));
     provider
         .update_store_file_attributes("vs_1", "file-1", attributes)
         .await
@@ -261,7 +258,7 @@ async fn batches_are_created_polled_cancelled_and_listed() {
     let provider = server.provider("openai");
     let files = ["a", "b"].map(|id| AttachFile {
         file_id: id.to_owned(),
-        chunking_strategy: (id == "a").then_some(ChunkingStrategy::Auto),
+        chunking_strategy: (id == "a").then_some(ChunkingStrategy::AUTO),
         ..AttachFile::default()
     });
     let created = provider.create_file_batch("vs_1", files.to_vec()).await.unwrap();

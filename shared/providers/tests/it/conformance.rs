@@ -11,10 +11,10 @@ use rag_emulator::{Action, Emulator, Guise, Loss, RetryAfter, Rule, When};
 use rag_providers::{
     AttachFile, BytesSource, ChunkingStrategy, ConnectionConfig, Credentials, Disposition, Effect, ErrorKind,
     FileBatchStatus, FileUpload, NewVectorStore, Order, PageRequest, Provider, ProviderExt, Registry,
-    SearchRequest, StoreFileStatus, VectorStoreUpdate,
+    ReportedStrategy, SearchRequest, StoreFileStatus, VectorStoreUpdate,
 };
 
-const KEY: &str = "sk-emulator-key-0123456789";
+const KEY: &str = "sk-c4n4ry-emulator-0123456789";
 
 struct Fixture {
     emulator: Emulator,
@@ -75,6 +75,7 @@ impl Fixture {
 }
 
 fn connect(emulator: &Emulator, guise: Guise, key: &str) -> Arc<dyn Provider> {
+    rag_canary::watch_logs();
     let provider_type = match guise {
         Guise::Openai => "openai",
         Guise::Sentralix => "sentralix",
@@ -172,12 +173,9 @@ async fn stores_live_and_die(guise: Guise) {
 async fn files_with_mixed_strategies_are_indexed_and_found(guise: Guise) {
     let f = Fixture::start(guise).await;
     let store_id = f.store().await;
-    let narrow = ChunkingStrategy::Static {
-        max_chunk_size_tokens: 100,
-        chunk_overlap_tokens: 20,
-    };
+    let narrow = ChunkingStrategy::fixed(100, 20);
     let mut files = Vec::new();
-    for (number, strategy) in [None, Some(narrow.clone()), Some(ChunkingStrategy::Auto)]
+    for (number, strategy) in [None, Some(narrow), Some(ChunkingStrategy::AUTO)]
         .into_iter()
         .enumerate()
     {
@@ -190,7 +188,7 @@ async fn files_with_mixed_strategies_are_indexed_and_found(guise: Guise) {
     let listed = f.provider.all_store_files(&store_id, None).await.unwrap();
     if f.provider.capabilities().batch_per_file_strategy {
         let own = listed.iter().find(|file| file.id == files[1].file_id).unwrap();
-        assert_eq!(own.chunking_strategy, Some(narrow));
+        assert_eq!(own.chunking_strategy, Some(ReportedStrategy::Known(narrow)));
     }
     let file = f
         .provider
@@ -438,7 +436,7 @@ async fn content_is_handed_out_or_typed_as_unavailable(guise: Guise) {
 async fn a_wrong_key_is_for_the_operator(guise: Guise) {
     let f = Fixture::start(guise).await;
     f.provider.health().await.unwrap();
-    let error = connect(&f.emulator, guise, "sk-wrong-canary-key")
+    let error = connect(&f.emulator, guise, "sk-wrong-c4n4ry-key")
         .health()
         .await
         .unwrap_err();
@@ -446,7 +444,7 @@ async fn a_wrong_key_is_for_the_operator(guise: Guise) {
         (error.kind, error.disposition()),
         (ErrorKind::Unauthorized, Disposition::WaitForOperator)
     );
-    assert!(!format!("{error} {error:?}").contains("canary"));
+    assert!(!format!("{error} {error:?}").contains("c4n4ry"));
 }
 
 async fn a_batch_is_cancelled_where_that_can_be(guise: Guise) {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 fn config(provider_type: &str) -> ConnectionConfig {
     let mut config = ConnectionConfig::new(provider_type, "api_key");
-    config.credentials = Some(Credentials::api_key("sk-canary-0123456789"));
+    config.credentials = Some(Credentials::api_key("sk-c4n4ry-0123456789"));
     config.base_url = Some("https://api.example.com/v1".to_owned());
     config
 }
@@ -68,7 +68,7 @@ fn each_adapter_knows_what_it_needs() {
 fn nothing_printable_holds_a_secret() {
     let provider = Registry::builtin().open(config("openai")).unwrap();
     let printed = format!("{:?} {provider:?}", config("openai"));
-    assert!(!printed.contains("canary"), "{printed}");
+    assert!(!printed.contains("c4n4ry"), "{printed}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) const KEY: &str = "sk-canary-0123456789abcdef";
+pub(crate) const KEY: &str = "sk-c4n4ry-0123456789abcdef";
 
 /// What the server does once it has read a request.
 #[derive(Debug, Clone)]
@@ -88,6 +88,7 @@ pub(crate) struct Server {
 impl Server {
     /// When the replies run out, the server answers 500 with a complaint.
     pub(crate) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
+        rag_canary::watch_logs();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),

@@ -5,12 +5,19 @@
 //! the provider for what the old holder may have left there. Whether a claim is live is the queue's knowledge, so the
 //! caller asks the queue and names the token that it found dead.
 
+mod deletions;
+
 use chrono::{DateTime, Utc};
 use rag_domain::{FileId, IndexId, IntentId};
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
 use crate::sql::{Text, exactly_one};
+
+pub use deletions::{
+    Owner, forget_index, is_store_retired, list_deletions, list_deletions_of, postpone_deletion,
+    resolve_deletion, retire_file, retire_file_for, retire_orphaned_store, retire_store, take_deletion,
+};
 
 /// What an intent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +53,17 @@ pub struct Intent {
     pub file_name: Option<String>,
     pub size_bytes: Option<u64>,
     pub claim_token: Option<String>,
+    /// Failures of a deletion so far.
+    pub tries: u32,
     pub last_error: Option<String>,
     /// By the database's clock.
     pub created_at: DateTime<Utc>,
+    /// When it was declared or taken over last.
+    pub updated_at: DateTime<Utc>,
 }
 
-const COLUMNS: &str =
-    "id, provider_id, subject, content_sha256, file_name, size_bytes, claim_token, last_error, created_at";
+const COLUMNS: &str = "id, provider_id, subject, content_sha256, file_name, size_bytes, claim_token, tries, last_error, \
+     created_at, updated_at";
 
 /// What a new intent says.
 #[derive(Debug, Clone)]
@@ -84,6 +95,19 @@ pub enum Declared {
 
 /// Writes the intent, unless the subject has one already.
 pub async fn declare(db: &mut MySqlConnection, intent: &NewIntent<'_>) -> Result<Declared, DbError> {
+    for _ in 0..3 {
+        if let Some(declared) = try_declare(db, intent).await? {
+            return Ok(declared);
+        }
+    }
+    Err(DbError::Conflict {
+        what: "intent",
+        id: intent.subject.to_owned(),
+    })
+}
+
+/// `None`: it was there, and its holder resolved it before it could be read.
+async fn try_declare(db: &mut MySqlConnection, intent: &NewIntent<'_>) -> Result<Option<Declared>, DbError> {
     let result = sqlx::query(
         "INSERT IGNORE INTO rag_provider_intents \
          (id, provider_id, operation, subject, index_id, content_sha256, file_name, size_bytes, claim_token, created_at) \
@@ -103,22 +127,37 @@ pub async fn declare(db: &mut MySqlConnection, intent: &NewIntent<'_>) -> Result
     let sql = format!(
         "SELECT {COLUMNS} FROM rag_provider_intents WHERE provider_id = ? AND operation = ? AND subject = ? FOR UPDATE"
     );
-    let row: Intent = sqlx::query_as(AssertSqlSafe(sql))
+    let row: Option<Intent> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(intent.provider_id)
         .bind(intent.operation.as_str())
         .bind(intent.subject)
         .fetch_optional(db)
-        .await?
-        // Between our INSERT IGNORE and the read the holder resolved it: look again from the start.
-        .ok_or(DbError::Conflict {
-            what: "intent",
-            id: intent.subject.to_owned(),
-        })?;
-    Ok(if result.rows_affected() == 1 {
-        Declared::New(row)
-    } else {
-        Declared::Existing(row)
-    })
+        .await?;
+    Ok(row.map(|row| {
+        if result.rows_affected() == 1 {
+            Declared::New(row)
+        } else {
+            Declared::Existing(row)
+        }
+    }))
+}
+
+/// The intent of this operation on this subject, locked until the transaction ends.
+pub async fn find_for_update(
+    db: &mut MySqlConnection,
+    provider: &str,
+    operation: Operation,
+    subject: &str,
+) -> Result<Option<Intent>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_intents WHERE provider_id = ? AND operation = ? AND subject = ? FOR UPDATE"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(provider)
+        .bind(operation.as_str())
+        .bind(subject)
+        .fetch_optional(db)
+        .await?)
 }
 
 /// Takes an intent over from a claim that the queue says is no longer live.
@@ -174,23 +213,41 @@ pub async fn give_up(
     Ok(result.rows_affected() == 1)
 }
 
-/// Uploads at a provider of files that are in none of its indexes: no build will come across them.
+/// Uploads at a provider of files that are in none of its indexes: no build will come across them. Oldest first; `after` is
+/// the (created_at, id) of the last one seen.
 pub async fn list_abandoned_uploads(
     db: &mut MySqlConnection,
     provider: &str,
+    after: Option<(DateTime<Utc>, IntentId)>,
     limit: u32,
 ) -> Result<Vec<Intent>, DbError> {
+    let cursor = if after.is_some() {
+        "AND (intent.created_at, intent.id) > (?, ?)"
+    } else {
+        ""
+    };
     let sql = format!(
         "SELECT {COLUMNS} FROM rag_provider_intents AS intent \
          WHERE provider_id = ? AND operation = 'upload_file' AND NOT EXISTS ( \
              SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id AND i.deleted_at IS NULL \
              WHERE l.file_id = CONVERT(intent.subject USING ascii) COLLATE ascii_bin \
-             AND i.provider_type = intent.provider_id) \
+             AND i.provider_type = intent.provider_id) {cursor} \
          ORDER BY created_at, id LIMIT ?"
     );
+    let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(provider);
+    if let Some((created_at, id)) = after {
+        query = query.bind(created_at).bind(Text(id));
+    }
+    Ok(query.bind(limit).fetch_all(db).await?)
+}
+
+/// Every upload of this local file that may be under way, at whatever provider.
+pub async fn list_uploads_of_file(db: &mut MySqlConnection, file: FileId) -> Result<Vec<Intent>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_provider_intents WHERE operation = 'upload_file' AND subject = ? ORDER BY provider_id"
+    );
     Ok(sqlx::query_as(AssertSqlSafe(sql))
-        .bind(provider)
-        .bind(limit)
+        .bind(Text(file))
         .fetch_all(db)
         .await?)
 }
@@ -280,106 +337,6 @@ pub async fn is_store_referenced(
     Ok(row.is_some())
 }
 
-/// Whether this store of the provider waits to be deleted.
-pub async fn is_store_retired(
-    db: &mut MySqlConnection,
-    provider: &str,
-    store: &str,
-) -> Result<bool, DbError> {
-    let row: Option<i64> = sqlx::query_scalar(
-        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_vector_store' AND subject = ?",
-    )
-    .bind(provider)
-    .bind(store)
-    .fetch_optional(db)
-    .await?;
-    Ok(row.is_some())
-}
-
-/// Marks a file of ours at the provider for deletion, unless it is still somebody's copy or hangs in a store. Call it in
-/// the transaction that drops what may have been the last reference.
-pub async fn retire_file(
-    db: &mut MySqlConnection,
-    provider: &str,
-    external_file_id: &str,
-) -> Result<bool, DbError> {
-    let result = sqlx::query(
-        "INSERT IGNORE INTO rag_provider_intents (id, provider_id, operation, subject, created_at) \
-         SELECT ?, ?, 'delete_file', ?, UTC_TIMESTAMP(6) FROM DUAL \
-         WHERE NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ?) \
-         AND NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND files_api_id = ?) \
-         AND NOT EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?)",
-    )
-    .bind(Text(IntentId::new()))
-    .bind(provider)
-    .bind(external_file_id)
-    .bind(provider)
-    .bind(external_file_id)
-    .bind(provider)
-    .bind(external_file_id)
-    .bind(external_file_id)
-    .execute(db)
-    .await?;
-    Ok(result.rows_affected() == 1)
-}
-
-/// Marks a store of ours for deletion.
-pub async fn retire_store(
-    db: &mut MySqlConnection,
-    provider: &str,
-    index_id: IndexId,
-    external_store_id: &str,
-) -> Result<(), DbError> {
-    sqlx::query(
-        "INSERT IGNORE INTO rag_provider_intents (id, provider_id, operation, subject, index_id, created_at) \
-         VALUES (?, ?, 'delete_vector_store', ?, ?, UTC_TIMESTAMP(6))",
-    )
-    .bind(Text(IntentId::new()))
-    .bind(provider)
-    .bind(external_store_id)
-    .bind(Text(index_id))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Deletions that wait at a provider, oldest first.
-pub async fn list_deletions(
-    db: &mut MySqlConnection,
-    provider: &str,
-    operation: Operation,
-    limit: u32,
-) -> Result<Vec<Intent>, DbError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_provider_intents WHERE provider_id = ? AND operation = ? ORDER BY created_at, id LIMIT ?"
-    );
-    Ok(sqlx::query_as(AssertSqlSafe(sql))
-        .bind(provider)
-        .bind(operation.as_str())
-        .bind(limit)
-        .fetch_all(db)
-        .await?)
-}
-
-/// The provider confirmed the deletion (or never knew the thing). Deleting twice is harmless, so no claim is asked for.
-pub async fn resolve_deletion(db: &mut MySqlConnection, id: IntentId) -> Result<(), DbError> {
-    sqlx::query("DELETE FROM rag_provider_intents WHERE id = ?")
-        .bind(Text(id))
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-/// The provider refused; the intent stays for the next try.
-pub async fn record_error(db: &mut MySqlConnection, id: IntentId, error: &str) -> Result<(), DbError> {
-    sqlx::query("UPDATE rag_provider_intents SET last_error = ? WHERE id = ?")
-        .bind(error)
-        .bind(Text(id))
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
 /// Whether anything of this index is on its way at a provider.
 pub async fn any_of_index(db: &mut MySqlConnection, index_id: IndexId) -> Result<bool, DbError> {
     let row: Option<i64> =
@@ -387,6 +344,37 @@ pub async fn any_of_index(db: &mut MySqlConnection, index_id: IndexId) -> Result
             .bind(Text(index_id))
             .fetch_optional(db)
             .await?;
+    Ok(row.is_some())
+}
+
+/// Whether anything of this file is on its way at a provider: an upload, or a deletion that its own waits for.
+pub async fn any_of_file(db: &mut MySqlConnection, file: FileId) -> Result<bool, DbError> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM rag_provider_intents WHERE local_file_id = ?) \
+         OR EXISTS (SELECT 1 FROM rag_provider_intents WHERE operation = 'upload_file' AND subject = ?)",
+    )
+    .bind(Text(file))
+    .bind(Text(file))
+    .fetch_one(db)
+    .await?;
+    Ok(found != 0)
+}
+
+/// Whether the intent with this id, as text, is open.
+pub async fn is_open(
+    db: &mut MySqlConnection,
+    provider: &str,
+    operation: Operation,
+    id: &str,
+) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents WHERE id = ? AND provider_id = ? AND operation = ?",
+    )
+    .bind(id)
+    .bind(provider)
+    .bind(operation.as_str())
+    .fetch_optional(db)
+    .await?;
     Ok(row.is_some())
 }
 

@@ -3,6 +3,9 @@
 //! Errors that every operation of a group can have (no key, no domain, database away) are added here once instead of at
 //! each handler; handlers only name what is special to them.
 
+mod links;
+mod shape;
+
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
@@ -13,6 +16,7 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::idempotency;
 use crate::problem::{FieldError, ProblemBody};
+use crate::schemas::DomainSchema;
 
 /// The documents of the route groups.
 pub(crate) struct Groups {
@@ -24,7 +28,7 @@ pub(crate) struct Groups {
 
 const SCHEME: &str = "api_key";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("files", "Documents: their contents and what is known of them."),
     (
         "indexes",
@@ -39,6 +43,7 @@ const TAGS: [(&str, &str); 6] = [
         "admin: providers",
         "Connections to providers. Needs an admin key.",
     ),
+    ("admin: keys", "Who may call the API. Needs an admin key."),
     ("operations", "Health and metrics for operators. No key needed."),
 ];
 
@@ -129,6 +134,8 @@ pub(crate) fn assemble(groups: Groups) -> OpenApi {
         )
         .into(),
     );
+    shape::mend(&mut document);
+    links::add(&mut document);
     document
 }
 
@@ -160,14 +167,7 @@ fn add_domain_header(operation: &mut Operation) {
         .parameter_in(ParameterIn::Header)
         .required(Required::True)
         .description(Some("The domain (tenant) whose data this is about"))
-        .schema(Some(
-            ObjectBuilder::new()
-                .schema_type(Type::String)
-                .min_length(Some(1))
-                .max_length(Some(128))
-                .build(),
-        ))
-        .example(Some("tenant-1".into()))
+        .schema(Some(DomainSchema::schema()))
         .build();
     operation
         .parameters
@@ -179,6 +179,11 @@ fn add_key_errors(operation: &mut Operation) {
     operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]);
     add(operation, 401, "No API key, or not a valid one");
     add(operation, 403, "The API key does not allow this");
+    add(
+        operation,
+        429,
+        "The key's rate limit is used up; try again after `Retry-After` seconds",
+    );
 }
 
 /// Adds an error answer unless the operation describes this status itself.

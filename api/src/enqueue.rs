@@ -1,0 +1,116 @@
+//! What a POST answers that has enqueued a job: 202 and where to look or, for callers who would rather wait, the result.
+//!
+//! The one place of `Prefer: wait` and of the installation's default for callers that send none. Handlers enqueue and
+//! commit first, and hold no connection while they are here: whoever waits costs no more than a listener of
+//! [`crate::events`], one look at the database for all of them together.
+
+use apalis_mariadb::JobId;
+use axum::Json;
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header};
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use crate::extract::{Prefer, Wait};
+use crate::problem::Problem;
+use crate::routes::{JobOut, read_jobs};
+use crate::state::App;
+
+/// Several jobs that were enqueued by one call.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EnqueuedJobs)]
+pub(crate) struct JobsOut {
+    items: Vec<JobOut>,
+}
+
+/// Where a domain's job can be read.
+pub(crate) fn location_of(job: JobId) -> String {
+    format!("/api/v1/jobs/{job}")
+}
+
+/// Answers a call that has enqueued `job`, or found it active: 200 with `result` of the job if the caller waits and the
+/// job ends in time, whatever became of it; else 202 with the job and its `Location`.
+///
+/// The caller has the right to see the job. Operations that answer so list [`crate::extract::PreferHeader`] among their
+/// parameters.
+pub(crate) async fn answer<T: Serialize, F: Future<Output = Result<T, Problem>>>(
+    app: &App,
+    prefer: Prefer,
+    job: JobId,
+    result: impl FnOnce(JobOut) -> F,
+) -> Result<Response, Problem> {
+    answer_at(app, prefer, job, location_of(job), result).await
+}
+
+/// As [`answer`], for a job that is to be read elsewhere than among its domain's.
+pub(crate) async fn answer_at<T: Serialize, F: Future<Output = Result<T, Problem>>>(
+    app: &App,
+    prefer: Prefer,
+    job: JobId,
+    location: String,
+    result: impl FnOnce(JobOut) -> F,
+) -> Result<Response, Problem> {
+    let (wait, mut jobs) = wait_for(app, prefer, &[job]).await?;
+    let job = jobs.pop().ok_or_else(|| Problem::not_found("job"))?;
+    respond(wait, location, job, JobOut::is_over, result).await
+}
+
+/// As [`answer`], for a call that has something deleted by the job: 204 if the caller waits and the job is done in time.
+pub(crate) async fn answer_deleted(app: &App, prefer: Prefer, job: JobId) -> Result<Response, Problem> {
+    let (wait, mut jobs) = wait_for(app, prefer, &[job]).await?;
+    let job = jobs.pop().ok_or_else(|| Problem::not_found("job"))?;
+    match wait {
+        Some(wait) if job.state() == "done" => Ok((wait.applied(), StatusCode::NO_CONTENT).into_response()),
+        wait => respond(wait, location_of(job.id()), job, |_| false, async |_| Ok(())).await,
+    }
+}
+
+/// As [`answer`], for a call that has enqueued several jobs: waits for all of them. `location` is where they can be found
+/// meanwhile; the 202's body is [`JobsOut`], in the order of `jobs`.
+#[expect(
+    dead_code,
+    reason = "for the sync of a whole domain, which enqueues a job per index"
+)]
+pub(crate) async fn answer_all<T: Serialize, F: Future<Output = Result<T, Problem>>>(
+    app: &App,
+    prefer: Prefer,
+    jobs: &[JobId],
+    location: String,
+    result: impl FnOnce(Vec<JobOut>) -> F,
+) -> Result<Response, Problem> {
+    let (wait, mut items) = wait_for(app, prefer, jobs).await?;
+    items.sort_by_key(|job| jobs.iter().position(|id| *id == job.id()));
+    let are_over = |jobs: &JobsOut| jobs.items.iter().all(JobOut::is_over);
+    let result = |jobs: JobsOut| result(jobs.items);
+    respond(wait, location, JobsOut { items }, are_over, result).await
+}
+
+/// The jobs as they are when all are over, or when the caller's patience ends.
+async fn wait_for(app: &App, prefer: Prefer, jobs: &[JobId]) -> Result<(Option<Wait>, Vec<JobOut>), Problem> {
+    let wait = prefer.wait(&app.settings.api);
+    if let Some(wait) = wait {
+        prefer.slot().give_back();
+        let all_over = app.events().all_over(app, jobs);
+        // Whether in vain or not is seen in the jobs.
+        let _in_time = tokio::time::timeout_at(Instant::now() + wait.time, all_over).await;
+    }
+    Ok((wait, read_jobs(app, jobs).await?))
+}
+
+async fn respond<J: Serialize, T: Serialize, F: Future<Output = Result<T, Problem>>>(
+    wait: Option<Wait>,
+    location: String,
+    jobs: J,
+    are_over: impl FnOnce(&J) -> bool,
+    result: impl FnOnce(J) -> F,
+) -> Result<Response, Problem> {
+    let Some(wait) = wait else {
+        return Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(jobs)).into_response());
+    };
+    if are_over(&jobs) {
+        return Ok((wait.applied(), Json(result(jobs).await?)).into_response());
+    }
+    let headers = (wait.applied(), [(header::LOCATION, location)]);
+    Ok((StatusCode::ACCEPTED, headers.0, headers.1, Json(jobs)).into_response())
+}

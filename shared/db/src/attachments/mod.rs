@@ -1,0 +1,510 @@
+//! `rag_index_attachments`: what hangs in a vector store, or is on its way in or out.
+
+mod observations;
+
+use chrono::{DateTime, Utc};
+use rag_domain::{
+    AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, FileCounts, FileId, IndexId, PresentFile,
+};
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::budgets;
+use crate::error::on_duplicate;
+use crate::sql::{Text, exactly_one, in_list};
+
+pub use observations::{Observation, observe, observe_many};
+
+/// A row of `rag_index_attachments`.
+#[derive(Debug, Clone, FromRow)]
+pub struct Attachment {
+    #[sqlx(try_from = "Text<AttachmentId>")]
+    pub id: AttachmentId,
+    #[sqlx(try_from = "Text<IndexId>")]
+    pub index_id: IndexId,
+    pub external_store_id: String,
+    #[sqlx(try_from = "Text<FileId>")]
+    pub local_file_id: FileId,
+    /// In the Files API.
+    pub external_file_id: String,
+    /// Within the store, where it is another one.
+    pub external_store_file_id: Option<String>,
+    pub content_sha256: String,
+    pub size_bytes: u64,
+    /// As asked for.
+    #[sqlx(json(nullable))]
+    pub chunking_strategy: Option<ChunkingStrategy>,
+    #[sqlx(try_from = "Text<AttachmentState>")]
+    pub state: AttachmentState,
+    pub external_batch_id: Option<String>,
+    /// As the provider reports it.
+    #[sqlx(json(nullable))]
+    pub reported_strategy: Option<Value>,
+    /// `false`: the provider attached the file without the strategy that was asked for.
+    pub strategy_applied: Option<bool>,
+    pub usage_bytes: Option<u64>,
+    pub error_code: Option<String>,
+    pub last_error: Option<String>,
+    /// When the provider accepted it.
+    pub attached_at: Option<DateTime<Utc>>,
+    /// How often it was taken out and put in again because the provider did not index it in time.
+    pub reattached: u32,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Attachment {
+    /// What became of the strategy that was asked for.
+    pub fn chunking_proof(&self) -> ChunkingProof {
+        ChunkingProof::of(
+            self.chunking_strategy,
+            self.reported_strategy.as_ref(),
+            self.strategy_applied,
+        )
+    }
+
+    /// What the store calls the file.
+    pub fn store_file_id(&self) -> &str {
+        self.external_store_file_id
+            .as_deref()
+            .unwrap_or(&self.external_file_id)
+    }
+}
+
+impl From<&Attachment> for PresentFile {
+    fn from(row: &Attachment) -> Self {
+        Self {
+            attachment_id: row.id,
+            file_id: row.local_file_id,
+            external_file_id: row.external_file_id.clone(),
+            content_sha256: row.content_sha256.clone(),
+            strategy: row.chunking_strategy,
+            state: row.state,
+        }
+    }
+}
+
+const COLUMNS: &str = "id, index_id, external_store_id, local_file_id, external_file_id, external_store_file_id, content_sha256, \
+     size_bytes, chunking_strategy, state, external_batch_id, reported_strategy, strategy_applied, usage_bytes, error_code, last_error, attached_at, \
+     reattached, created_at, updated_at";
+
+/// A file that is about to be attached.
+#[derive(Debug, Clone)]
+pub struct NewAttachment<'a> {
+    pub index_id: IndexId,
+    pub external_store_id: &'a str,
+    pub local_file_id: FileId,
+    pub external_file_id: &'a str,
+    pub content_sha256: &'a str,
+    pub size_bytes: u64,
+    pub chunking_strategy: Option<ChunkingStrategy>,
+}
+
+/// Every attachment of an index, whatever its state.
+pub async fn list(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<Attachment>, DbError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM rag_index_attachments WHERE index_id = ? ORDER BY created_at, id");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .fetch_all(db)
+        .await?)
+}
+
+/// Attach calls whose files the provider is indexing, over all indexes that are being built there: a batch is one, and so
+/// is a file that was attached by itself. What builds that are over left behind does not count.
+pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(DISTINCT CASE a.state WHEN 'attaching' THEN a.index_id ELSE COALESCE(a.external_batch_id, a.id) END) \
+         FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
+         WHERE i.provider_type = ? AND i.indexing_status = 'in_progress' AND a.state IN ('attaching', 'in_progress')",
+    )
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// Writes `pending` rows. [`DbError::Duplicate`] if one of the files is in its store already, or still on its way out.
+pub async fn insert_many(db: &mut MySqlConnection, new: &[NewAttachment<'_>]) -> Result<(), DbError> {
+    for chunk in new.chunks(500) {
+        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
+            "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
+             content_sha256, size_bytes, chunking_strategy, state) ",
+        );
+        query.push_values(chunk, |mut row, new| {
+            row.push_bind(Text(AttachmentId::new()))
+                .push_bind(Text(new.index_id))
+                .push_bind(new.external_store_id)
+                .push_bind(Text(new.local_file_id))
+                .push_bind(new.external_file_id)
+                .push_bind(new.content_sha256)
+                .push_bind(new.size_bytes)
+                .push_bind(new.chunking_strategy.map(Json))
+                .push_bind("pending");
+        });
+        // Of another length each time: not for the cache of prepared statements.
+        let result = query.build().persistent(chunk.len() == 1).execute(&mut *db).await;
+        result.map_err(on_duplicate("attachment"))?;
+    }
+    Ok(())
+}
+
+/// Whether the provider, which indexes `most` things at once, has a place for one more. Nobody else finds one until the
+/// transaction ends: whoever marks rows as `attaching` in it never exceeds the limit, however many are at it.
+pub async fn find_indexing_place(
+    tx: &mut MySqlConnection,
+    provider: &str,
+    most: u32,
+) -> Result<bool, DbError> {
+    budgets::lock(tx, provider).await?;
+    Ok(count_indexing_operations(tx, provider).await? < u64::from(most))
+}
+
+/// As [`insert_many`], for one.
+pub async fn insert(db: &mut MySqlConnection, new: &NewAttachment<'_>) -> Result<AttachmentId, DbError> {
+    insert_many(db, std::slice::from_ref(new)).await?;
+    let id: Text<AttachmentId> = sqlx::query_scalar(
+        "SELECT id FROM rag_index_attachments WHERE external_store_id = ? AND external_file_id = ?",
+    )
+    .bind(new.external_store_id)
+    .bind(new.external_file_id)
+    .fetch_one(db)
+    .await?;
+    Ok(id.0)
+}
+
+/// How many of an index's files the provider has accepted into its store, by state.
+pub async fn count_states(db: &mut MySqlConnection, index: IndexId) -> Result<FileCounts, DbError> {
+    let rows: Vec<(Text<AttachmentState>, i64)> = sqlx::query_as(
+        "SELECT state, COUNT(*) FROM rag_index_attachments WHERE index_id = ? AND attached_at IS NOT NULL GROUP BY state",
+    )
+    .bind(Text(index))
+    .fetch_all(db)
+    .await?;
+    let mut counts = FileCounts::default();
+    for (Text(state), count) in rows {
+        let count = count.unsigned_abs();
+        match state {
+            AttachmentState::Completed => counts.completed += count,
+            AttachmentState::Failed => counts.failed += count,
+            AttachmentState::Cancelled => counts.cancelled += count,
+            _ => counts.in_progress += count,
+        }
+    }
+    Ok(counts)
+}
+
+/// The indexes in whose stores a file hangs, or may, with whether their own deletion was asked for.
+pub async fn list_indexes_of_file(
+    db: &mut MySqlConnection,
+    file: FileId,
+) -> Result<Vec<(IndexId, bool)>, DbError> {
+    let rows: Vec<(Text<IndexId>, i64)> = sqlx::query_as(
+        "SELECT a.index_id, CAST(i.deleted_at IS NOT NULL AS SIGNED) FROM rag_index_attachments a \
+         JOIN rag_indexes i ON i.id = a.index_id WHERE a.local_file_id = ? GROUP BY a.index_id",
+    )
+    .bind(Text(file))
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, deleted)| (id.0, deleted != 0))
+        .collect())
+}
+
+/// The intent of an attach: the provider is about to be asked for these.
+pub async fn mark_attaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    transition_all(
+        db,
+        ids,
+        AttachmentState::Attaching,
+        "state = 'attaching', strategy_applied = NULL",
+        None,
+    )
+    .await
+}
+
+/// The provider accepted these; `batch` is the file batch they went in with.
+pub async fn mark_in_progress(
+    db: &mut MySqlConnection,
+    ids: &[AttachmentId],
+    batch: Option<&str>,
+) -> Result<(), DbError> {
+    let set = "state = 'in_progress', attached_at = UTC_TIMESTAMP(6)";
+    transition_all(db, ids, AttachmentState::InProgress, set, batch).await
+}
+
+/// Whether the provider took the strategies that were asked for; rows for which none was asked stay as they are.
+pub async fn set_strategy_applied(
+    db: &mut MySqlConnection,
+    ids: &[AttachmentId],
+    applied: bool,
+) -> Result<(), DbError> {
+    for chunk in ids.chunks(500) {
+        let marks = vec!["?"; chunk.len()].join(",");
+        let sql = format!(
+            "UPDATE rag_index_attachments SET strategy_applied = ? WHERE id IN ({marks}) AND chunking_strategy IS NOT NULL"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(applied);
+        for id in chunk {
+            query = query.bind(Text(*id));
+        }
+        query.execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// The provider never saw these (a complete listing says so), or refused before any effect: they can be asked for again.
+pub async fn mark_pending(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    transition_all(db, ids, AttachmentState::Pending, "state = 'pending'", None).await
+}
+
+/// The intent of a detach: the provider is about to be asked to take these out.
+pub async fn mark_detaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    transition_all(db, ids, AttachmentState::Detaching, "state = 'detaching'", None).await
+}
+
+/// It has been taken out of the store, to go in again: its time to be indexed begins anew, and is counted.
+pub async fn mark_pending_again(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_attachments SET state = 'pending', reattached = reattached + 1, attached_at = NULL, \
+         external_store_file_id = NULL, external_batch_id = NULL, strategy_applied = NULL, updated_at = UTC_TIMESTAMP(6) \
+         WHERE id = ? AND state = 'detaching'",
+    )
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// The provider was told to stop indexing what went in with these batches, or what is left of them.
+pub async fn mark_cancelled(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    batches: &[String],
+) -> Result<u64, DbError> {
+    if batches.is_empty() {
+        return Ok(0);
+    }
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
+        "UPDATE rag_index_attachments SET state = 'cancelled', last_error = 'the build was cancelled', \
+         updated_at = UTC_TIMESTAMP(6) WHERE state = 'in_progress' AND index_id = ",
+    );
+    query.push_bind(Text(index)).push(" AND external_batch_id IN (");
+    let mut list = query.separated(", ");
+    for batch in batches {
+        list.push_bind(batch);
+    }
+    query.push(")");
+    Ok(query.build().persistent(false).execute(db).await?.rows_affected())
+}
+
+/// The provider confirmed that the file is out (or was never in).
+pub async fn delete_detached(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
+    let result = sqlx::query("DELETE FROM rag_index_attachments WHERE id = ? AND state = 'detaching'")
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// The store itself is given up, and with it all that hung in it. Answers the provider's file ids that hung there.
+pub async fn forget_store(db: &mut MySqlConnection, external_store_id: &str) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar(
+        "DELETE FROM rag_index_attachments WHERE external_store_id = ? RETURNING external_file_id",
+    )
+    .bind(external_store_id)
+    .fetch_all(db)
+    .await?)
+}
+
+/// Whether anything hangs in a store of this index, or may.
+pub async fn any_of_index(db: &mut MySqlConnection, index: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM rag_index_attachments WHERE index_id = ? LIMIT 1")
+            .bind(Text(index))
+            .fetch_optional(db)
+            .await?;
+    Ok(row.is_some())
+}
+
+/// Whether the provider indexes files of this index that went in with a batch.
+pub async fn any_batch_in_progress(db: &mut MySqlConnection, index: IndexId) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_index_attachments \
+         WHERE index_id = ? AND state = 'in_progress' AND external_batch_id IS NOT NULL LIMIT 1",
+    )
+    .bind(Text(index))
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// What hangs in stores of this index, or may, for a file.
+pub async fn list_of_file(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    file: FileId,
+) -> Result<Vec<Attachment>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_index_attachments WHERE index_id = ? AND local_file_id = ?");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Text(index))
+        .bind(Text(file))
+        .fetch_all(db)
+        .await?)
+}
+
+/// The stores of an index are gone, and with them what hung there: forgets some of it, and answers each local file with what
+/// the provider calls it.
+pub async fn forget_some(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    limit: u32,
+) -> Result<Vec<(FileId, String)>, DbError> {
+    let rows: Vec<(Text<FileId>, String)> = sqlx::query_as(
+        "DELETE FROM rag_index_attachments WHERE index_id = ? ORDER BY local_file_id LIMIT ? \
+         RETURNING local_file_id, external_file_id",
+    )
+    .bind(Text(index))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|(id, external)| (id.0, external)).collect())
+}
+
+/// The index's deletion is given up: what hangs in its stores stays there, unknown.
+pub async fn forget_index(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_index_attachments WHERE index_id = ?")
+        .bind(Text(index))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// A build begins: what failed or was cancelled before is taken out, to go in again.
+pub async fn retry_failed(db: &mut MySqlConnection, index: IndexId) -> Result<u64, DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_attachments SET state = 'detaching' WHERE index_id = ? AND state IN ('failed', 'cancelled')",
+    )
+    .bind(Text(index))
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Moves all of `ids` or, if one of them may not move, errors with [`DbError::Conflict`].
+async fn transition_all(
+    db: &mut MySqlConnection,
+    ids: &[AttachmentId],
+    to: AttachmentState,
+    set: &str,
+    batch: Option<&str>,
+) -> Result<(), DbError> {
+    for chunk in ids.chunks(500) {
+        let marks = vec!["?"; chunk.len()].join(",");
+        let sql = format!(
+            "UPDATE rag_index_attachments SET {set}, external_batch_id = COALESCE(?, external_batch_id), \
+             updated_at = UTC_TIMESTAMP(6) WHERE id IN ({marks}) AND state IN {}",
+            in_list(to.predecessors())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(batch);
+        for id in chunk {
+            query = query.bind(Text(*id));
+        }
+        let moved = query.execute(&mut *db).await?.rows_affected();
+        if moved != chunk.len() as u64 {
+            return Err(DbError::Conflict {
+                what: "attachment",
+                id: format!("(one of {})", chunk.len()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// As [`observe`], but takes the provider's word against ours too: for a sync, while no build is at work on the index.
+pub async fn correct(
+    db: &mut MySqlConnection,
+    id: AttachmentId,
+    seen: &Observation<'_>,
+) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_index_attachments SET state = ?, external_store_file_id = COALESCE(?, external_store_file_id), \
+         reported_strategy = COALESCE(?, reported_strategy), strategy_applied = COALESCE(?, strategy_applied), usage_bytes = ?, \
+         error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), updated_at = UTC_TIMESTAMP(6) \
+         WHERE id = ? AND state IN {}",
+        in_list(seen.state.corrected_from())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(Text(seen.state))
+        .bind(seen.external_store_file_id)
+        .bind(seen.reported_strategy.map(Json))
+        .bind(seen.strategy_applied)
+        .bind(seen.usage_bytes)
+        .bind(seen.error_code)
+        .bind(seen.last_error)
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// A file that hangs in the store without our having attached it.
+pub async fn insert_seen(
+    db: &mut MySqlConnection,
+    new: &NewAttachment<'_>,
+    seen: &Observation<'_>,
+    attached_at: Option<DateTime<Utc>>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
+         external_store_file_id, content_sha256, size_bytes, chunking_strategy, state, reported_strategy, strategy_applied, \
+         usage_bytes, error_code, last_error, attached_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, COALESCE(?, UTC_TIMESTAMP(6)))",
+    )
+    .bind(Text(AttachmentId::new()))
+    .bind(Text(new.index_id))
+    .bind(new.external_store_id)
+    .bind(Text(new.local_file_id))
+    .bind(new.external_file_id)
+    .bind(seen.external_store_file_id)
+    .bind(new.content_sha256)
+    .bind(new.size_bytes)
+    .bind(new.chunking_strategy.map(Json))
+    .bind(Text(seen.state))
+    .bind(seen.reported_strategy.map(Json))
+    .bind(seen.strategy_applied)
+    .bind(seen.usage_bytes)
+    .bind(seen.error_code)
+    .bind(seen.last_error)
+    .bind(attached_at)
+    .execute(db)
+    .await
+    .map_err(on_duplicate("attachment"))?;
+    Ok(())
+}
+
+/// The provider's complete listing of the store no longer has this file, which once hung there.
+pub async fn delete_gone(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "DELETE FROM rag_index_attachments WHERE id = ? AND state IN ('in_progress', 'completed')",
+    )
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// How many files hang in stores of this provider by our rows.
+pub async fn count_at(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
+         WHERE i.provider_type = ? AND a.state IN ('in_progress', 'completed')",
+    )
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}

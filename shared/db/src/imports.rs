@@ -1,0 +1,276 @@
+//! What a sync asks and writes about files that a provider has: which of them we hold, under which of our ids, and the rows
+//! of those that are taken over (R-6.6, R-6.7).
+//!
+//! Everything is asked for one domain: a file that another domain holds is unknown to this one.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use rag_domain::{ChunkingStrategy, DomainId, FileId, IndexId, UploadId};
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::files::NewFile;
+use crate::sql::Text;
+
+const CHUNK: usize = 500;
+
+/// A file of ours that a provider's file is a copy of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub file_id: FileId,
+    /// Of our bytes.
+    pub sha256: String,
+    pub size_bytes: u64,
+    /// Of the copy's bytes, as far as rows tell.
+    pub copy_sha256: String,
+    /// The `external_file_id` of the file's row for this provider, if the row speaks of this very copy.
+    pub upload: Option<String>,
+    /// The file's own wish.
+    pub chunking_strategy: Option<ChunkingStrategy>,
+    /// Its deletion was asked for.
+    pub is_deleted: bool,
+}
+
+impl Known {
+    /// A file that we do not have yet, for plans of what would be done with it.
+    pub fn to_be() -> Self {
+        Self {
+            file_id: FileId::new(),
+            sha256: String::new(),
+            size_bytes: 0,
+            copy_sha256: String::new(),
+            upload: None,
+            chunking_strategy: None,
+            is_deleted: false,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct Row {
+    external_id: String,
+    #[sqlx(try_from = "Text<FileId>")]
+    file_id: FileId,
+    sha256: String,
+    size_bytes: u64,
+    copy_sha256: String,
+    upload: Option<String>,
+    #[sqlx(json(nullable))]
+    chunking_strategy: Option<ChunkingStrategy>,
+    is_deleted: bool,
+}
+
+/// Which of these ids (of the Files API, or within a store) are copies of files that the domain holds.
+///
+/// The upload rows decide; a copy that they have left behind is known by the place where it hangs, and a file that was
+/// imported and has lost its row by the id that it came with.
+pub async fn find_known(
+    db: &mut MySqlConnection,
+    provider: &str,
+    domain: &DomainId,
+    ids: &[&str],
+) -> Result<HashMap<String, Known>, DbError> {
+    // The later a source, the less it counts.
+    let sources = [
+        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
+             u.external_file_id AS upload \
+             FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
+             WHERE u.provider_id = ? AND f.domain_id = ? AND u.external_file_id IN ",
+        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
+             u.external_file_id AS upload \
+             FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
+             WHERE u.provider_id = ? AND f.domain_id = ? AND u.files_api_id IN ",
+        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, a.content_sha256 AS copy_sha256, \
+             NULL AS upload \
+             FROM rag_index_attachments a JOIN rag_indexes i ON i.id = a.index_id JOIN rag_files f ON f.id = a.local_file_id \
+             WHERE i.provider_type = ? AND f.domain_id = ? AND a.external_file_id IN ",
+        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, f.sha256 AS copy_sha256, \
+             NULL AS upload \
+             FROM rag_files f WHERE ? <> '' AND f.domain_id = ? AND f.external_file_id IN ",
+    ];
+    let mut known = HashMap::new();
+    for select in sources {
+        for chunk in ids.chunks(CHUNK) {
+            let marks = vec!["?"; chunk.len()].join(",");
+            let sql = format!("{select}({marks}) ORDER BY f.created_at, f.id");
+            let mut query = sqlx::query_as(AssertSqlSafe(sql))
+                .persistent(false)
+                .bind(provider)
+                .bind(domain.as_str());
+            for id in chunk {
+                query = query.bind(*id);
+            }
+            let rows: Vec<Row> = query.fetch_all(&mut *db).await?;
+            for row in rows {
+                known.entry(row.external_id).or_insert(Known {
+                    file_id: row.file_id,
+                    sha256: row.sha256,
+                    size_bytes: row.size_bytes,
+                    copy_sha256: row.copy_sha256,
+                    upload: row.upload,
+                    chunking_strategy: row.chunking_strategy,
+                    is_deleted: row.is_deleted,
+                });
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Which of these ids of the Files API wait to be deleted, by us.
+pub async fn find_retired(
+    db: &mut MySqlConnection,
+    provider: &str,
+    ids: &[&str],
+) -> Result<HashSet<String>, DbError> {
+    let mut retired = HashSet::new();
+    for chunk in ids.chunks(CHUNK) {
+        let marks = vec!["?"; chunk.len()].join(",");
+        let sql = format!(
+            "SELECT subject FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject IN ({marks})"
+        );
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql))
+            .persistent(false)
+            .bind(provider);
+        for id in chunk {
+            query = query.bind(*id);
+        }
+        retired.extend(query.fetch_all(&mut *db).await?);
+    }
+    Ok(retired)
+}
+
+/// The row of a file whose bytes came from a provider.
+pub async fn insert_file(
+    db: &mut MySqlConnection,
+    file: &NewFile,
+    external_file_id: &str,
+    external_uploaded_at: Option<DateTime<Utc>>,
+) -> Result<(), DbError> {
+    crate::files::insert(db, file).await?;
+    sqlx::query("UPDATE rag_files SET external_file_id = ?, external_uploaded_at = ? WHERE id = ?")
+        .bind(external_file_id)
+        .bind(external_uploaded_at)
+        .bind(Text(file.id))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// A copy that a provider has of one of our files.
+#[derive(Debug, Clone)]
+pub struct SeenCopy<'a> {
+    pub file_id: FileId,
+    /// As R-4.10 wants it.
+    pub external_file_id: &'a str,
+    /// Where it is another one.
+    pub files_api_id: Option<&'a str>,
+    pub uploaded_at: Option<DateTime<Utc>>,
+    pub content_sha256: &'a str,
+    pub raw: Option<&'a Value>,
+}
+
+/// Writes down a copy, unless the file has a row for this provider; the answer tells whether it had none.
+pub async fn insert_copy(
+    db: &mut MySqlConnection,
+    provider: &str,
+    copy: &SeenCopy<'_>,
+) -> Result<bool, DbError> {
+    let result = sqlx::query(
+        "INSERT IGNORE INTO rag_provider_file_uploads (id, provider_id, local_file_id, external_file_id, files_api_id, \
+         external_uploaded_at, content_sha256, status, raw_provider_json) VALUES (?, ?, ?, ?, ?, ?, ?, 'uploaded', ?)",
+    )
+    .bind(Text(UploadId::new()))
+    .bind(provider)
+    .bind(Text(copy.file_id))
+    .bind(copy.external_file_id)
+    .bind(copy.files_api_id)
+    .bind(copy.uploaded_at)
+    .bind(copy.content_sha256)
+    .bind(copy.raw.map(Json))
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// The copies of an index's files, except those that hang in a store of another index, and those that somebody is uploading
+/// just now.
+const COPIES_OF_INDEX: &str = "FROM rag_provider_file_uploads u JOIN rag_index_files l ON l.file_id = u.local_file_id \
+     WHERE l.index_id = ? AND u.provider_id = ? \
+     AND NOT EXISTS (SELECT 1 FROM rag_index_attachments a WHERE a.index_id <> ? \
+         AND a.external_file_id IN (u.external_file_id, u.files_api_id)) \
+     AND NOT EXISTS (SELECT 1 FROM rag_provider_intents t WHERE t.provider_id = u.provider_id \
+         AND t.operation = 'upload_file' AND t.subject = u.local_file_id)";
+
+/// The copies of an index's files are given up with its store (R-6.5), except those that another index needs. Answers how
+/// many.
+pub async fn delete_copies_of(
+    db: &mut MySqlConnection,
+    provider: &str,
+    index: IndexId,
+) -> Result<u64, DbError> {
+    let result = sqlx::query(AssertSqlSafe(format!("DELETE u {COPIES_OF_INDEX}")))
+        .bind(Text(index))
+        .bind(provider)
+        .bind(Text(index))
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected())
+}
+
+/// How many [`delete_copies_of`] would give up.
+pub async fn count_copies_of(
+    db: &mut MySqlConnection,
+    provider: &str,
+    index: IndexId,
+) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) {COPIES_OF_INDEX}")))
+        .bind(Text(index))
+        .bind(provider)
+        .bind(Text(index))
+        .fetch_one(db)
+        .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// A file that a store has and its index does not link.
+#[derive(Debug, Clone)]
+pub struct SeenLink {
+    pub file_id: FileId,
+    pub chunking_strategy: Option<ChunkingStrategy>,
+}
+
+/// Links files behind those that are linked already, in this order. Answers how many were not linked yet.
+///
+/// The caller holds the lock of the index's row.
+pub async fn link(db: &mut MySqlConnection, index: IndexId, links: &[SeenLink]) -> Result<u64, DbError> {
+    let mut next: i64 = sqlx::query_scalar(
+        "SELECT COALESCE(MAX(CAST(include_order AS SIGNED)) + 1, 0) FROM rag_index_files WHERE index_id = ?",
+    )
+    .bind(Text(index))
+    .fetch_one(&mut *db)
+    .await?;
+    let mut added = 0;
+    for chunk in links.chunks(CHUNK) {
+        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
+            "INSERT IGNORE INTO rag_index_files (index_id, file_id, include_order, chunking_strategy) ",
+        );
+        query.push_values(chunk, |mut row, link| {
+            row.push_bind(Text(index))
+                .push_bind(Text(link.file_id))
+                .push_bind(next)
+                .push_bind(link.chunking_strategy.map(Json));
+            next += 1;
+        });
+        added += query
+            .build()
+            .persistent(false)
+            .execute(&mut *db)
+            .await?
+            .rows_affected();
+    }
+    Ok(added)
+}

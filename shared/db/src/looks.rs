@@ -1,0 +1,64 @@
+//! `rag_index_looks`: when an index's store was last looked at, and what that told.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rag_domain::IndexId;
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::Text;
+
+/// A row of `rag_index_looks`.
+#[derive(Debug, Clone, FromRow)]
+pub struct Look {
+    pub looked_at: DateTime<Utc>,
+    #[sqlx(json)]
+    pub report: Value,
+}
+
+/// The latest look, if it is younger than this by the database's clock.
+pub async fn find_fresh(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    younger_than: Duration,
+) -> Result<Option<Look>, DbError> {
+    let micros = i64::try_from(younger_than.as_micros()).unwrap_or(i64::MAX);
+    Ok(sqlx::query_as(
+        "SELECT looked_at, report FROM rag_index_looks WHERE index_id = ? \
+         AND looked_at > UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND",
+    )
+    .bind(Text(index))
+    .bind(micros)
+    .fetch_optional(db)
+    .await?)
+}
+
+/// A look was taken just now.
+pub async fn record(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    report: &impl Serialize,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO rag_index_looks (index_id, looked_at, report) VALUES (?, UTC_TIMESTAMP(6), ?) \
+         ON DUPLICATE KEY UPDATE looked_at = VALUES(looked_at), report = VALUES(report)",
+    )
+    .bind(Text(index))
+    .bind(Json(report))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The index has no store to look at any more, or is gone itself.
+pub async fn forget(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_index_looks WHERE index_id = ?")
+        .bind(Text(index))
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! `rag_sync_runs` and what hangs on it: syncs that go through many things, and survive whoever runs them.
+//!
+//! A run belongs to a job. Its phase and place say where it goes on, its items what is still to be gone through, its
+//! findings what came of it. The callers write all of it in transactions that are fenced by the job's claim, together with
+//! what they change elsewhere, so that numbers and rows agree after any crash.
+
+pub mod findings;
+pub mod items;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::exactly_one;
+
+/// A row of `rag_sync_runs`.
+#[derive(Debug, Clone, FromRow)]
+pub struct Run {
+    /// The queue's id of the job.
+    pub job_id: String,
+    pub phase: String,
+    pub place: Option<String>,
+    #[sqlx(json)]
+    pub counts: Value,
+    pub items_total: u32,
+    pub items_done: u32,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub updated_at: DateTime<Utc>,
+}
+
+const COLUMNS: &str =
+    "job_id, phase, place, counts, items_total, items_done, started_at, finished_at, updated_at";
+
+/// Rows per statement when a run is forgotten.
+const FORGET_CHUNK: u32 = 5000;
+
+/// Makes the row if this job has none; the answer tells whether it is new.
+pub async fn begin(db: &mut MySqlConnection, job_id: &str, first_phase: &str) -> Result<bool, DbError> {
+    let result = sqlx::query(
+        "INSERT IGNORE INTO rag_sync_runs (job_id, phase, counts, started_at) VALUES (?, ?, '{}', UTC_TIMESTAMP(6))",
+    )
+    .bind(job_id)
+    .bind(first_phase)
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+pub async fn find(db: &mut MySqlConnection, job_id: &str) -> Result<Option<Run>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rag_sync_runs WHERE job_id = ?");
+    Ok(sqlx::query_as(AssertSqlSafe(sql))
+        .bind(job_id)
+        .fetch_optional(db)
+        .await?)
+}
+
+/// The runs of these jobs, in no order.
+pub async fn find_many(db: &mut MySqlConnection, job_ids: &[String]) -> Result<Vec<Run>, DbError> {
+    if job_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
+    query.push(COLUMNS).push(" FROM rag_sync_runs WHERE job_id IN (");
+    let mut list = query.separated(", ");
+    for id in job_ids {
+        list.push_bind(id);
+    }
+    query.push(")");
+    Ok(query.build_query_as().persistent(false).fetch_all(db).await?)
+}
+
+/// The run goes on there.
+pub async fn go_to(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    phase: &str,
+    place: Option<&str>,
+) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_sync_runs SET phase = ?, place = ?, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL",
+    )
+    .bind(phase)
+    .bind(place)
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "sync", job_id)
+}
+
+/// What is reported, and how many of the items are through.
+pub async fn set_counts(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    counts: &impl Serialize,
+    items_done: u32,
+) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_sync_runs SET counts = ?, items_done = ?, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL",
+    )
+    .bind(Json(counts))
+    .bind(items_done)
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "sync", job_id)
+}
+
+pub async fn set_total(db: &mut MySqlConnection, job_id: &str, items_total: u32) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_sync_runs SET items_total = ?, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL",
+    )
+    .bind(items_total)
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "sync", job_id)
+}
+
+/// The run is over.
+pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_sync_runs SET finished_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
+         WHERE job_id = ? AND finished_at IS NULL",
+    )
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "sync", job_id)
+}
+
+/// Runs that nobody has touched for so long, oldest first.
+pub async fn list_old(
+    db: &mut MySqlConnection,
+    older_than_seconds: u32,
+    limit: u32,
+) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar(
+        "SELECT job_id FROM rag_sync_runs WHERE updated_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND \
+         ORDER BY updated_at LIMIT ?",
+    )
+    .bind(older_than_seconds)
+    .bind(limit)
+    .fetch_all(db)
+    .await?)
+}
+
+/// Removes a run and all that hangs on it, in pieces. Not to be called in a transaction.
+pub async fn forget(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+    for table in ["rag_sync_findings", "rag_sync_items"] {
+        let sql = format!("DELETE FROM {table} WHERE job_id = ? LIMIT {FORGET_CHUNK}");
+        loop {
+            let result = sqlx::query(AssertSqlSafe(sql.clone()))
+                .bind(job_id)
+                .execute(&mut *db)
+                .await?;
+            if result.rows_affected() < u64::from(FORGET_CHUNK) {
+                break;
+            }
+        }
+    }
+    sqlx::query("DELETE FROM rag_sync_runs WHERE job_id = ?")
+        .bind(job_id)
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! What a provider sync counts, what it finds, and when it must stop (R-6.2).
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::status;
+
+/// The numbers of a sync's result. In a report they are what a sync would have done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncCounts {
+    pub indexes_created: u64,
+    pub indexes_updated: u64,
+    pub indexes_detached: u64,
+    pub files_created: u64,
+    /// Files of stores that we hold already.
+    pub files_kept: u64,
+    pub index_files_created: u64,
+    pub index_files_deleted: u64,
+    pub provider_uploads_created: u64,
+    pub provider_uploads_deleted: u64,
+    /// Files of which the provider does not hand out the bytes.
+    pub files_unavailable: u64,
+    /// Files that hung in a store by our rows, and no longer do.
+    pub files_detached: u64,
+    pub stores_failed: u64,
+}
+
+status! {
+    /// A list of a sync's findings: `rag_sync_findings.kind`, and a field of the result.
+    FindingKind ("kind of finding") {
+        /// What became of each file, one line per file and domain.
+        FileResults = "file_results",
+        /// Files whose bytes here and at the provider differ.
+        FilesByteMismatches = "files_byte_mismatches",
+        /// What failed, without ending the sync.
+        Errors = "errors",
+        /// Indexes whose store is gone.
+        StoresMissing = "stores_missing",
+        /// Stores without an index.
+        StoresExtra = "stores_extra",
+        /// Stores that were left alone, and why.
+        StoresSkipped = "stores_skipped",
+        /// Indexes with other settings than their stores.
+        SettingsDiffer = "settings_differ",
+        /// Files that hung in a store by our rows, and no longer do.
+        FilesMissing = "files_missing",
+        /// Files in a store that its index does not link.
+        FilesExtra = "files_extra",
+    }
+}
+
+status! {
+    /// Where a run is with one of the things it goes through: `rag_sync_items.state`.
+    ItemState ("item state") {
+        Waiting = "waiting",
+        /// Tried once in vain: again when all others are through.
+        Postponed = "postponed",
+        /// A job of its own works on it.
+        Asked = "asked",
+        Done = "done",
+        Failed = "failed",
+        /// Left alone on purpose.
+        Skipped = "skipped",
+        /// Its store is not there.
+        Gone = "gone",
+    }
+}
+
+/// Keeps a wrong answer of a provider from doing wide damage: more than a share detached at once is taken for a mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Brake {
+    /// 0 to 100.
+    pub percent: u32,
+}
+
+impl Brake {
+    /// So few are never too many.
+    pub const ALWAYS_ALLOWED: u64 = 3;
+
+    /// How many of `known` may be detached at once.
+    pub const fn allowance(self, known: u64) -> u64 {
+        let share = known.saturating_mul(self.percent as u64) / 100;
+        if share > Self::ALWAYS_ALLOWED {
+            share
+        } else {
+            Self::ALWAYS_ALLOWED
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_are_always_allowed_and_many_never() {
+        let brake = Brake { percent: 20 };
+        for (known, allowed) in [(0, 3), (5, 3), (15, 3), (20, 4), (1000, 200)] {
+            assert_eq!(brake.allowance(known), allowed, "{known}");
+        }
+        assert_eq!(Brake { percent: 100 }.allowance(1000), 1000);
+        assert_eq!(Brake { percent: 0 }.allowance(1000), 3);
+    }
+
+    #[test]
+    fn counts_of_older_versions_are_read() {
+        let counts: SyncCounts = serde_json::from_str(r#"{"files_kept": 2}"#).unwrap();
+        assert_eq!((counts.files_kept, counts.files_created), (2, 0));
+    }
+}

@@ -1,0 +1,35 @@
+//! `IndexSync`: what the provider says of one index.
+
+use std::convert::Infallible;
+
+use apalis_core::task::data::Data;
+use apalis_mariadb::{CancelReason, Claim, Outcome};
+use rag_jobs::IndexSync;
+use tracing::Instrument as _;
+
+use crate::context::Context;
+use crate::halt::Halt;
+use crate::sync;
+
+pub(crate) async fn handle(
+    job: IndexSync,
+    claim: Claim,
+    context: Data<Context>,
+) -> Result<Outcome, Infallible> {
+    let span = tracing::info_span!("index_sync", index.id = %job.index_id, domain.id = %job.domain_id);
+    let result = async {
+        tokio::select! {
+            result = sync::index::run(&context, &claim, &job) => result,
+            () = claim.cancellation().cancelled() => Err(Halt::Stopped),
+        }
+    };
+    Ok(match result.instrument(span).await {
+        // The job was completed with what was written.
+        Ok(()) => Outcome::done(),
+        Err(Halt::Stopped) if claim.reason() == Some(CancelReason::Requested) => Outcome::Cancelled,
+        Err(halt) => {
+            tracing::info!(%halt, "the sync of an index pauses or ends");
+            halt.into_outcome()
+        }
+    })
+}

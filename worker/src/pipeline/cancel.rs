@@ -1,0 +1,63 @@
+//! What a cancelled build has handed to the provider: it is told to stop indexing it, where it can be told.
+//!
+//! Reads and writes attachments. Calls cancel of file batches and list of store files. Safe to repeat because a batch that is
+//! cancelled already is cancelled again, or refused, to no harm. Whatever fails here is let be: the next build looks for itself.
+
+use std::collections::BTreeSet;
+
+use rag_db::attachments::{self, Attachment};
+use rag_db::indexes::Index;
+use rag_domain::AttachmentState;
+use rag_providers::{ErrorKind, ProviderExt as _};
+
+use super::Scope;
+use super::await_indexing::{Listed, observe_rows};
+use crate::halt::Halt;
+
+/// Cancels the batches of an index whose files are still being indexed, and writes down what became of the files. Answers
+/// how many batches were cancelled.
+pub(crate) async fn stop_indexing(scope: &Scope<'_>, index: &Index) -> Result<usize, Halt> {
+    let Some(store) = index.external_id.as_deref() else {
+        return Ok(0);
+    };
+    if !scope.provider.capabilities().cancel_batch {
+        return Ok(0);
+    }
+    let mut db = scope.context.pool.acquire().await?;
+    let mut rows = attachments::list(&mut db, index.id).await?;
+    drop(db);
+    rows.retain(|row| row.state == AttachmentState::InProgress && row.external_store_id == store);
+    let batches: BTreeSet<&str> = rows
+        .iter()
+        .filter_map(|row| row.external_batch_id.as_deref())
+        .collect();
+    let mut cancelled = Vec::new();
+    for batch in batches {
+        match scope.provider.cancel_file_batch(store, batch).await {
+            Ok(_) => cancelled.push(batch.to_owned()),
+            // It has ended by itself, or is gone.
+            Err(error) if matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if cancelled.is_empty() {
+        return Ok(0);
+    }
+    let listed = scope.provider.all_store_files(store, None).await?;
+    let there = Listed::new(&listed);
+    let ended: Vec<(&Attachment, _)> = rows
+        .iter()
+        .filter_map(|row| Some((row, there.find(row)?)))
+        .filter(|(_, file)| file.status.is_terminal())
+        .collect();
+    let mut tx = scope.write().await?;
+    observe_rows(&mut tx, &ended).await?;
+    // What the provider has not got round to cancel is as good as cancelled: the next build puts it in anew.
+    attachments::mark_cancelled(&mut tx, index.id, &cancelled).await?;
+    tx.commit().await?;
+    tracing::info!(
+        batches = cancelled.len(),
+        "the provider was told to stop indexing"
+    );
+    Ok(cancelled.len())
+}

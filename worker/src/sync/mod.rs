@@ -1,0 +1,54 @@
+//! Syncs: what a provider has and says goes into our rows. **Nothing here changes anything at a provider.**
+//!
+//! | module | what |
+//! |---|---|
+//! | `look` | all that a provider says of one store: the store itself, and its whole list of files |
+//! | `settle` | a look against the rows of an index: states of files, the index's status and payload (R-7) |
+//! | `detach` | an index whose store is gone (R-6.5) |
+//! | `index` | the sync of one index: a look, settled |
+//! | `domain` | the sync of a domain: one job per index, some at a time, and what came of them |
+//! | `provider` | the sync of a provider: every store and every file, imported or compared (R-6) |
+//!
+//! What holds for all of them:
+//! - A look is complete or it is nothing: a listing that fails half-way writes no row and detaches nothing.
+//! - Syncs take turns with builds. The sync of one index has the index's concurrency key; the sync of a provider leaves an
+//!   index alone whose key somebody has, and looks again if a build came between its look and its writing.
+//! - More than a share detached at once is taken for a mistake of the provider, not of ours ([`rag_domain::Brake`]).
+//! - The caller's own wishes that no build has carried out yet (a link that is new, one that is gone) are not undone.
+
+pub(crate) mod detach;
+pub(crate) mod domain;
+pub(crate) mod index;
+mod look;
+pub(crate) mod provider;
+mod settle;
+
+use std::time::Duration;
+
+use rag_db::syncs;
+
+use crate::context::Context;
+use crate::halt::Halt;
+
+/// A run that was touched since is looked at another time.
+const OLD_SECONDS: u32 = 3600;
+const RUNS: u32 = 100;
+/// How often the fleet looks for runs to forget.
+pub(crate) const FORGET_EVERY: Duration = Duration::from_mins(10);
+
+/// Forgets the runs whose jobs the queue has forgotten: reports are kept as long as their jobs.
+pub(crate) async fn forget_old_runs(context: &Context) -> Result<(), Halt> {
+    let mut db = context.pool.acquire().await?;
+    let old = syncs::list_old(&mut db, OLD_SECONDS, RUNS).await?;
+    for job_id in old {
+        let job = match job_id.parse() {
+            Ok(id) => context.queue.find_job(id).await?,
+            Err(_) => None,
+        };
+        if job.is_none() {
+            syncs::forget(&mut db, &job_id).await?;
+            tracing::info!(job.id = job_id, "forgot what an old sync found");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Phases `missing` and `detach`: indexes whose stores were not listed (R-6.5).
+//!
+//! First all of them are counted, before anything is changed: too many at once stop the run ([`Brake`]). Then each is asked
+//! for by name, because a listing may have a hole: only a store that the provider says it does not know is gone.
+
+use rag_db::syncs::{self, items, items::Missing};
+use rag_db::{imports, indexes};
+use rag_domain::{Brake, FindingKind, IndexId, ItemState};
+use rag_jobs::index_concurrency_key;
+use rag_providers::{ErrorKind, VectorStore};
+use serde_json::{Value, json};
+use sqlx::MySqlConnection;
+
+use super::{DETACH, LONG_SLICE, STORES, Sync, Trouble};
+use crate::halt::Halt;
+use crate::sync::detach::{detach, may_be_young};
+
+const PAGE: u32 = 200;
+
+/// Too many? Then the run stops here.
+pub(super) async fn check(sync: &Sync<'_>) -> Result<(), Halt> {
+    let mut db = sync.context.pool.acquire().await?;
+    let (mut missing, mut after) = (0_u64, None);
+    loop {
+        let page = list(sync, &mut db, after).await?;
+        missing += page.len() as u64;
+        match page.last() {
+            Some(last) => after = Some(last.id),
+            None => break,
+        }
+    }
+    drop(db);
+    let mut tx = sync.write().await?;
+    let known = sync.totals_in(&mut tx).await?.indexes_known.max(missing);
+    let allowance = sync.brake().allowance(known);
+    if missing > allowance && !sync.job.force {
+        let reason = format!(
+            "the stores of {missing} of {known} indexes are not at the provider, more than the {allowance} that may be \
+             detached at once: nothing was changed; force=true goes on"
+        );
+        if sync.job.dry_run {
+            sync.error(&mut tx, "", &reason).await?;
+        } else {
+            sync.stop(&mut tx, &reason).await?;
+            return Ok(tx.commit().await?);
+        }
+    }
+    syncs::go_to(&mut tx, &sync.job_id, DETACH, None).await?;
+    Ok(tx.commit().await?)
+}
+
+pub(super) async fn detach_all(sync: &Sync<'_>) -> Result<(), Halt> {
+    let mut after = None;
+    loop {
+        let mut db = sync.context.pool.acquire().await?;
+        let page = list(sync, &mut db, after).await?;
+        drop(db);
+        for missing in &page {
+            sync.check_running(LONG_SLICE)?;
+            one(sync, missing).await?;
+        }
+        match page.last() {
+            Some(last) => after = Some(last.id),
+            None => break,
+        }
+    }
+    let mut tx = sync.write().await?;
+    syncs::go_to(&mut tx, &sync.job_id, STORES, None).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn list(
+    sync: &Sync<'_>,
+    db: &mut MySqlConnection,
+    after: Option<IndexId>,
+) -> Result<Vec<Missing>, Halt> {
+    Ok(items::list_missing(db, &sync.job_id, &sync.job.provider_type, after, PAGE).await?)
+}
+
+async fn one(sync: &Sync<'_>, missing: &Missing) -> Result<(), Halt> {
+    match sync.provider.get_vector_store(&missing.external_id).await {
+        Ok(store) => not_missing(sync, missing, &store).await,
+        Err(error) if error.kind == ErrorKind::NotFound => gone(sync, missing).await,
+        Err(error) => match Trouble::from(error) {
+            Trouble::Run(halt) => Err(halt),
+            Trouble::Later(error) => Err(Halt::Retry { error, after: None }),
+            Trouble::Never(error) => {
+                let mut tx = sync.write().await?;
+                sync.error(&mut tx, &missing.external_id, &error).await?;
+                dealt_with(sync, &mut tx, &missing.external_id, ItemState::Failed).await?;
+                Ok(tx.commit().await?)
+            }
+        },
+    }
+}
+
+/// The listing had a hole, or the store was made after its last page.
+async fn not_missing(sync: &Sync<'_>, missing: &Missing, store: &VectorStore) -> Result<(), Halt> {
+    tracing::warn!(store = store.id, "the listing left out a store that is there");
+    let mut tx = sync.write().await?;
+    let total = sync.read_in(&mut tx).await?.items_total;
+    let added = items::add(
+        &mut tx,
+        &sync.job_id,
+        total,
+        &[(&missing.external_id, &store.raw)],
+    )
+    .await?;
+    let total = total + u32::try_from(added).unwrap_or_default();
+    syncs::set_total(&mut tx, &sync.job_id, total).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn gone(sync: &Sync<'_>, missing: &Missing) -> Result<(), Halt> {
+    let store = &missing.external_id;
+    let mut tx = sync.context.pool.begin().await?;
+    let index = indexes::find_for_update(&mut tx, &missing.domain_id, missing.id).await?;
+    sync.claim.fence(&mut tx).await?;
+    let Some(index) = index.filter(|index| index.external_id.as_ref() == Some(store)) else {
+        return Ok(());
+    };
+    let key = index_concurrency_key(index.id);
+    let busy = sync.context.queue.find_key_holder(&mut tx, &key).await?.is_some();
+    let grace = sync.provider.capabilities().settle_grace;
+    if busy || may_be_young(&mut tx, &index, grace).await? {
+        let reason = if busy {
+            "a job is at work on the index"
+        } else {
+            "its store was made a moment ago"
+        };
+        let detail = json!({"external_id": store, "index_id": index.id, "reason": reason});
+        sync.find(&mut tx, FindingKind::StoresSkipped, store, &detail)
+            .await?;
+        dealt_with(sync, &mut tx, store, ItemState::Skipped).await?;
+        return Ok(tx.commit().await?);
+    }
+    let copies = if sync.job.dry_run {
+        imports::count_copies_of(&mut tx, &index.provider_type, index.id).await?
+    } else {
+        detach(&mut tx, &index, store).await?
+    };
+    let detail = json!({
+        "external_id": store, "index_id": index.id, "domain_id": index.domain_id, "name": index.name,
+    });
+    sync.find(&mut tx, FindingKind::StoresMissing, store, &detail)
+        .await?;
+    sync.count(&mut tx, 0, |totals| {
+        totals.counts.indexes_detached += 1;
+        totals.counts.provider_uploads_deleted += copies;
+    })
+    .await?;
+    dealt_with(sync, &mut tx, store, ItemState::Gone).await?;
+    Ok(tx.commit().await?)
+}
+
+/// As an item the store is not missing any more: it is counted once, whatever happens to this claim.
+async fn dealt_with(
+    sync: &Sync<'_>,
+    db: &mut MySqlConnection,
+    store: &str,
+    state: ItemState,
+) -> Result<(), Halt> {
+    items::add(db, &sync.job_id, 0, &[(store, &Value::Null)]).await?;
+    Ok(items::move_on(db, &sync.job_id, store, &[ItemState::Waiting], state).await?)
+}
+
+impl Sync<'_> {
+    pub(super) fn brake(&self) -> Brake {
+        Brake {
+            percent: self.context.sync.brake_percent,
+        }
+    }
+}

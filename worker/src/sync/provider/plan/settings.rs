@@ -1,0 +1,144 @@
+//! Settings of a store as settings of an index, as far as the provider tells them.
+//!
+//! What it does not tell, or can't hold, stays as it is here: the index's metadata may be richer than a store's, and not
+//! every provider keeps descriptions.
+
+use rag_db::indexes::{Index, IndexChanges, NewIndex};
+use rag_domain::{ChunkingStrategy, DomainId, IndexId};
+use rag_providers::VectorStore;
+use serde_json::{Map, Value, json};
+
+use crate::pipeline::{TAG_INDEX, TAG_INTENT};
+use crate::sync::settle::PAYLOAD;
+
+/// As many characters as the column holds.
+const NAME_CHARS: usize = 255;
+
+/// An index for a store that nobody of ours has; whose it is, the caller fills in.
+pub(in crate::sync::provider) fn of_new(
+    store: &VectorStore,
+    domain: &DomainId,
+    provider_type: &str,
+) -> NewIndex {
+    let metadata: Map<String, Value> = own_pairs(store)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    NewIndex {
+        id: IndexId::new(),
+        domain_id: domain.clone(),
+        name: name(store).unwrap_or_else(|| store.id.clone()),
+        description: store.description.clone(),
+        provider_type: provider_type.to_owned(),
+        chunking_strategy: strategy(store),
+        expires_after: expiry(store).flatten(),
+        metadata: (!metadata.is_empty()).then_some(Value::Object(metadata)),
+    }
+}
+
+/// What is to be changed in the index, and field by field how it differs.
+pub(in crate::sync::provider) fn difference(
+    index: &Index,
+    store: &VectorStore,
+) -> Option<(IndexChanges, Value)> {
+    let mut changes = IndexChanges::default();
+    let mut fields = Map::new();
+    let mut differs = |field: &str, here: Value, there: Value| {
+        fields.insert(field.to_owned(), json!({"index": here, "store": there}));
+    };
+    if let Some(name) = name(store).filter(|name| *name != index.name) {
+        differs("name", json!(index.name), json!(name));
+        changes.name = Some(name);
+    }
+    if let Some(description) = &store.description
+        && index.description.as_ref() != Some(description)
+        && !description.is_empty()
+    {
+        differs("description", json!(index.description), json!(description));
+        changes.description = Some(Some(description.clone()));
+    }
+    if let Some(expiry) = expiry(store)
+        && days(expiry.as_ref()) != days(index.expires_after.as_ref())
+    {
+        differs("expires_after", json!(index.expires_after), json!(expiry));
+        changes.expires_after = Some(expiry);
+    }
+    if let Some(strategy) = strategy(store)
+        && index.chunking_strategy != Some(strategy)
+    {
+        differs(
+            "chunking_strategy",
+            json!(index.chunking_strategy),
+            json!(strategy),
+        );
+        changes.chunking_strategy = Some(Some(strategy));
+    }
+    if let Some(metadata) = metadata(index, store) {
+        let here: Map<String, Value> = match &index.metadata {
+            Some(Value::Object(here)) => here.clone(),
+            _ => Map::new(),
+        };
+        let mut without_payload = here;
+        without_payload.remove(PAYLOAD);
+        let there: Map<String, Value> = own_pairs(store)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        differs("metadata", Value::Object(without_payload), Value::Object(there));
+        changes.metadata = Some(Some(metadata));
+    }
+    (!fields.is_empty()).then_some((changes, Value::Object(fields)))
+}
+
+fn name(store: &VectorStore) -> Option<String> {
+    let name: String = store.name.chars().take(NAME_CHARS).collect();
+    (!name.trim().is_empty()).then_some(name)
+}
+
+/// For files that have none of their own.
+pub(in crate::sync::provider) fn strategy(store: &VectorStore) -> Option<ChunkingStrategy> {
+    ChunkingStrategy::from_json(store.raw.get("chunking_strategy")?).ok()
+}
+
+/// `None`: the provider does not say; `Some(None)`: the store does not expire.
+#[expect(clippy::option_option, reason = "as in IndexChanges")]
+fn expiry(store: &VectorStore) -> Option<Option<Value>> {
+    match store.raw.get("expires_after")? {
+        Value::Null => Some(None),
+        value => Some(Some(value.clone())),
+    }
+}
+
+fn days(expiry: Option<&Value>) -> Option<u64> {
+    expiry?.get("days")?.as_u64()
+}
+
+/// The pairs that are not our own tags.
+fn own_pairs(store: &VectorStore) -> impl Iterator<Item = (&String, &Value)> {
+    store
+        .metadata
+        .iter()
+        .filter(|(key, _)| ![TAG_INDEX, TAG_INTENT, PAYLOAD].contains(&key.as_str()))
+}
+
+/// The index's metadata with the store's pairs in it. `None`: they are there already. A number that went out as a text and
+/// comes back as one is the same.
+fn metadata(index: &Index, store: &VectorStore) -> Option<Value> {
+    let mut own = match &index.metadata {
+        Some(Value::Object(own)) => own.clone(),
+        _ => Map::new(),
+    };
+    let mut changed = false;
+    for (key, there) in own_pairs(store) {
+        if own.get(key).map(text) != Some(text(there)) {
+            own.insert(key.clone(), there.clone());
+            changed = true;
+        }
+    }
+    changed.then_some(Value::Object(own))
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

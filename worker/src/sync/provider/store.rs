@@ -1,0 +1,279 @@
+//! One store: first its files (`file`), each dealt with for itself; then, in one transaction under the index's lock, what the
+//! whole store means for the index (`plan`).
+//!
+//! Reads everything of the index. Writes index, links and attachments. Calls list of store files. Safe to repeat because
+//! files that are through are known by their findings, and the rest is one transaction.
+
+use std::collections::HashMap;
+
+use rag_db::imports::{self, Known};
+use rag_db::indexes::{self, Index};
+use rag_db::syncs::items::{self, Item};
+use rag_db::{attachments, builds, index_files, uploads};
+use rag_domain::{DomainId, FindingKind, IndexId, ItemState};
+use rag_jobs::index_concurrency_key;
+use rag_providers::{ErrorKind, VectorStore};
+use serde_json::json;
+use sqlx::{MySql, MySqlConnection, Transaction};
+
+use super::plan::{StorePlan, settings};
+use super::{Sync, Trouble, file};
+use crate::halt::Halt;
+use crate::sync::look::{Look, SeenFile, files_of};
+use crate::sync::settle::{observation, reported, settle_index};
+
+/// So often a store is looked at again because a build came in between.
+const LOOKS: u32 = 3;
+
+/// Where a store belongs.
+pub(super) enum Place {
+    Known { id: IndexId, domain: DomainId },
+    Unknown,
+}
+
+/// What became of a store.
+pub(super) enum Dealt {
+    Done,
+    /// Somebody is at work on the index.
+    Busy,
+    /// It is not there any more.
+    Vanished,
+}
+
+pub(super) async fn run(
+    sync: &Sync<'_>,
+    item: &Item,
+    store: VectorStore,
+    place: Place,
+) -> Result<Result<Dealt, Trouble>, Halt> {
+    let mut store = store;
+    for _ in 0..LOOKS {
+        let mut db = sync.context.pool.acquire().await?;
+        let Some(before) = mark(sync, &mut db, &place).await? else {
+            return Ok(Ok(Dealt::Busy));
+        };
+        drop(db);
+        let begun_at = chrono::Utc::now();
+        let files = match files_of(sync.provider.as_ref(), &store.id).await {
+            Ok(files) => files,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Ok(Dealt::Vanished)),
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let look = Look {
+            store,
+            files,
+            begun_at,
+        };
+        let domain = match &place {
+            Place::Known { domain, .. } => domain,
+            Place::Unknown => sync.default_domain(),
+        };
+        if let Err(trouble) = file::all(sync, domain, &look.files).await? {
+            return Ok(Err(trouble));
+        }
+        if conclude(sync, item, &look, &place, &before).await? {
+            return Ok(Ok(Dealt::Done));
+        }
+        store = look.store;
+    }
+    Ok(Ok(Dealt::Busy))
+}
+
+/// By what one sees that a build has been at work between a look and its writing. `None`: one is.
+async fn mark(sync: &Sync<'_>, db: &mut MySqlConnection, place: &Place) -> Result<Option<Mark>, Halt> {
+    let Place::Known { id, .. } = place else {
+        return Ok(Some(None));
+    };
+    let key = index_concurrency_key(*id);
+    if sync.context.queue.find_key_holder(db, &key).await?.is_some() {
+        return Ok(None);
+    }
+    let latest = builds::find_latest(db, *id).await?;
+    Ok(Some(
+        latest.map(|build| (build.job_id, build.finished_at.is_some())),
+    ))
+}
+
+/// The latest build, and whether it has ended.
+type Mark = Option<(String, bool)>;
+
+/// `false`: a build came in between, and the look is too old to be written.
+async fn conclude(
+    sync: &Sync<'_>,
+    item: &Item,
+    look: &Look,
+    place: &Place,
+    before: &Mark,
+) -> Result<bool, Halt> {
+    let mut tx = sync.context.pool.begin().await?;
+    let index = match place {
+        Place::Known { id, domain } => {
+            let index = indexes::find_for_update(&mut tx, domain, *id).await?;
+            sync.claim.fence(&mut tx).await?;
+            let index = index.filter(|index| index.external_id.as_ref() == Some(&look.store.id));
+            let now = mark(sync, &mut tx, place).await?;
+            match index {
+                Some(index) if now.as_ref() == Some(before) => Some(index),
+                _ => return Ok(false),
+            }
+        }
+        Place::Unknown => {
+            sync.claim.fence(&mut tx).await?;
+            None
+        }
+    };
+    let known = known_files(&mut tx, sync, index.as_ref(), &look.files).await?;
+    let (rows, links) = match &index {
+        Some(index) => (
+            attachments::list(&mut tx, index.id).await?,
+            index_files::list(&mut tx, index.id).await?,
+        ),
+        None => (Vec::new(), Vec::new()),
+    };
+    let grace = sync.provider.capabilities().settle_grace;
+    let plan = StorePlan::new(
+        index.as_ref(),
+        look,
+        &known,
+        &rows,
+        &links,
+        grace,
+        sync.job.strict,
+    );
+
+    let totals = sync.totals_in(&mut tx).await?;
+    let allowance = sync.brake().allowance(totals.files_known);
+    let removed = totals.files_removed + plan.removed();
+    if plan.removed() > 0 && removed > allowance && !sync.job.force {
+        let reason = format!(
+            "{removed} of {} files would leave their indexes, more than the {allowance} that may at once: the sync stopped \
+             before store {}; force=true goes on",
+            totals.files_known, look.store.id
+        );
+        if !sync.job.dry_run {
+            sync.stop(&mut tx, &reason).await?;
+            tx.commit().await?;
+            return Ok(true);
+        }
+        sync.error(&mut tx, "", &reason).await?;
+    }
+    found(sync, &mut tx, look, index.as_ref(), &plan).await?;
+    if !sync.job.dry_run {
+        write(sync, &mut tx, look, index.as_ref(), &plan).await?;
+    }
+    sync.count(&mut tx, 1, |totals| {
+        let counts = &mut totals.counts;
+        counts.indexes_created += u64::from(index.is_none());
+        counts.indexes_updated += u64::from(index.is_some() && plan.settings.is_some());
+        counts.index_files_created += plan.links.len() as u64;
+        counts.index_files_deleted += plan.unlink.len() as u64;
+        counts.files_detached += plan.difference.missing.len() as u64;
+        totals.files_removed += plan.removed();
+        totals.failures_in_a_row = 0;
+    })
+    .await?;
+    let from = [ItemState::Waiting, ItemState::Postponed];
+    items::move_on(&mut tx, &sync.job_id, &item.item, &from, ItemState::Done).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Which of the store's files are ours, in the index's domain.
+async fn known_files(
+    tx: &mut Transaction<'static, MySql>,
+    sync: &Sync<'_>,
+    index: Option<&Index>,
+    files: &[SeenFile],
+) -> Result<HashMap<String, Known>, Halt> {
+    let domain = index.map_or(sync.default_domain(), |index| &index.domain_id);
+    let mut known = imports::find_known(tx, &sync.job.provider_type, domain, &file::ids(files)).await?;
+    if sync.job.dry_run {
+        // As it would be if they had been taken over.
+        for id in file::would_be_created(sync, tx, domain, files).await? {
+            known.insert(id, Known::to_be());
+        }
+    }
+    Ok(known)
+}
+
+/// What differs, for the lists of the result.
+async fn found(
+    sync: &Sync<'_>,
+    tx: &mut MySqlConnection,
+    look: &Look,
+    index: Option<&Index>,
+    plan: &StorePlan<'_>,
+) -> Result<(), Halt> {
+    let store = &look.store.id;
+    let Some(index) = index else {
+        let detail = json!({"external_id": store, "name": look.store.name, "files": look.files.len()});
+        return sync.find(tx, FindingKind::StoresExtra, store, &detail).await;
+    };
+    if let Some((_, fields)) = &plan.settings {
+        let detail = json!({"external_id": store, "index_id": index.id, "fields": fields});
+        sync.find(tx, FindingKind::SettingsDiffer, store, &detail).await?;
+    }
+    for row in &plan.difference.missing {
+        let subject = format!("{store}/{}", row.external_file_id);
+        let detail = json!({
+            "external_id": store, "index_id": index.id, "external_file_id": row.external_file_id,
+            "file_id": row.local_file_id,
+        });
+        sync.find(tx, FindingKind::FilesMissing, &subject, &detail)
+            .await?;
+    }
+    for file in &plan.difference.unknown {
+        let subject = format!("{store}/{}", file.file_id);
+        let detail = json!({"external_id": store, "index_id": index.id, "external_file_id": file.file_id});
+        sync.find(tx, FindingKind::FilesExtra, &subject, &detail).await?;
+    }
+    Ok(())
+}
+
+async fn write(
+    sync: &Sync<'_>,
+    tx: &mut MySqlConnection,
+    look: &Look,
+    index: Option<&Index>,
+    plan: &StorePlan<'_>,
+) -> Result<(), Halt> {
+    let index = match index {
+        Some(index) => index.clone(),
+        None => import(sync, tx, look).await?,
+    };
+    plan.difference.write(tx).await?;
+    for new in &plan.attach {
+        let strategy = reported(new.file);
+        let seen = observation(new.row.chunking_strategy, new.file, strategy.as_ref());
+        let row = attachments::NewAttachment {
+            index_id: index.id,
+            ..new.row.clone()
+        };
+        attachments::insert_seen(tx, &row, &seen, new.file.created_at).await?;
+    }
+    imports::link(tx, index.id, &plan.links).await?;
+    for file in &plan.unlink {
+        index_files::delete(tx, index.id, *file).await?;
+    }
+    // R-4.10, for copies of which only the id in the Files API was known.
+    for (files_api_id, store_file_id) in &plan.store_file_ids {
+        uploads::set_store_file_id(tx, &index.provider_type, files_api_id, store_file_id).await?;
+    }
+    let mut index = index;
+    if let Some((changes, _)) = &plan.settings {
+        indexes::update(tx, &index.domain_id, index.id, changes).await?;
+        index = indexes::get(tx, &index.domain_id, index.id).await?;
+    }
+    settle_index(tx, &index, look, &plan.difference).await?;
+    Ok(())
+}
+
+/// A store that nobody of ours has becomes an index (R-6.4).
+async fn import(sync: &Sync<'_>, tx: &mut MySqlConnection, look: &Look) -> Result<Index, Halt> {
+    let domain = sync.default_domain();
+    let new = settings::of_new(&look.store, domain, &sync.job.provider_type);
+    indexes::insert(tx, &new).await?;
+    indexes::set_external_id(tx, new.id, &look.store.id).await?;
+    tracing::info!(index.id = %new.id, store = look.store.id, "a store is taken over as an index");
+    Ok(indexes::get(tx, domain, new.id).await?)
+}

@@ -1,0 +1,165 @@
+//! Phase `stores`: one store after another, in the order of the listing. What can't be dealt with now is tried once more when
+//! all others are through.
+
+use rag_db::syncs::Run;
+use rag_db::syncs::items::{self, Item};
+use rag_db::{indexes, intents};
+use rag_domain::{FindingKind, IndexId, ItemState};
+use rag_providers::VectorStore;
+use serde_json::{Value, json};
+
+use super::store::{self, Dealt, Place};
+use super::{FAILURES_IN_A_ROW, SLICE, Sync, Trouble};
+use crate::halt::Halt;
+use crate::pipeline::{TAG_INDEX, TAG_INTENT};
+
+const PAGE: u32 = 20;
+
+pub(super) async fn run(sync: &Sync<'_>, run: &Run) -> Result<(), Halt> {
+    tracing::debug!(done = run.items_done, total = run.items_total, "stores");
+    loop {
+        let mut db = sync.context.pool.acquire().await?;
+        let mut next = items::list(&mut db, &sync.job_id, ItemState::Waiting, PAGE).await?;
+        if next.is_empty() {
+            next = items::list(&mut db, &sync.job_id, ItemState::Postponed, PAGE).await?;
+        }
+        drop(db);
+        if next.is_empty() {
+            return Ok(());
+        }
+        for item in &next {
+            sync.check_running(SLICE)?;
+            one(sync, item).await?;
+            if sync.totals().await?.stopped.is_some() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn one(sync: &Sync<'_>, item: &Item) -> Result<(), Halt> {
+    let store = match read(item) {
+        Ok(store) => store,
+        Err(error) => return fail(sync, item, &error.to_string()).await,
+    };
+    let place = match place(sync, &store).await? {
+        Ok(place) => place,
+        Err(reason) => return skip(sync, item, &reason).await,
+    };
+    match store::run(sync, item, store, place).await? {
+        Ok(Dealt::Done) => Ok(()),
+        // A build that is over soon leaves a store that can be synced.
+        Ok(Dealt::Busy) if item.state == ItemState::Waiting => postpone(sync, item, false).await,
+        Ok(Dealt::Busy) => skip(sync, item, "a job is at work on the index").await,
+        Ok(Dealt::Vanished) => skip(sync, item, "the store was deleted meanwhile").await,
+        Err(Trouble::Run(halt)) => Err(halt),
+        Err(Trouble::Never(error)) => fail(sync, item, &error).await,
+        Err(Trouble::Later(error)) => {
+            let failures = sync.totals().await?.failures_in_a_row;
+            if failures + 1 >= FAILURES_IN_A_ROW {
+                // The provider as a whole: the queue backs off. Nothing is counted against this store.
+                forget_failures(sync).await?;
+                return Err(Halt::Retry { error, after: None });
+            }
+            if item.state == ItemState::Waiting {
+                postpone(sync, item, true).await
+            } else {
+                fail(sync, item, &error).await
+            }
+        }
+    }
+}
+
+fn read(item: &Item) -> Result<VectorStore, serde_json::Error> {
+    let raw = item.detail.clone().unwrap_or(Value::Null);
+    let mut store: VectorStore = serde_json::from_value(raw.clone())?;
+    store.raw = raw;
+    Ok(store)
+}
+
+/// Whose store it is, or why it is left alone.
+async fn place(sync: &Sync<'_>, store: &VectorStore) -> Result<Result<Place, String>, Halt> {
+    let provider = &sync.job.provider_type;
+    let mut db = sync.context.pool.acquire().await?;
+    if let Some(owner) = indexes::find_by_store(&mut db, provider, &store.id).await? {
+        if owner.is_deleted {
+            return Ok(Err("its index is being deleted".to_owned()));
+        }
+        return Ok(Ok(Place::Known {
+            id: owner.id,
+            domain: owner.domain_id,
+        }));
+    }
+    if intents::is_store_retired(&mut db, provider, &store.id).await? {
+        return Ok(Err("it is ours, and about to be deleted".to_owned()));
+    }
+    // What we made ourselves is no stranger's: a build is about to record it, or has given it up.
+    let tag = |name| store.metadata.get(name).and_then(Value::as_str);
+    if let Some(index) = tag(TAG_INDEX).and_then(|id| id.parse::<IndexId>().ok())
+        && (indexes::exists(&mut db, index).await? || intents::any_of_index(&mut db, index).await?)
+    {
+        let intent = tag(TAG_INTENT).unwrap_or_default();
+        return Ok(Err(format!(
+            "it was made for index {index} (intent {intent}), which has another store or none"
+        )));
+    }
+    Ok(Ok(Place::Unknown))
+}
+
+async fn skip(sync: &Sync<'_>, item: &Item, reason: &str) -> Result<(), Halt> {
+    let mut tx = sync.write().await?;
+    let detail = json!({"external_id": item.item, "reason": reason});
+    sync.find(&mut tx, FindingKind::StoresSkipped, &item.item, &detail)
+        .await?;
+    sync.count(&mut tx, 1, |_| {}).await?;
+    items::move_on(
+        &mut tx,
+        &sync.job_id,
+        &item.item,
+        &[item.state],
+        ItemState::Skipped,
+    )
+    .await?;
+    Ok(tx.commit().await?)
+}
+
+async fn fail(sync: &Sync<'_>, item: &Item, error: &str) -> Result<(), Halt> {
+    let mut tx = sync.write().await?;
+    sync.error(&mut tx, &item.item, error).await?;
+    sync.count(&mut tx, 1, |totals| {
+        totals.counts.stores_failed += 1;
+        totals.failures_in_a_row += 1;
+    })
+    .await?;
+    items::move_on(
+        &mut tx,
+        &sync.job_id,
+        &item.item,
+        &[item.state],
+        ItemState::Failed,
+    )
+    .await?;
+    Ok(tx.commit().await?)
+}
+
+async fn postpone(sync: &Sync<'_>, item: &Item, failed: bool) -> Result<(), Halt> {
+    let mut tx = sync.write().await?;
+    sync.count(&mut tx, 0, |totals| totals.failures_in_a_row += u32::from(failed))
+        .await?;
+    items::move_on(
+        &mut tx,
+        &sync.job_id,
+        &item.item,
+        &[item.state],
+        ItemState::Postponed,
+    )
+    .await?;
+    Ok(tx.commit().await?)
+}
+
+async fn forget_failures(sync: &Sync<'_>) -> Result<(), Halt> {
+    let mut tx = sync.write().await?;
+    sync.count(&mut tx, 0, |totals| totals.failures_in_a_row = 0)
+        .await?;
+    Ok(tx.commit().await?)
+}
