@@ -40,9 +40,20 @@ pub(crate) async fn answer<T: Serialize, F: Future<Output = Result<T, Problem>>>
     job: JobId,
     result: impl FnOnce(JobOut) -> F,
 ) -> Result<Response, Problem> {
+    answer_at(app, prefer, job, location_of(job), result).await
+}
+
+/// As [`answer`], for a job that is to be read elsewhere than among its domain's.
+pub(crate) async fn answer_at<T: Serialize, F: Future<Output = Result<T, Problem>>>(
+    app: &App,
+    prefer: Prefer,
+    job: JobId,
+    location: String,
+    result: impl FnOnce(JobOut) -> F,
+) -> Result<Response, Problem> {
     let (wait, mut jobs) = wait_for(app, prefer, &[job]).await?;
     let job = jobs.pop().ok_or_else(|| Problem::not_found("job"))?;
-    respond(wait, location_of(job.id()), job, JobOut::is_over, result).await
+    respond(wait, location, job, JobOut::is_over, result).await
 }
 
 /// As [`answer`], for a call that has something deleted by the job: 204 if the caller waits and the job is done in time.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
 
 mod architecture;
+mod behind;
 mod build;
 mod canaries;
 mod cancel;
@@ -13,12 +14,15 @@ mod document;
 mod events;
 mod fleet;
 mod guises;
+mod index_sync;
 mod ledger;
 mod orphans;
+mod provider_sync;
 mod provider_uploads;
 mod racing;
 mod review;
 mod secrets;
 mod stuck;
+mod sync_crash;
 mod trouble;
 mod wait;

@@ -1,6 +1,6 @@
 //! What every worker does beside its jobs, without being asked: ends builds and uploads whose jobs ended without them,
-//! carries out deletions that wait at providers, sees to it that whatever is hidden has a job that deletes it, forgets what is long over,
-//! and measures the queue. All of it is safe to do from several workers at once.
+//! carries out deletions that wait at providers, sees to it that whatever is hidden has a job that deletes it, forgets what
+//! is long over, and measures the queue. All of it is safe to do from several workers at once.
 
 use std::time::Duration;
 

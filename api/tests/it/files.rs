@@ -95,7 +95,7 @@ async fn refused_uploads_leave_nothing(pool: MySqlPool) {
             r#"{"type":"static","static":{"max_chunk_size_tokens":1,"chunk_overlap_tokens":0}}"#,
         ),
         ("chunking_strategy", "{"),
-        ("tags", r#""a""#),
+        ("tags", r#"{"a":1}"#),
         ("tags", r#"[""]"#),
         ("colour", "red"),
         ("notes", "a\0b"),

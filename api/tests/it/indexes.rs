@@ -56,7 +56,7 @@ async fn bad_indexes_are_refused_with_every_wrong_field(pool: MySqlPool) {
     let body = api
         .post(INDEXES, &json!({"name": "x", "provider_type": "acme"}))
         .await
-        .expect_problem(400, "unknown-provider");
+        .expect_problem(404, "unknown-provider");
     assert!(body["detail"].as_str().unwrap().contains("openai"), "{body}");
     let wrong = json!({"name": " ", "provider_type": "openai", "metadata": [], "chunking_strategy": {"type": "static"}});
     let answer = api.post(INDEXES, &wrong).await;
