@@ -44,6 +44,9 @@ const LONG_SLICE: Duration = Duration::from_secs(6);
 /// So many failures without a success between them are the provider's, not a store's.
 const FAILURES_IN_A_ROW: u32 = 3;
 
+/// The subject of errors that are about nothing smaller.
+const WHOLE_RUN: &str = "*";
+
 const LIST: &str = "list";
 const MISSING: &str = "missing";
 const DETACH: &str = "detach";
@@ -142,7 +145,7 @@ impl Sync<'_> {
 
     /// The run ends here, and says why.
     async fn stop(&self, db: &mut MySqlConnection, reason: &str) -> Result<(), Halt> {
-        self.error(db, "", reason).await?;
+        self.error(db, WHOLE_RUN, reason).await?;
         self.count(db, 0, |totals| totals.stopped = Some(reason.to_owned()))
             .await?;
         Ok(())
