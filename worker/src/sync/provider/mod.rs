@@ -12,7 +12,7 @@
 //! | `stores` | one store after another: its files, then its rows | with the next store; in a store with the next file |
 //! | finish | the result, with the end of the job | is one transaction |
 //!
-//! Work goes on in slices: after a few seconds the job snoozes for a moment, so that other jobs get its slot, and a worker that
+//! Work goes on in slices: after a second or a few the job snoozes for a moment, so that other jobs get its slot, and a worker that
 //! dies costs little.
 
 mod file;
@@ -38,9 +38,9 @@ use sqlx::{MySql, MySqlConnection, Transaction};
 use crate::context::Context;
 use crate::halt::{Halt, chain};
 
-const SLICE: Duration = Duration::from_secs(2);
+const SLICE: Duration = Duration::from_secs(1);
 /// Within a store, whose listing the next slice has to fetch again.
-const LONG_SLICE: Duration = Duration::from_secs(6);
+const LONG_SLICE: Duration = Duration::from_secs(4);
 /// So many failures without a success between them are the provider's, not a store's.
 const FAILURES_IN_A_ROW: u32 = 3;
 
