@@ -11,7 +11,7 @@ use rag_providers::{ErrorKind, VectorStore};
 use serde_json::{Value, json};
 use sqlx::MySqlConnection;
 
-use super::{DETACH, LONG_SLICE, STORES, Sync, Trouble};
+use super::{DETACH, LONG_SLICE, STORES, Sync, Trouble, WHOLE_RUN};
 use crate::halt::Halt;
 use crate::sync::detach::{detach, may_be_young};
 
@@ -39,7 +39,7 @@ pub(super) async fn check(sync: &Sync<'_>) -> Result<(), Halt> {
              detached at once: nothing was changed; force=true goes on"
         );
         if sync.job.dry_run {
-            sync.error(&mut tx, "", &reason).await?;
+            sync.error(&mut tx, WHOLE_RUN, &reason).await?;
         } else {
             sync.stop(&mut tx, &reason).await?;
             return Ok(tx.commit().await?);

@@ -17,7 +17,7 @@ use serde_json::json;
 use sqlx::{MySql, MySqlConnection, Transaction};
 
 use super::plan::{StorePlan, settings};
-use super::{Sync, Trouble, file};
+use super::{Sync, Trouble, WHOLE_RUN, file};
 use crate::halt::Halt;
 use crate::sync::look::{Look, SeenFile, files_of};
 use crate::sync::settle::{observation, reported, settle_index};
@@ -155,7 +155,7 @@ async fn conclude(
             tx.commit().await?;
             return Ok(true);
         }
-        sync.error(&mut tx, "", &reason).await?;
+        sync.error(&mut tx, WHOLE_RUN, &reason).await?;
     }
     found(sync, &mut tx, look, index.as_ref(), &plan).await?;
     if !sync.job.dry_run {
