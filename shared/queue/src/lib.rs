@@ -102,7 +102,10 @@ mod stats;
 mod take;
 mod upkeep;
 
-pub use backend::{MariaDbStorage, OutcomeLayer, OutcomeService, StorageConfig, WorkerSet, WorkerSetError};
+pub use backend::{
+    MariaDbStorage, OutcomeLayer, OutcomeService, PayloadCodec, QueueView, StorageConfig, ViewError,
+    WorkerSet, WorkerSetError,
+};
 pub use claim::{CancelReason, Claim};
 pub use config::{QueueConfig, Retention, Wait};
 pub use error::QueueError;

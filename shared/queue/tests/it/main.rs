@@ -11,4 +11,5 @@ mod plan;
 mod processes;
 mod server;
 mod support;
+mod view;
 mod workers;
