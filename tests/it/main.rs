@@ -13,6 +13,7 @@ mod events;
 mod fleet;
 mod guises;
 mod ledger;
+mod live;
 mod provider_uploads;
 mod review;
 mod secrets;

@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use rag_db::builds::{self, Build, Progress};
-use rag_domain::DomainId;
+use rag_domain::{DomainId, IndexId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -76,6 +76,8 @@ struct WaitingOut {
     reason: String,
     /// When it goes on by itself; null: as soon as it can.
     until: Option<DateTime<Utc>>,
+    /// Jobs that are taken before it, where that is known: in the answers about one job, and up to 1000.
+    ahead: Option<u32>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -118,6 +120,9 @@ pub(super) struct JobsParams {
     /// Only jobs in this state.
     #[param(value_type = Option<JobStateSchema>)]
     state: Option<String>,
+    /// Only jobs that work on this index.
+    #[param(value_type = Option<uuid::Uuid>)]
+    index_id: Option<String>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
@@ -153,7 +158,10 @@ async fn list_jobs(
     }
     let state = params.state.map(|state| state.parse()).transpose();
     let after = params.cursor.map(|cursor| cursor.parse()).transpose();
+    let index_id = params.index_id.map(|id| id.parse::<IndexId>()).transpose();
+    let index_id = index_id.map_err(|_| Problem::malformed("index_id is not the id of an index"))?;
     let filter = JobFilter {
+        concurrency_key: index_id.map(rag_jobs::index_concurrency_key),
         tenant: Some(domain.to_string()),
         kind: params.kind,
         state: state.map_err(|_| Problem::malformed("state is not one of a job's states"))?,
@@ -196,7 +204,12 @@ pub(super) async fn find(app: &App, domain: &DomainId, id: JobId) -> Result<Opti
         return Ok(None);
     };
     let build = builds::find(&mut *app.connection().await?, &id.to_string()).await?;
-    Ok(Some(JobOut::new(job, build)))
+    let ahead = app.queue.count_ahead(&job).await?;
+    let mut job = JobOut::new(job, build);
+    if let Some(waiting) = &mut job.waiting {
+        waiting.ahead = ahead;
+    }
+    Ok(Some(job))
 }
 
 /// As the queue has it.
@@ -276,6 +289,7 @@ fn waiting(job: &Job) -> Option<WaitingOut> {
     Some(WaitingOut {
         reason,
         until: job.run_at,
+        ahead: None,
     })
 }
 

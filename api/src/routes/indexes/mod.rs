@@ -10,6 +10,7 @@ mod provider_files;
 mod read;
 mod search;
 mod status;
+mod store_files;
 
 use chrono::{DateTime, Utc};
 use rag_db::indexes::Index;
