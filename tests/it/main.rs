@@ -3,19 +3,27 @@
 #![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
 
 mod architecture;
+mod behind;
 mod build;
 mod canaries;
 mod cancel;
 mod concurrency;
 mod crash;
+mod deletion;
 mod document;
 mod events;
 mod fleet;
 mod guises;
+mod index_sync;
 mod ledger;
 mod live;
+mod orphans;
+mod provider_sync;
 mod provider_uploads;
+mod racing;
 mod review;
 mod secrets;
+mod stuck;
+mod sync_crash;
 mod trouble;
 mod wait;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::halt::Halt;
+use crate::sync;
 
 /// How late something may be.
 const TICK: Duration = Duration::from_secs(2);
@@ -57,10 +58,10 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
         .into_iter()
         .filter_map(|entry| Some((entry.every?, entry)))
         .collect();
-    if entries.is_empty() {
-        return;
-    }
     loop {
+        if let Err(halt) = forget_old_syncs(&context).await {
+            tracing::warn!(%halt, "old syncs could not be forgotten, it will be tried again");
+        }
         for (every, entry) in &entries {
             if let Err(halt) = start_if_due(&context, entry, *every).await {
                 tracing::warn!(schedule = entry.name, %halt, "the schedule failed, it will be tried again");
@@ -87,6 +88,17 @@ async fn start_if_due(context: &Context, entry: &Entry, every: Duration) -> Resu
         context.queue.notify(&kind);
     }
     tracing::info!(schedule = entry.name, jobs = count, "started by the schedule");
+    Ok(())
+}
+
+/// No job, but the fleet's all the same.
+async fn forget_old_syncs(context: &Context) -> Result<(), Halt> {
+    let mut db = context.pool.acquire().await?;
+    let is_due = schedules::take_turn(&mut db, "forget_syncs", sync::FORGET_EVERY).await?;
+    drop(db);
+    if is_due {
+        sync::forget_old_runs(context).await?;
+    }
     Ok(())
 }
 

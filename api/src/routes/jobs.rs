@@ -5,12 +5,14 @@ mod events;
 
 use std::collections::HashMap;
 
-use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, State as JobState};
+use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, JobKind as _, State as JobState};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use rag_db::builds::{self, Build, Progress};
+use rag_db::syncs::{self, Run};
 use rag_domain::{DomainId, IndexId};
+use rag_jobs::{DomainSync, ProviderSync};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -58,6 +60,8 @@ pub(crate) struct JobOut {
     cancel_requested: bool,
     /// How far it has come; null before it has begun.
     progress: Option<ProgressOut>,
+    /// How far a sync over many things has come; null for other jobs.
+    sync_progress: Option<SyncProgressOut>,
     /// What it came to, once it is done.
     output: Option<Value>,
     /// The latest failure; kept when a later attempt succeeds.
@@ -95,6 +99,21 @@ struct ProgressOut {
     files_failed: u32,
     bytes_total: u64,
     bytes_uploaded: u64,
+    updated_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SyncProgress)]
+struct SyncProgressOut {
+    /// Of a provider: list | missing | detach | stores; of a domain: looking | detaching
+    #[schema(example = "stores")]
+    phase: String,
+    /// Stores of a provider, or indexes of a domain.
+    items_total: u32,
+    items_done: u32,
+    /// The numbers that the job's output will have, so far.
+    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    counts: Value,
     updated_at: DateTime<Utc>,
 }
 
@@ -203,13 +222,30 @@ pub(super) async fn find(app: &App, domain: &DomainId, id: JobId) -> Result<Opti
     let Some(job) = queue_job(app, domain, id).await? else {
         return Ok(None);
     };
-    let build = builds::find(&mut *app.connection().await?, &id.to_string()).await?;
+    Ok(Some(with_progress(app, job).await?))
+}
+
+/// The job with what its own rows tell.
+pub(super) async fn with_progress(app: &App, job: Job) -> Result<JobOut, Problem> {
+    let (mut connection, id) = (app.connection().await?, job.id.to_string());
+    let build = builds::find(&mut connection, &id).await?;
+    let sync = if is_sync(&job) {
+        syncs::find(&mut connection, &id).await?
+    } else {
+        None
+    };
+    drop(connection);
     let ahead = app.queue.count_ahead(&job).await?;
-    let mut job = JobOut::new(job, build);
+    let mut job = JobOut::new(job, build).with_sync(sync);
     if let Some(waiting) = &mut job.waiting {
         waiting.ahead = ahead;
     }
-    Ok(Some(job))
+    Ok(job)
+}
+
+/// A job that goes through many things, and has a run to tell of it.
+fn is_sync(job: &Job) -> bool {
+    [DomainSync::KIND, ProviderSync::KIND].contains(&job.kind.as_str())
 }
 
 /// As the queue has it.
@@ -227,7 +263,17 @@ pub(crate) async fn read_jobs(app: &App, ids: &[JobId]) -> Result<Vec<JobOut>, P
         .into_iter()
         .map(|build| (build.job_id.clone(), build))
         .collect();
-    let view = |(job, id)| JobOut::new(job, builds.remove(&id));
+    let syncing: Vec<String> = jobs
+        .iter()
+        .filter(|job| is_sync(job))
+        .map(|job| job.id.to_string())
+        .collect();
+    let mut syncs: HashMap<String, Run> = syncs::find_many(&mut *app.connection().await?, &syncing)
+        .await?
+        .into_iter()
+        .map(|run| (run.job_id.clone(), run))
+        .collect();
+    let view = |(job, id)| JobOut::new(job, builds.remove(&id)).with_sync(syncs.remove(&id));
     Ok(jobs.into_iter().zip(ids).map(view).collect())
 }
 
@@ -263,6 +309,7 @@ impl JobOut {
             waiting: waiting(&job),
             cancel_requested: job.cancel_requested,
             progress: build.map(ProgressOut::from),
+            sync_progress: None,
             output: job.output,
             last_error: job.last_error,
             history: job.history.into_iter().map(RunOut::from).collect(),
@@ -272,6 +319,20 @@ impl JobOut {
             kind: job.kind,
             input: job.payload,
         }
+    }
+
+    fn with_sync(mut self, run: Option<Run>) -> Self {
+        self.sync_progress = run.map(SyncProgressOut::from);
+        self
+    }
+
+    pub(super) fn finished_at(&self) -> Option<DateTime<Utc>> {
+        self.finished_at
+    }
+
+    /// What it came to.
+    pub(super) fn output(&self) -> Option<&Value> {
+        self.output.as_ref()
     }
 }
 
@@ -314,6 +375,18 @@ impl From<Build> for ProgressOut {
             bytes_total,
             bytes_uploaded,
             updated_at: build.updated_at,
+        }
+    }
+}
+
+impl From<Run> for SyncProgressOut {
+    fn from(run: Run) -> Self {
+        Self {
+            phase: run.phase,
+            items_total: run.items_total,
+            items_done: run.items_done,
+            counts: run.counts,
+            updated_at: run.updated_at,
         }
     }
 }

@@ -191,12 +191,13 @@ async fn a_request_whose_key_was_taken_over_creates_nothing(pool: MySqlPool) {
         .start();
     let send = |text: &'static str| sender.unbounded_send(Ok(bytes::Bytes::from_static(text.as_bytes())));
     send("--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nslow").unwrap();
-    // Its process was out of touch for so long that a retry got the key.
-    let mut taken = 0;
-    while taken == 0 {
-        let sql = "UPDATE rag_idempotency_keys SET owner = REPEAT('x', 16)";
-        taken = sqlx::query(sql).execute(&api.db).await.unwrap().rows_affected();
+    while api.stored().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // Its process was out of touch for so long that a retry got the key.
+    let sql = "UPDATE rag_idempotency_keys SET owner = REPEAT('x', 16)";
+    let taken = sqlx::query(sql).execute(&api.db).await.unwrap();
+    assert_eq!(taken.rows_affected(), 1);
     send("\r\n--XX--\r\n").unwrap();
     drop(sender);
     assert_eq!(upload.await.unwrap().status(), 409);

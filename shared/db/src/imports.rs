@@ -3,7 +3,7 @@
 //!
 //! Everything is asked for one domain: a file that another domain holds is unknown to this one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use rag_domain::{ChunkingStrategy, DomainId, FileId, IndexId, UploadId};
@@ -30,6 +30,8 @@ pub struct Known {
     pub upload: Option<String>,
     /// The file's own wish.
     pub chunking_strategy: Option<ChunkingStrategy>,
+    /// Its deletion was asked for.
+    pub is_deleted: bool,
 }
 
 impl Known {
@@ -42,6 +44,7 @@ impl Known {
             copy_sha256: String::new(),
             upload: None,
             chunking_strategy: None,
+            is_deleted: false,
         }
     }
 }
@@ -57,6 +60,7 @@ struct Row {
     upload: Option<String>,
     #[sqlx(json(nullable))]
     chunking_strategy: Option<ChunkingStrategy>,
+    is_deleted: bool,
 }
 
 /// Which of these ids (of the Files API, or within a store) are copies of files that the domain holds.
@@ -71,19 +75,19 @@ pub async fn find_known(
 ) -> Result<HashMap<String, Known>, DbError> {
     // The later a source, the less it counts.
     let sources = [
-        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, u.content_sha256 AS copy_sha256, \
+        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
              u.external_file_id AS upload \
              FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
              WHERE u.provider_id = ? AND f.domain_id = ? AND u.external_file_id IN ",
-        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, u.content_sha256 AS copy_sha256, \
+        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
              u.external_file_id AS upload \
              FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
              WHERE u.provider_id = ? AND f.domain_id = ? AND u.files_api_id IN ",
-        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, a.content_sha256 AS copy_sha256, \
+        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, a.content_sha256 AS copy_sha256, \
              NULL AS upload \
              FROM rag_index_attachments a JOIN rag_indexes i ON i.id = a.index_id JOIN rag_files f ON f.id = a.local_file_id \
              WHERE i.provider_type = ? AND f.domain_id = ? AND a.external_file_id IN ",
-        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.sha256 AS copy_sha256, \
+        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, f.sha256 AS copy_sha256, \
              NULL AS upload \
              FROM rag_files f WHERE ? <> '' AND f.domain_id = ? AND f.external_file_id IN ",
     ];
@@ -108,11 +112,35 @@ pub async fn find_known(
                     copy_sha256: row.copy_sha256,
                     upload: row.upload,
                     chunking_strategy: row.chunking_strategy,
+                    is_deleted: row.is_deleted,
                 });
             }
         }
     }
     Ok(known)
+}
+
+/// Which of these ids of the Files API wait to be deleted, by us.
+pub async fn find_retired(
+    db: &mut MySqlConnection,
+    provider: &str,
+    ids: &[&str],
+) -> Result<HashSet<String>, DbError> {
+    let mut retired = HashSet::new();
+    for chunk in ids.chunks(CHUNK) {
+        let marks = vec!["?"; chunk.len()].join(",");
+        let sql = format!(
+            "SELECT subject FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject IN ({marks})"
+        );
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql))
+            .persistent(false)
+            .bind(provider);
+        for id in chunk {
+            query = query.bind(*id);
+        }
+        retired.extend(query.fetch_all(&mut *db).await?);
+    }
+    Ok(retired)
 }
 
 /// The row of a file whose bytes came from a provider.

@@ -22,7 +22,6 @@ pub struct SyncCounts {
     pub files_unavailable: u64,
     /// Files that hung in a store by our rows, and no longer do.
     pub files_detached: u64,
-    pub stores_skipped: u64,
     pub stores_failed: u64,
 }
 

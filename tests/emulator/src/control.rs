@@ -9,6 +9,7 @@ use crate::{
     faults::{Faults, Rule, RuleError, RuleState},
     ledger::{Entry, LedgerQuery},
     rate::{RateMeter, Rates},
+    seed::{Seed, Seeded},
     state::{Snapshot, State as AppState},
     view,
 };
@@ -84,6 +85,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         )
         .route("/_emulator/rate", get(rate))
         .route("/_emulator/reset", post(reset))
+        .route("/_emulator/seed", post(seed))
         .route("/_emulator/iam/revoke", post(revoke))
         .route(
             "/_emulator/files/{file_id}/content",
@@ -135,6 +137,10 @@ async fn rate(State(app): State<Arc<App>>) -> Json<Rates> {
 async fn reset(State(app): State<Arc<App>>) -> StatusCode {
     Control(app).reset();
     StatusCode::NO_CONTENT
+}
+
+async fn seed(State(app): State<Arc<App>>, Json(seed): Json<Seed>) -> Json<Seeded> {
+    Json(Control(app).seed(seed))
 }
 
 async fn revoke(State(app): State<Arc<App>>) -> StatusCode {

@@ -34,6 +34,7 @@ mod options;
 mod rate;
 mod routes;
 mod search;
+mod seed;
 mod server;
 mod state;
 mod view;
@@ -46,6 +47,7 @@ pub use ids::Id;
 pub use ledger::{Effect, Entry, LedgerQuery};
 pub use options::{Guise, Options};
 pub use rate::{Rate, Rates};
+pub use seed::{Seed, Seeded};
 pub use state::{FileSnapshot, Snapshot, StoreFileSnapshot, StoreSnapshot};
 
 use anyhow::Context as _;
@@ -148,6 +150,13 @@ impl Builder {
     #[must_use]
     pub fn store_file_ids(mut self) -> Self {
         self.options.yandex_store_file_ids = true;
+        self
+    }
+
+    /// Writes reads into the ledger too.
+    #[must_use]
+    pub fn ledger_reads(mut self) -> Self {
+        self.options.ledger_reads = true;
         self
     }
 

@@ -34,6 +34,7 @@ const MOST_ERRORS: u32 = 200;
 /// What is reported, kept in the run's row.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the result")]
 struct Counts {
     indexes_total: u32,
     indexes_synced: u32,

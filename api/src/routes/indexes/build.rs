@@ -133,7 +133,7 @@ fn new_job(
 }
 
 /// said at once instead of by a job that cannot start.
-async fn require_connection(db: &mut MySqlConnection, provider_type: &str) -> Result<(), Problem> {
+pub(super) async fn require_connection(db: &mut MySqlConnection, provider_type: &str) -> Result<(), Problem> {
     match connections::find(db, provider_type).await? {
         None => Err(Problem::conflict(format!(
             "provider `{provider_type}` has no connection yet"

@@ -11,6 +11,8 @@ mod read;
 mod search;
 mod status;
 mod store_files;
+mod sync;
+mod sync_all;
 
 use chrono::{DateTime, Utc};
 use rag_db::indexes::Index;
@@ -38,6 +40,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
             links::one::unlink_file
         ))
         .routes(routes!(build::build_index))
+        .routes(routes!(sync::sync_index))
+        .routes(routes!(sync_all::sync_indexes))
         .routes(routes!(status::get_status))
         .routes(routes!(search::search_index))
         .routes(routes!(provider_files::list_provider_files))

@@ -127,7 +127,7 @@ struct AttachmentOut {
 #[into_params(parameter_in = Query)]
 pub(super) struct SourceParams {
     /// `rows`: what the last look at the provider told, all of it. `provider`: what it says at this moment, page by page.
-    #[param(value_type = Option<Source>, default = "rows")]
+    #[param(inline, value_type = Option<Source>, default = "rows")]
     source: Option<Source>,
     /// With `source=provider`: how many items at most; a provider may answer fewer.
     #[param(minimum = 1, maximum = 100, default = 20)]

@@ -9,6 +9,8 @@ mod health;
 mod listings;
 mod orphans;
 mod overview;
+mod sync;
+mod sync_findings;
 
 use chrono::{DateTime, Utc};
 use rag_db::connections::Connection;
@@ -41,6 +43,10 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(health::check_health))
         .routes(routes!(listings::list_vector_stores))
         .routes(routes!(listings::list_provider_stored_files))
+        .routes(routes!(sync::sync_provider))
+        .routes(routes!(sync::get_provider_sync))
+        .routes(routes!(sync::cancel_provider_sync))
+        .routes(routes!(sync_findings::list_sync_findings))
         .routes(routes!(orphans::list_orphan_searches, orphans::search_orphans))
         .routes(routes!(orphans::get_orphan_search))
         .routes(routes!(deletions::list_deletions))

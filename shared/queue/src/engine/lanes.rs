@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use crate::claim::Claim;
 use crate::take::{Got, Want};
 
-/// How long a busy lane goes on from where its last claim ended before it looks from the beginning again. A job that
-/// belongs in front of those claimed last is overtaken for no longer than this.
+/// How long a busy lane goes on from where its last claim ended before it looks from the beginning again: at least so
+/// long, and so many times as long as that look took. A job that belongs in front of those claimed last is overtaken for
+/// no longer than this.
 const GO_ON_FOR: Duration = Duration::from_millis(50);
+const GO_ON_TIMES: u32 = 50;
 
 #[derive(Default)]
 pub(super) struct Lanes {
@@ -31,8 +33,8 @@ struct Lane {
     exhausted: u64,
     /// Where the last claim ended, if it got all it asked for.
     place: Option<i64>,
-    /// The last claim from the beginning.
-    began_at: Option<Instant>,
+    /// Until when to go on from there.
+    go_on_until: Option<Instant>,
     paused: bool,
     jobs: mpsc::UnboundedSender<Claim>,
 }
@@ -40,7 +42,7 @@ struct Lane {
 /// A claim to try.
 pub(super) struct Order {
     pub(super) want: Want,
-    /// More slots are busy than free: a moment later there may be more of them, for the same price.
+    /// Most slots are busy: a moment later more of them may be free, for the same price.
     pub(super) is_small: bool,
     announced: u64,
 }
@@ -54,12 +56,13 @@ impl Lane {
         self.announced > self.exhausted
     }
 
-    fn is_mostly_busy(&self, batch: usize) -> bool {
-        self.free() * 2 < self.capacity.min(batch)
+    /// Free slots are asked for together, three quarters of all at least, unless that takes too long.
+    fn is_small(&self, batch: usize) -> bool {
+        self.free() * 4 < self.capacity.min(batch) * 3
     }
 
     fn floor(&self) -> Option<i64> {
-        let goes_on = self.began_at.is_some_and(|at| at.elapsed() < GO_ON_FOR);
+        let goes_on = self.go_on_until.is_some_and(|until| Instant::now() < until);
         self.place.filter(|_| goes_on)
     }
 }
@@ -86,7 +89,7 @@ impl Lanes {
                 announced: 1,
                 exhausted: 0,
                 place: None,
-                began_at: None,
+                go_on_until: None,
                 paused: false,
                 jobs,
             },
@@ -140,7 +143,7 @@ impl Lanes {
                 limit: lane.free().min(batch),
                 floor: lane.floor(),
             },
-            is_small: lane.is_mostly_busy(batch),
+            is_small: lane.is_small(batch),
             announced: lane.announced,
         })
     }
@@ -153,7 +156,8 @@ impl Lanes {
             return;
         };
         if order.want.floor.is_none() {
-            lane.began_at = Some(Instant::now());
+            let go_on_for = GO_ON_FOR.max(got.found_in * GO_ON_TIMES);
+            lane.go_on_until = Some(Instant::now() + go_on_for);
         }
         lane.place = got.place.filter(|_| got.taken.len() >= order.want.limit);
         if lane.place.is_none() && order.want.floor.is_none() {
@@ -177,7 +181,7 @@ impl Lanes {
             return true;
         };
         lane.occupied = lane.occupied.saturating_sub(1);
-        !lane.is_mostly_busy(batch)
+        !lane.is_small(batch)
     }
 
     pub(super) fn set_paused(&mut self, paused: &[String]) {
@@ -191,6 +195,12 @@ impl Lanes {
 
     pub(super) fn kinds(&self) -> Vec<&'static str> {
         self.open.keys().copied().collect()
+    }
+
+    /// Kinds of which there was nothing to claim any more.
+    pub(super) fn exhausted(&self) -> Vec<&'static str> {
+        let exhausted = self.open.iter().filter(|(_, lane)| !lane.may_have_jobs());
+        exhausted.map(|(kind, _)| *kind).collect()
     }
 
     /// Kinds that could take a job but have none: those to wait for.

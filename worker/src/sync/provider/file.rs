@@ -105,6 +105,7 @@ async fn plan<'a>(
     let mut db = sync.context.pool.acquire().await?;
     let results = results(sync, &mut db, domain, files).await?;
     let known = imports::find_known(&mut db, &sync.job.provider_type, domain, &ids(files)).await?;
+    let retired = imports::find_retired(&mut db, &sync.job.provider_type, &ids(files)).await?;
     drop(db);
     let (mut work, mut reserved) = (Vec::new(), Vec::new());
     for file in files {
@@ -114,8 +115,13 @@ async fn plan<'a>(
         if result.is_some() && pending.is_none() {
             continue;
         }
+        let ours = find(&known, file);
+        if ours.is_some_and(|ours| ours.is_deleted) || (ours.is_none() && retired.contains(&file.file_id)) {
+            // We are about to delete it, and do not take it over for that.
+            continue;
+        }
         let begun = pending.and_then(|result| result["file_id"].as_str()?.parse().ok());
-        let task = match (find(&known, file), begun) {
+        let task = match (ours, begun) {
             (Some(known), _) => Task::Compare(known.clone()),
             (None, _) if sync.job.dry_run => Task::Probe,
             (None, Some(id)) => Task::Import(id, true),
@@ -207,9 +213,10 @@ async fn compare(sync: &Sync<'_>, domain: &DomainId, file: &SeenFile, known: &Kn
     let (status, there, error) = match hashed {
         Ok(there) if there == known.sha256 => ("matches", Some(there), None),
         Ok(there) => ("differs", Some(there), None),
-        Err(error) => match refused(error)? {
-            (status, text) => (status, None, Some(text)),
-        },
+        Err(error) => {
+            let (status, text) = refused(error)?;
+            (status, None, Some(text))
+        }
     };
     let copy = if known.upload.is_none() && status != "missing" {
         describe(sync, file).await?
@@ -431,7 +438,6 @@ async fn hash(sync: &Sync<'_>, file: &SeenFile) -> Result<String, ProviderError>
 }
 
 /// What the provider says of the file itself; an inner `None`: nothing.
-#[expect(clippy::option_option, reason = "the outer one is for who does not ask")]
 async fn describe(sync: &Sync<'_>, file: &SeenFile) -> Result<Option<Option<ProviderFile>>, Trouble> {
     match sync.provider.get_file(&file.file_id).await {
         Ok(described) => Ok(Some(Some(described))),

@@ -131,8 +131,6 @@ async fn gone(sync: &Sync<'_>, missing: &Missing) -> Result<(), Halt> {
         let detail = json!({"external_id": store, "index_id": index.id, "reason": reason});
         sync.find(&mut tx, FindingKind::StoresSkipped, store, &detail)
             .await?;
-        sync.count(&mut tx, 0, |totals| totals.counts.stores_skipped += 1)
-            .await?;
         dealt_with(sync, &mut tx, store, ItemState::Skipped).await?;
         return Ok(tx.commit().await?);
     }

@@ -75,7 +75,10 @@ impl<'a> StorePlan<'a> {
             .map(|file| file.file_id.as_str())
             .collect();
         for file in &look.files {
-            let Some(ours) = find(known, file) else { continue };
+            // One that is being deleted leaves the store by that.
+            let Some(ours) = find(known, file).filter(|ours| !ours.is_deleted) else {
+                continue;
+            };
             if let Some(store_id) = file.other_store_id()
                 && ours.upload.as_deref() == Some(file.file_id.as_str())
             {

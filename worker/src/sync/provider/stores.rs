@@ -111,8 +111,7 @@ async fn skip(sync: &Sync<'_>, item: &Item, reason: &str) -> Result<(), Halt> {
     let detail = json!({"external_id": item.item, "reason": reason});
     sync.find(&mut tx, FindingKind::StoresSkipped, &item.item, &detail)
         .await?;
-    sync.count(&mut tx, 1, |totals| totals.counts.stores_skipped += 1)
-        .await?;
+    sync.count(&mut tx, 1, |_| {}).await?;
     items::move_on(
         &mut tx,
         &sync.job_id,

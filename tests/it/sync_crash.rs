@@ -1,0 +1,229 @@
+//! A provider sync whose workers are killed every few seconds: the right result, little memory, and no file downloaded twice
+//! without need.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rag_emulator::{Action, Emulator, LedgerQuery, Rule, Seed, When};
+use rag_tests::Stack;
+use serde_json::{Value, json};
+
+use crate::provider_sync::sync;
+
+/// As many files are on their way at once, and may be downloaded again when their worker dies.
+const AT_ONCE: usize = 4;
+const MOST_MEMORY_KIB: u64 = 100 * 1024;
+
+struct Scale {
+    stores: usize,
+    files_per_store: usize,
+    /// Each download takes so long.
+    download_ms: u64,
+    kill_every: Duration,
+    limit: Duration,
+}
+
+#[tokio::test]
+async fn a_sync_survives_its_workers() {
+    survives(&Scale {
+        stores: 60,
+        files_per_store: 10,
+        download_ms: 60,
+        kill_every: Duration::from_millis(2500),
+        limit: Duration::from_mins(3),
+    })
+    .await;
+}
+
+/// `cargo test -p rag-tests --test it -- --ignored --nocapture two_thousand`
+#[tokio::test]
+#[ignore = "takes many minutes"]
+async fn two_thousand_stores_of_fifty_files_survive_their_workers() {
+    survives(&Scale {
+        stores: 2000,
+        files_per_store: 50,
+        download_ms: 0,
+        kill_every: Duration::from_secs(5),
+        limit: Duration::from_mins(60),
+    })
+    .await;
+}
+
+async fn survives(scale: &Scale) {
+    let emulator = Emulator::builder()
+        .indexing(5, 0.0)
+        .allow_content()
+        .ledger_reads();
+    let stack = Stack::builder()
+        .emulator(emulator)
+        .setting("SYNC_FILE_CONCURRENCY", &AT_ONCE.to_string())
+        .start()
+        .await;
+    let seeded = stack.control().seed(Seed {
+        stores: scale.stores,
+        files_per_store: scale.files_per_store,
+    });
+    let delay = Rule {
+        when: When {
+            operation: Some("files.content".to_owned()),
+            ..When::default()
+        },
+        then: Action::Delay {
+            ms: scale.download_ms,
+        },
+    };
+    if scale.download_ms > 0 {
+        stack.control().add_fault(delay).unwrap();
+    }
+    let answer = stack
+        .admin
+        .post("/admin/providers/openai/sync", &json!({}))
+        .await
+        .expect(202);
+    let path = format!("/admin/providers/openai/syncs/{}", answer["id"].as_str().unwrap());
+
+    let begun = Instant::now();
+    let (mut kills, mut peak_kib) = (0_usize, 0);
+    let mut workers = vec![stack.worker("worker-a"), stack.worker("worker-b")];
+    let job = loop {
+        let killing = Instant::now() + scale.kill_every;
+        let mut over = None;
+        while Instant::now() < killing && over.is_none() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let job = stack.admin.get(&path).await.expect(200);
+            over = ["done", "failed", "cancelled"]
+                .contains(&job["state"].as_str().unwrap())
+                .then_some(job);
+        }
+        peak_kib = workers
+            .iter()
+            .filter_map(rag_tests::Program::peak_memory_kib)
+            .fold(peak_kib, u64::max);
+        if let Some(job) = over {
+            break job;
+        }
+        assert!(
+            begun.elapsed() < scale.limit,
+            "still at it: {}",
+            stack.admin.get(&path).await.body
+        );
+        // The one that has been there longer; the other goes on, or takes over.
+        workers.remove(0).kill().await;
+        workers.push(stack.worker(&format!("worker-{kills}")));
+        kills += 1;
+        if kills.is_multiple_of(20) {
+            let progress = stack.admin.get(&path).await.expect(200)["sync_progress"].clone();
+            eprintln!(
+                "{:?}: {kills} kills, {peak_kib} KiB at most, {progress}",
+                begun.elapsed()
+            );
+        }
+    };
+    let files = scale.stores * scale.files_per_store;
+    let took = begun.elapsed();
+    assert_eq!(job["state"], "done", "{job}");
+    let output = &job["output"];
+    assert_eq!(output["status"], "done", "{output}");
+    assert_eq!(output["indexes_created"], json!(scale.stores), "{output}");
+    for name in ["files_created", "index_files_created", "provider_uploads_created"] {
+        assert_eq!(output[name], json!(files), "{name}: {output}");
+    }
+    assert_eq!(output["errors"], json!([]));
+    assert_eq!(
+        job["attempts"], 0,
+        "a killed worker is no failure of the job: {}",
+        job["last_error"]
+    );
+
+    right_rows(&stack, &seeded.stores, files).await;
+    assert_eq!(
+        on_disk(&stack.files_root()),
+        files,
+        "killed downloads leave nothing behind"
+    );
+    let (downloads, most) = downloads(&stack);
+    eprintln!(
+        "{files} files in {} stores: {took:?}, {kills} kills, {downloads} downloads (one file at most {most} times), {peak_kib} KiB at most",
+        scale.stores
+    );
+    assert!(kills > 0, "it was over before anybody was killed");
+    assert!(
+        downloads >= files && downloads <= files + kills * AT_ONCE,
+        "{downloads} downloads of {files} files"
+    );
+    assert!(peak_kib > 0 && peak_kib < MOST_MEMORY_KIB, "{peak_kib} KiB");
+    if scale.stores < 100 {
+        let again = sync(&stack, "").await;
+        assert_eq!(
+            (&again["files_kept"], &again["files_created"]),
+            (&json!(files), &json!(0)),
+            "{again}"
+        );
+    }
+}
+
+/// Every store is one index with exactly its files, in their order.
+async fn right_rows(stack: &Stack, stores: &[(rag_emulator::Id, Vec<rag_emulator::Id>)], files: usize) {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT i.external_id, f.external_file_id FROM rag_indexes i JOIN rag_index_files l ON l.index_id = i.id \
+         JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id \
+         JOIN rag_provider_file_uploads u ON u.local_file_id = f.id AND u.external_file_id = f.external_file_id \
+             AND u.content_sha256 = f.sha256 AND u.status = 'uploaded' \
+         JOIN rag_index_attachments a ON a.index_id = i.id AND a.local_file_id = f.id AND a.state = 'completed' \
+         WHERE i.indexing_status = 'done' ORDER BY i.external_id, l.include_order",
+    )
+    .fetch_all(&stack.database.pool)
+    .await
+    .unwrap();
+    assert_eq!(rows.len(), files);
+    let mut linked: HashMap<String, Vec<String>> = HashMap::new();
+    for (store, file) in rows {
+        linked.entry(store).or_default().push(file);
+    }
+    for (store, files) in stores {
+        let files: Vec<String> = files.iter().map(ToString::to_string).collect();
+        assert_eq!(linked[&**store], files, "store {store}");
+    }
+    for table in ["rag_files", "rag_provider_file_uploads", "rag_index_attachments"] {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+        let count: i64 = sqlx::query_scalar(sql)
+            .fetch_one(&stack.database.pool)
+            .await
+            .unwrap();
+        assert_eq!(usize::try_from(count).unwrap(), files, "{table}");
+    }
+}
+
+/// Contents that were handed out: all of them, and how often the same file's.
+fn downloads(stack: &Stack) -> (usize, usize) {
+    let query = LedgerQuery {
+        operation: Some("files.content".to_owned()),
+        ..LedgerQuery::default()
+    };
+    let mut by_file: HashMap<Value, usize> = HashMap::new();
+    for entry in stack.control().ledger(&query) {
+        *by_file.entry(json!(entry.file_id)).or_default() += 1;
+    }
+    (
+        by_file.values().sum(),
+        by_file.values().copied().max().unwrap_or_default(),
+    )
+}
+
+/// Stored contents, without what was being received when its receiver was killed: that is swept by its age.
+fn on_disk(root: &Path) -> usize {
+    let mut count = 0;
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.is_dir() {
+                count += 1;
+            } else if !path.ends_with(".incoming") {
+                folders.push(path);
+            }
+        }
+    }
+    count
+}
