@@ -116,6 +116,11 @@ pub(crate) enum IndexingStatusSchema {
 #[schema(value_type = String, format = Binary)]
 pub(crate) struct Bytes(String);
 
+/// At least one byte.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, format = Binary, min_length = 1)]
+pub(crate) struct SomeBytes(String);
+
 /// What an API key is for.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -120,7 +120,16 @@ impl Stack {
 
     /// Starts a worker.
     pub fn worker(&self, name: &str) -> Program {
+        self.worker_with(name, &[])
+    }
+
+    /// Starts a worker that has these settings changed.
+    pub fn worker_with(&self, name: &str, changed: &[(&str, &str)]) -> Program {
         let mut env = self.env.clone();
+        let changed = changed
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        env.extend(changed);
         env.push(("WORKER_LISTEN".to_owned(), free_address()));
         Program::start(
             "rag-worker",
@@ -183,6 +192,20 @@ impl Stack {
         let mut db = MySqlConnection::connect_with(&options).await.unwrap();
         leaks.extend(rag_canary::database::search(&mut db).await);
         leaks
+    }
+
+    /// How many contents lie in the store of files.
+    pub fn stored_files(&self) -> usize {
+        fn count(folder: &Path) -> usize {
+            let Ok(entries) = std::fs::read_dir(folder) else {
+                return 0;
+            };
+            entries
+                .map(|entry| entry.unwrap().path())
+                .map(|path| if path.is_dir() { count(&path) } else { 1 })
+                .sum()
+        }
+        count(&self.files_root())
     }
 
     /// Where API and workers keep the contents of files.

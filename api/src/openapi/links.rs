@@ -1,5 +1,5 @@
-//! What can be done with what a call has made: OpenAPI links from each 201 and 202 to the operations that take its id. For
-//! people, for clients, and for testers that walk from call to call.
+//! What can be done with what a call has made: OpenAPI links from each 201 and 202, and from each list, to the operations
+//! that take its id. For people, for clients, and for testers that walk from call to call.
 
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn};
@@ -31,9 +31,9 @@ pub(super) fn add(document: &mut OpenApi) {
     });
     for_each_operation(document, |operation| {
         let own = parameters(operation);
-        for status in ["201", "202"] {
+        for status in ["200", "201", "202"] {
             if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status) {
-                add_to(response, &own, &targets);
+                add_to(status, response, &own, &targets);
             }
         }
     });
@@ -52,8 +52,8 @@ fn parameters(operation: &Operation) -> Vec<String> {
         .collect()
 }
 
-/// The parameter of paths that takes the `id` of what this answer is about.
-fn id_of(response: &Response) -> Option<&'static str> {
+/// The parameter of paths that takes the id of what this answer has made, or of the first of a list, and where the id is.
+fn id_of(status: &str, response: &Response) -> Option<(&'static str, &'static str)> {
     response.content.values().find_map(|content| {
         let RefOr::T(Content {
             schema: Some(RefOr::Ref(Ref { ref_location, .. })),
@@ -63,13 +63,20 @@ fn id_of(response: &Response) -> Option<&'static str> {
             return None;
         };
         let schema = ref_location.rsplit('/').next()?;
+        let (schema, place) = match schema.strip_prefix("Page_") {
+            Some(schema) => (schema, "$response.body#/items/0/id"),
+            None if status == "200" => return None,
+            None => (schema, "$response.body#/id"),
+        };
         let mut entities = ENTITIES.into_iter();
-        entities.find_map(|(name, parameter)| (name == schema).then_some(parameter))
+        entities.find_map(|(name, parameter)| (name == schema).then_some((parameter, place)))
     })
 }
 
-fn add_to(response: &mut Response, own: &[String], targets: &[Target]) {
-    let Some(id) = id_of(response) else { return };
+fn add_to(status: &str, response: &mut Response, own: &[String], targets: &[Target]) {
+    let Some((id, place)) = id_of(status, response) else {
+        return;
+    };
     for target in targets {
         if !target.parameters.iter().any(|parameter| parameter == id) {
             continue;
@@ -77,7 +84,7 @@ fn add_to(response: &mut Response, own: &[String], targets: &[Target]) {
         let mut link = LinkBuilder::new().operation_id(&target.operation_id);
         for parameter in &target.parameters {
             link = match parameter.as_str() {
-                name if name == id => link.parameter(format!("path.{name}"), "$response.body#/id"),
+                name if name == id => link.parameter(format!("path.{name}"), place),
                 "X-Domain-Id" => link.parameter("header.X-Domain-Id", "$request.header.X-Domain-Id"),
                 name if own.iter().any(|own| own == name) => {
                     link.parameter(format!("path.{name}"), format!("$request.path.{name}"))

@@ -17,6 +17,8 @@ const OPTIONAL: [(&str, &str); 1] = [("Problem", "errors")];
 /// Parts of forms that are JSON.
 const JSON_PARTS: [&str; 1] = ["chunking_strategy"];
 
+const FORM: &str = "UploadForm";
+
 pub(super) fn mend(document: &mut OpenApi) {
     for_each_operation(document, |operation| {
         for parameter in operation.parameters.iter_mut().flatten() {
@@ -55,6 +57,13 @@ pub(super) fn mend(document: &mut OpenApi) {
         let RefOr::T(schema) = schema else { continue };
         if let Some(item) = name.strip_prefix("Page_") {
             name_items(schema, item);
+        }
+        if name == FORM
+            && let Schema::Object(form) = schema
+        {
+            // A part that has nothing to say is left out.
+            form.properties.values_mut().for_each(without_null);
+            form.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }
         if sent.contains(name) {
             close_variants(schema);
@@ -123,7 +132,6 @@ fn require_all(name: &str, schema: &mut Schema) {
                 }
             }
         }
-        Schema::Array(_) | Schema::OneOf(_) | Schema::AnyOf(_) => {}
         _ => {}
     }
 }

@@ -302,10 +302,15 @@ impl Call<'_> {
     }
 
     pub(crate) async fn send(self) -> Answer {
+        let path = self.path.clone();
         let response = self.start().await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        rag_canary::assert_none("an answer", &bytes);
+        // A key is shown this once, to whoever makes it.
+        let shows_a_key = path == "/api/v1/admin/keys" && parts.status == StatusCode::CREATED;
+        if !shows_a_key {
+            rag_canary::assert_none("an answer", &bytes);
+        }
         rag_canary::assert_none("an answer's headers", format!("{:?}", parts.headers).as_bytes());
         Answer {
             status: parts.status,

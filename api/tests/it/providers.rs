@@ -141,7 +141,7 @@ async fn health_asks_the_provider_and_records_what_it_found(pool: MySqlPool) {
     let provider = Router::new().route(
         "/v1/vector_stores",
         get(async |headers: axum::http::HeaderMap| {
-            if headers["authorization"] == "Bearer good" {
+            if headers["authorization"] == "Bearer good-c4n4ry" {
                 let list = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false});
                 (axum::http::StatusCode::OK, axum::Json(list))
             } else {
@@ -153,7 +153,7 @@ async fn health_asks_the_provider_and_records_what_it_found(pool: MySqlPool) {
     tokio::spawn(async move { axum::serve(listener, provider).await });
     let connection = |key: &str| json!({"base_url": format!("http://{address}/v1"), "auth_type": "api_key", "credentials": {"api_key": key}});
 
-    api.post(OPENAI, &connection("good")).await.expect(201);
+    api.post(OPENAI, &connection("good-c4n4ry")).await.expect(201);
     let unknown = api.get("/api/v1/providers/openai/health").await.expect(200);
     assert_eq!(unknown["status"], "unknown");
     //
@@ -165,7 +165,7 @@ async fn health_asks_the_provider_and_records_what_it_found(pool: MySqlPool) {
     );
     assert!(api.get(OPENAI).await.expect(200)["last_healthcheck_at"].is_string());
 
-    api.post(OPENAI, &connection("bad")).await.expect(200);
+    api.post(OPENAI, &connection("bad-c4n4ry")).await.expect(200);
     let found = api.get(health).await.expect(200);
     assert_eq!(found["status"], "failing", "{found}");
     assert!(

@@ -7,12 +7,14 @@
 //! the same time is the matter of `slots`.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rag_db::DbError;
 use rag_db::budgets::{self, Reservation};
-use rag_providers::{BudgetRefused, Operation, Permit, RequestBudget};
+use rag_db::{DbError, connections};
+use rag_providers::{BudgetRefused, Operation, Permit, ProviderError, RequestBudget};
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -40,6 +42,8 @@ pub(crate) struct FleetBudget {
     interval: Option<Duration>,
     /// `None`: any number of requests may be open.
     slots: Option<FleetSlots>,
+    /// The connection's row says that something is wrong with it.
+    troubled: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
@@ -61,13 +65,20 @@ struct State {
 }
 
 impl FleetBudget {
-    pub(crate) fn new(pool: MySqlPool, provider_type: &str, limits: Limits) -> Self {
+    /// `troubled`: the row has a `last_error`.
+    pub(crate) fn new(
+        pool: MySqlPool,
+        provider_type: &str,
+        limits: Limits,
+        troubled: Arc<AtomicBool>,
+    ) -> Self {
         let limit = limits.requests_per_second.filter(|limit| *limit > 0);
         let places = limits.concurrent_requests.filter(|limit| *limit > 0);
         Self {
             slots: places.map(|places| FleetSlots::new(pool.clone(), provider_type, places)),
             pool,
             provider_type: provider_type.to_owned(),
+            troubled,
             interval: limit.map(|limit| Duration::from_secs_f64(1.0 / (f64::from(limit) * MARGIN))),
             state: Mutex::default(),
         }
@@ -184,6 +195,33 @@ impl RequestBudget for FleetBudget {
         };
         if let Err(error) = written.await {
             tracing::debug!(%error, "the pause could not be told to others");
+        }
+    }
+
+    /// what is wrong with a connection is in its row, whoever found out.
+    async fn refused(&self, error: &ProviderError) {
+        tracing::warn!(provider = self.provider_type, %error, "the provider refuses the connection");
+        self.troubled.store(true, Ordering::Relaxed);
+        let written = async {
+            let mut db = self.pool.acquire().await?;
+            connections::record_error(&mut db, &self.provider_type, &error.to_string()).await
+        };
+        if let Err(error) = written.await {
+            tracing::debug!(%error, "the refusal could not be written down");
+        }
+    }
+
+    async fn accepted(&self) {
+        if !self.troubled.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let written = async {
+            let mut db = self.pool.acquire().await?;
+            connections::clear_error(&mut db, &self.provider_type).await
+        };
+        if let Err(error) = written.await {
+            self.troubled.store(true, Ordering::Relaxed);
+            tracing::debug!(%error, "the end of the trouble could not be written down");
         }
     }
 }

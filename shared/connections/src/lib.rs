@@ -10,6 +10,7 @@ mod slots;
 mod tokens;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -41,8 +42,15 @@ pub struct Connections {
     open: Mutex<HashMap<String, Kept>>,
 }
 
-/// A client, and the version of the row that it was built from.
-type Kept = (DateTime<Utc>, Arc<dyn Provider>);
+/// An open client.
+#[derive(Debug, Clone)]
+struct Kept {
+    /// Of the row that it was built from.
+    version: DateTime<Utc>,
+    provider: Arc<dyn Provider>,
+    /// Whether the row has a `last_error`, as far as this process knows: the next call that succeeds clears it.
+    troubled: Arc<AtomicBool>,
+}
 
 /// Why a provider can't be used now.
 #[derive(Debug, thiserror::Error)]
@@ -140,8 +148,9 @@ impl Connections {
             return Ok(provider);
         }
         match self.build(&row) {
-            Ok(provider) => {
-                self.keep(&row, &provider);
+            Ok(kept) => {
+                let provider = Arc::clone(&kept.provider);
+                self.keep(&row, kept);
                 Ok(provider)
             }
             Err(reason) => {
@@ -164,25 +173,36 @@ impl Connections {
 
     fn kept(&self, row: &Connection) -> Option<Arc<dyn Provider>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (version, provider) = open.get(&row.provider_type)?;
-        (*version == row.updated_at).then(|| Arc::clone(provider))
+        let kept = open.get(&row.provider_type)?;
+        if kept.version != row.updated_at {
+            return None;
+        }
+        // Another process may have found out.
+        kept.troubled.store(row.last_error.is_some(), Ordering::Relaxed);
+        Some(Arc::clone(&kept.provider))
     }
 
-    fn keep(&self, row: &Connection, provider: &Arc<dyn Provider>) {
+    fn keep(&self, row: &Connection, kept: Kept) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(row.provider_type.clone(), (row.updated_at, Arc::clone(provider)));
+        open.insert(row.provider_type.clone(), kept);
     }
 
-    fn build(&self, row: &Connection) -> Result<Arc<dyn Provider>, String> {
-        let config = self.config(row)?;
-        self.registry.open(config).map_err(|error| match error {
+    fn build(&self, row: &Connection) -> Result<Kept, String> {
+        let troubled = Arc::new(AtomicBool::new(row.last_error.is_some()));
+        let config = self.config(row, &troubled)?;
+        let provider = self.registry.open(config).map_err(|error| match error {
             OpenError::Client(error) => error.message.to_string(),
             other => other.to_string(),
+        })?;
+        Ok(Kept {
+            version: row.updated_at,
+            provider,
+            troubled,
         })
     }
 
     /// The row as the provider layer takes it, with its credentials unsealed.
-    fn config(&self, row: &Connection) -> Result<ConnectionConfig, String> {
+    fn config(&self, row: &Connection, troubled: &Arc<AtomicBool>) -> Result<ConnectionConfig, String> {
         let mut config = ConnectionConfig::new(&row.provider_type, &row.auth_type);
         config.base_url.clone_from(&row.base_url);
         config.network = self.network;
@@ -202,7 +222,7 @@ impl Connections {
                 requests_per_second: row.max_requests_per_second,
                 concurrent_requests: row.max_concurrent_requests,
             };
-            let budget = FleetBudget::new(pool.clone(), &row.provider_type, limits);
+            let budget = FleetBudget::new(pool.clone(), &row.provider_type, limits, Arc::clone(troubled));
             config.budget = Some(Arc::new(budget));
             if let (Some(keyring), Some(own)) = (&self.keyring, &config.credentials) {
                 let tokens = RowTokens::new(pool.clone(), keyring.clone(), &row.provider_type, own);

@@ -148,6 +148,18 @@ pub async fn record_error(db: &mut MySqlConnection, provider_type: &str, error: 
     Ok(())
 }
 
+/// Calls succeed: whatever was wrong is over.
+pub async fn clear_error(db: &mut MySqlConnection, provider_type: &str) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_connections SET last_error = NULL, updated_at = updated_at \
+         WHERE id = ? AND last_error IS NOT NULL",
+    )
+    .bind(provider_type)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// The sealed access token, expired or not.
 pub async fn find_token(db: &mut MySqlConnection, provider_type: &str) -> Result<Option<Value>, DbError> {
     let token: Option<Option<Json<Value>>> =

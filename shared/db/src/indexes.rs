@@ -255,13 +255,17 @@ pub async fn list_tombstones(
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Removes what is left of an index whose deletion is done, its links and builds included.
+/// Removes what is left of an index whose deletion is done, its links, builds and looks included.
 pub async fn delete_tombstone(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_index_files WHERE index_id = ?")
         .bind(Text(id))
         .execute(&mut *db)
         .await?;
     sqlx::query("DELETE FROM rag_index_builds WHERE index_id = ?")
+        .bind(Text(id))
+        .execute(&mut *db)
+        .await?;
+    sqlx::query("DELETE FROM rag_index_looks WHERE index_id = ?")
         .bind(Text(id))
         .execute(&mut *db)
         .await?;

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::error::Operation;
+use crate::error::{Operation, ProviderError};
 
 /// The decrypted credentials of a connection: a flat JSON object. Which fields count is each adapter's matter.
 #[derive(Clone, Default)]
@@ -279,4 +279,10 @@ pub trait RequestBudget: Send + Sync {
 
     /// The provider answered 429 (with its `Retry-After`, if any): everybody should calm down.
     async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>);
+
+    /// The provider does not let this connection in, or its account is exhausted: whoever looks after it should know.
+    async fn refused(&self, error: &ProviderError);
+
+    /// The provider carried a call out: whatever it refused before, it lets the connection in now.
+    async fn accepted(&self);
 }

@@ -48,6 +48,10 @@
 //! overtaken but never starved. A delayed job queues from the time it is due. A job that has run before (retried,
 //! snoozed, handed back) keeps its place: what was begun is finished first.
 //!
+//! While a process works off a backlog at full speed it goes on from where its last claim ended, and looks from the
+//! beginning again after 50 ms, or fifty times as long as that look takes. So long, at most, is a job overtaken that comes
+//! in with a better place.
+//!
 //! # Claims, and what they may write
 //!
 //! Every claim has a [`ClaimToken`]. A handler that writes rows on its job's behalf opens a transaction, calls
@@ -116,6 +120,11 @@ pub use stats::{KindStats, Stats};
 pub mod testing {
     /// The query that picks jobs to claim.
     pub fn claim_query(kind: &str, limit: usize) -> String {
-        crate::take::candidates(kind, limit, None)
+        claim_query_from(kind, limit, None)
+    }
+
+    /// The same, going on from a place.
+    pub fn claim_query_from(kind: &str, limit: usize, floor: Option<i64>) -> String {
+        crate::take::candidates(kind, limit, floor)
     }
 }

@@ -300,7 +300,7 @@ impl Machine {
             ends.extend(end.filter(|end| ends.iter().all(|other| other.token() != end.token())));
         }
         let mut conn = self.pool.acquire().await.unwrap();
-        let taken = if limit == 0 {
+        let jobs = if limit == 0 {
             take::end(&mut conn, &ends).await.unwrap();
             Vec::new()
         } else {
@@ -322,7 +322,7 @@ impl Machine {
                 ClaimToken::new(job.id, job.seen.claim_no)
             })
             .collect();
-        let claimed: Vec<ClaimToken> = taken.into_iter().map(|job| job.token).collect();
+        let claimed: Vec<ClaimToken> = jobs.into_iter().map(|job| job.token).collect();
         assert_eq!(claimed, wanted);
         self.model.tokens.extend(claimed);
     }

@@ -1,7 +1,7 @@
 //! Claiming, and ending claims on the way: the statements. Two round trips and one commit a batch, each touching only the
 //! rows that are taken or ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
@@ -38,6 +38,8 @@ pub(crate) struct Got {
     pub(crate) taken: Vec<Taken>,
     /// The place of the last of them.
     pub(crate) place: Option<i64>,
+    /// How long the server looked for them.
+    pub(crate) found_in: Duration,
 }
 
 /// The claim's query: equality on (state, kind) and the index's own order, so it neither sorts nor reads past `limit`
@@ -74,10 +76,12 @@ pub(crate) async fn end_and_take(
         write_plain_ends(ends),
         candidates(want.kind, want.limit, want.floor)
     );
+    let asked_at = Instant::now();
     let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(&mut *conn).await?;
     let mut got = Got {
         taken: Vec::with_capacity(rows.len()),
         place: None,
+        found_in: asked_at.elapsed(),
     };
     for row in &rows {
         let id: JobId = row.try_get("id")?;

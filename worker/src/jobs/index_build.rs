@@ -68,7 +68,7 @@ async fn run(job: &IndexBuild, claim: &Claim, context: &Context) -> Outcome {
 /// for the end of the job.
 async fn stop_indexing(build: &Build<'_>) {
     match tokio::time::timeout(LAST_WORDS, build.stop_indexing()).await {
-        Ok(Ok(_)) => {}
+        Ok(Ok(())) => {}
         Ok(Err(halt)) => tracing::warn!(%halt, "the provider was not told to stop indexing"),
         Err(_) => tracing::warn!("the provider was not told to stop indexing in time"),
     }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, Observation};
 use rag_db::uploads;
 use rag_domain::{AttachmentState, ChunkingProof};
-use rag_providers::{StoreFileStatus, VectorStoreFile};
+use rag_providers::{ReportedStrategy, StoreFileStatus, VectorStoreFile};
 use serde_json::Value;
 use sqlx::MySqlConnection;
 
@@ -197,11 +197,7 @@ pub(crate) async fn observe_rows(
 ) -> Result<(), Halt> {
     let strategies: Vec<Option<Value>> = files
         .iter()
-        .map(|(_, file)| {
-            file.chunking_strategy
-                .as_ref()
-                .map(rag_providers::ReportedStrategy::to_value)
-        })
+        .map(|(_, file)| file.chunking_strategy.as_ref().map(ReportedStrategy::to_value))
         .collect();
     let seen: Vec<_> = files
         .iter()

@@ -25,6 +25,7 @@ mod upload;
 mod upload_files;
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use apalis_mariadb::Claim;
 use chrono::{DateTime, Utc};
@@ -47,6 +48,9 @@ pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT};
 pub(crate) use orphans::reconcile;
 pub(crate) use scope::Scope;
 pub(crate) use upload::{Uploaded, ensure as ensure_upload};
+
+/// How long a call may go on when its build is to stop.
+const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// Where a build stands; the text is what `rag_index_builds.step` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,22 +160,33 @@ impl<'a> Build<'a> {
         loop {
             self.check_running()?;
             tracing::debug!(step = self.step.as_str(), "step begins");
-            let next = match self.step {
-                Step::EnsureVectorStore => ensure_vector_store::run(self).await?,
-                Step::UploadFiles => upload_files::run(self).await?,
-                Step::AttachFiles => attach_files::run(self).await?,
-                Step::AwaitIndexing => await_indexing::run(self).await?,
-                Step::DetachFiles => detach_files::run(self).await?,
-                Step::Finish => match finish::run(self).await? {
-                    Some(next) => next,
-                    None => return Ok(()),
-                },
+            let cancellation = self.claim.cancellation().clone();
+            let next = tokio::select! {
+                biased;
+                next = self.run_step() => next?,
+                // A step stops by itself between two calls. A call that hangs is cut off: whatever it did is found later.
+                () = async { cancellation.cancelled().await; tokio::time::sleep(LAST_CALL).await } => {
+                    return Err(Halt::Stopped);
+                }
             };
+            let Some(next) = next else { return Ok(()) };
             let mut tx = self.write().await?;
             builds::set_step(&mut tx, &self.job_id, next.as_str()).await?;
             tx.commit().await?;
             self.step = next;
         }
+    }
+
+    /// `None`: the build has ended.
+    async fn run_step(&mut self) -> Result<Option<Step>, Halt> {
+        Ok(Some(match self.step {
+            Step::EnsureVectorStore => ensure_vector_store::run(self).await?,
+            Step::UploadFiles => upload_files::run(self).await?,
+            Step::AttachFiles => attach_files::run(self).await?,
+            Step::AwaitIndexing => await_indexing::run(self).await?,
+            Step::DetachFiles => detach_files::run(self).await?,
+            Step::Finish => return finish::run(self).await,
+        }))
     }
 
     /// The build is cancelled: the provider is told, unless the whole store is about to go.

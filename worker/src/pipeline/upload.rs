@@ -59,7 +59,7 @@ pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploade
         Declaration::Inherited(intent) => match inherit(scope, member, intent).await? {
             Inherited::Adopted => return Ok(Uploaded::Yes),
             Inherited::Gone => return Ok(Uploaded::Skipped),
-            Inherited::UploadAgain(intent) => intent,
+            Inherited::UploadAgain(intent) => *intent,
         },
     };
     let upload = match source(scope, member).await {
@@ -153,7 +153,7 @@ enum Inherited {
     Adopted,
     /// The file was deleted meanwhile.
     Gone,
-    UploadAgain(Intent),
+    UploadAgain(Box<Intent>),
 }
 
 /// An earlier claim meant to upload this file and did not live to tell. If exactly one file at the provider fits, is
@@ -190,7 +190,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
             }
             intents::resolve(&mut tx, intent.id, &scope.token).await?;
             match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {
-                Declared::New(intent) => Inherited::UploadAgain(intent),
+                Declared::New(intent) => Inherited::UploadAgain(Box::new(intent)),
                 Declared::Existing(_) => {
                     return Err(Halt::snooze(std::time::Duration::ZERO, "an upload intent moved"));
                 }

@@ -21,7 +21,7 @@ use super::range::{self, Asked, Part};
 use crate::extract::{Domain, Id};
 use crate::problem::{Kind, Problem};
 use crate::quota::{self, Change, Room};
-use crate::schemas::Bytes;
+use crate::schemas::{Bytes, SomeBytes};
 use crate::state::App;
 use crate::upload::{Pace, media_type, paced};
 
@@ -128,7 +128,7 @@ pub(super) async fn download_file(
 /// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing.
 #[utoipa::path(put, path = "/files/{file_id}/content", tag = "files",
     params(("file_id" = uuid::Uuid, Path, description = "The file")),
-    request_body(content = inline(Bytes), content_type = "application/octet-stream"),
+    request_body(content = inline(SomeBytes), content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "The file with its new contents", body = FileOut),
         (status = 404, description = "No such file in this domain"),

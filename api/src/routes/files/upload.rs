@@ -147,7 +147,7 @@ impl Received {
             "tags" => {
                 let text = part.text(TEXT_BYTES).await?;
                 let tags = self.tags.get_or_insert_default();
-                if text.trim_start().starts_with('[') || text.trim() == "null" {
+                if text.trim_start().starts_with(['[', '{']) || text.trim() == "null" {
                     let several = serde_json::from_str::<Option<Vec<String>>>(&text).map_err(|_| {
                         Problem::invalid_field(name, "is neither a tag nor a JSON array of tags")
                     })?;

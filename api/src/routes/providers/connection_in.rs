@@ -116,7 +116,7 @@ impl ConnectionPatch {
         })?;
         let credentials_enc = match sent {
             Some(sent) => sent.map(|value| seal(app, &provider_type, &value)).transpose()?,
-            None => kept,
+            None => kept.map(|sealed| sealed_anew(app, &provider_type, sealed)),
         };
         let max_requests_per_second = self
             .max_requests_per_second
@@ -220,6 +220,19 @@ fn seal(app: &App, provider_type: &str, credentials: &Value) -> Result<Value, Pr
     keyring
         .seal_json(provider_type, "credentials_enc", credentials)
         .map_err(Problem::internal)
+}
+
+/// What another key or the service's predecessor sealed is sealed with the first key whenever the row is written. What does
+/// not open stays as it is: whoever switches a connection off need not mend it first.
+fn sealed_anew(app: &App, provider_type: &str, sealed: Value) -> Value {
+    const COLUMN: &str = "credentials_enc";
+    let Some(keyring) = app.connections.keyring().filter(|ring| !ring.is_current(&sealed)) else {
+        return sealed;
+    };
+    let plaintext = keyring.open(provider_type, COLUMN, &sealed);
+    plaintext
+        .and_then(|plaintext| keyring.seal(provider_type, COLUMN, &plaintext))
+        .unwrap_or(sealed)
 }
 
 /// Scheme, host and port that the connection talks to.

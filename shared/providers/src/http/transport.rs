@@ -200,7 +200,21 @@ impl Transport {
                 tokio::time::sleep(delay).await;
             }
         };
-        tries.instrument(span).await
+        let result = tries.instrument(span).await;
+        self.report_end(result.as_ref().err()).await;
+        result
+    }
+
+    /// What the end of a call says of the connection, if it says anything.
+    async fn report_end(&self, error: Option<&ProviderError>) {
+        let Some(budget) = &self.config.budget else { return };
+        match error {
+            None => budget.accepted().await,
+            Some(error) if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::QuotaExceeded) => {
+                budget.refused(error).await;
+            }
+            Some(_) => {}
+        }
     }
 
     async fn report_limit(&self, error: &ProviderError) {

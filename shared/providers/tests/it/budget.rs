@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rag_providers::{
-    BudgetRefused, Disposition, Effect, ErrorKind, NewVectorStore, Operation, Permit, Provider, Registry,
-    RequestBudget,
+    BudgetRefused, Disposition, Effect, ErrorKind, NewVectorStore, Operation, Permit, Provider,
+    ProviderError, Registry, RequestBudget,
 };
 use serde_json::json;
 
@@ -16,6 +16,8 @@ use crate::server::{Server, json, status};
 struct Budget {
     left: Mutex<usize>,
     reported: Mutex<Vec<(Operation, Option<Duration>)>>,
+    /// How calls ended that say something of the connection; `None`: well.
+    ended: Mutex<Vec<Option<ErrorKind>>>,
 }
 
 #[async_trait]
@@ -30,6 +32,14 @@ impl RequestBudget for Budget {
 
     async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) {
         self.reported.lock().unwrap().push((operation, retry_after));
+    }
+
+    async fn refused(&self, error: &ProviderError) {
+        self.ended.lock().unwrap().push(Some(error.kind));
+    }
+
+    async fn accepted(&self) {
+        self.ended.lock().unwrap().push(None);
     }
 }
 
@@ -76,5 +86,31 @@ async fn every_try_counts_and_every_complaint_is_passed_on() {
     assert_eq!(
         *budget.reported.lock().unwrap(),
         [(Operation::Health, Some(Duration::from_millis(100)))]
+    );
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_is_reported_and_so_is_who_is() {
+    let list = json(&json!({"object": "list", "data": [], "has_more": false}));
+    let quota = json!({"error": {"message": "pay", "code": "insufficient_quota"}});
+    let server = Server::start([
+        status(401, &json!({})),
+        status(404, &json!({})),
+        status(429, &quota),
+        list,
+    ])
+    .await;
+    let (provider, budget) = with_budget(&server, 10);
+    provider.health().await.unwrap_err();
+    provider.get_file("file-1").await.unwrap_err();
+    provider.health().await.unwrap_err();
+    provider.health().await.unwrap();
+    assert_eq!(
+        *budget.ended.lock().unwrap(),
+        [
+            Some(ErrorKind::Unauthorized),
+            Some(ErrorKind::QuotaExceeded),
+            None
+        ]
     );
 }

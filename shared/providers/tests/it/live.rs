@@ -34,6 +34,10 @@ impl RequestBudget for Sent {
     }
 
     async fn rate_limited(&self, _: Operation, _: Option<Duration>) {}
+
+    async fn refused(&self, _: &ProviderError) {}
+
+    async fn accepted(&self) {}
 }
 
 struct Live {

@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use crate::claim::Claim;
 use crate::take::{Got, Want};
 
-/// How long a busy lane goes on from where its last claim ended before it looks from the beginning again. A job that
-/// belongs in front of those claimed last is overtaken for no longer than this.
+/// How long a busy lane goes on from where its last claim ended before it looks from the beginning again: at least so
+/// long, and so many times as long as that look took. A job that belongs in front of those claimed last is overtaken for
+/// no longer than this.
 const GO_ON_FOR: Duration = Duration::from_millis(50);
+const GO_ON_TIMES: u32 = 50;
 
 #[derive(Default)]
 pub(super) struct Lanes {
@@ -31,8 +33,8 @@ struct Lane {
     exhausted: u64,
     /// Where the last claim ended, if it got all it asked for.
     place: Option<i64>,
-    /// The last claim from the beginning.
-    began_at: Option<Instant>,
+    /// Until when to go on from there.
+    go_on_until: Option<Instant>,
     paused: bool,
     jobs: mpsc::UnboundedSender<Claim>,
 }
@@ -40,7 +42,7 @@ struct Lane {
 /// A claim to try.
 pub(super) struct Order {
     pub(super) want: Want,
-    /// More slots are busy than free: a moment later there may be more of them, for the same price.
+    /// Most slots are busy: a moment later more of them may be free, for the same price.
     pub(super) is_small: bool,
     announced: u64,
 }
@@ -54,12 +56,13 @@ impl Lane {
         self.announced > self.exhausted
     }
 
-    fn is_mostly_busy(&self, batch: usize) -> bool {
-        self.free() * 2 < self.capacity.min(batch)
+    /// Free slots are asked for together, three quarters of all at least, unless that takes too long.
+    fn is_small(&self, batch: usize) -> bool {
+        self.free() * 4 < self.capacity.min(batch) * 3
     }
 
     fn floor(&self) -> Option<i64> {
-        let goes_on = self.began_at.is_some_and(|at| at.elapsed() < GO_ON_FOR);
+        let goes_on = self.go_on_until.is_some_and(|until| Instant::now() < until);
         self.place.filter(|_| goes_on)
     }
 }
@@ -86,7 +89,7 @@ impl Lanes {
                 announced: 1,
                 exhausted: 0,
                 place: None,
-                began_at: None,
+                go_on_until: None,
                 paused: false,
                 jobs,
             },
@@ -140,7 +143,7 @@ impl Lanes {
                 limit: lane.free().min(batch),
                 floor: lane.floor(),
             },
-            is_small: lane.is_mostly_busy(batch),
+            is_small: lane.is_small(batch),
             announced: lane.announced,
         })
     }
@@ -153,7 +156,8 @@ impl Lanes {
             return;
         };
         if order.want.floor.is_none() {
-            lane.began_at = Some(Instant::now());
+            let go_on_for = GO_ON_FOR.max(got.found_in * GO_ON_TIMES);
+            lane.go_on_until = Some(Instant::now() + go_on_for);
         }
         lane.place = got.place.filter(|_| got.taken.len() >= order.want.limit);
         if lane.place.is_none() && order.want.floor.is_none() {
@@ -177,7 +181,7 @@ impl Lanes {
             return true;
         };
         lane.occupied = lane.occupied.saturating_sub(1);
-        !lane.is_mostly_busy(batch)
+        !lane.is_small(batch)
     }
 
     pub(super) fn set_paused(&mut self, paused: &[String]) {
@@ -191,6 +195,12 @@ impl Lanes {
 
     pub(super) fn kinds(&self) -> Vec<&'static str> {
         self.open.keys().copied().collect()
+    }
+
+    /// Kinds of which there was nothing to claim any more.
+    pub(super) fn exhausted(&self) -> Vec<&'static str> {
+        let exhausted = self.open.iter().filter(|(_, lane)| !lane.may_have_jobs());
+        exhausted.map(|(kind, _)| *kind).collect()
     }
 
     /// Kinds that could take a job but have none: those to wait for.
@@ -212,5 +222,79 @@ impl Lanes {
             .iter()
             .map(|(kind, lane)| (*kind, lane.capacity))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ClaimToken, JobId};
+    use crate::take::Taken;
+
+    fn got(jobs: usize, place: i64) -> Got {
+        let taken = || Taken {
+            token: ClaimToken::new(JobId::generate(), 1),
+            payload: String::new(),
+            attempts: 0,
+            max_attempts: 1,
+            tenant: None,
+            trace_context: None,
+            has_keys: false,
+        };
+        Got {
+            taken: (0..jobs).map(|_| taken()).collect(),
+            place: (jobs > 0).then_some(place),
+            found_in: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_busy_lane_goes_on_where_it_was_for_a_while() {
+        let mut lanes = Lanes::default();
+        let _jobs = lanes.open("k", 4, 0);
+        let first = lanes.next_order(100).unwrap();
+        assert_eq!((first.want.limit, first.want.floor), (4, None));
+        lanes.record(&first, &got(4, 7));
+        let second = lanes.next_order(100).unwrap();
+        assert_eq!(second.want.floor, Some(7));
+        lanes.record(&second, &got(4, 9));
+        assert_eq!(lanes.next_order(100).unwrap().want.floor, Some(9));
+        std::thread::sleep(GO_ON_FOR);
+        assert_eq!(lanes.next_order(100).unwrap().want.floor, None);
+    }
+
+    #[test]
+    fn a_lane_is_exhausted_only_when_a_look_from_the_beginning_says_so() {
+        let mut lanes = Lanes::default();
+        let _jobs = lanes.open("k", 4, 0);
+        let first = lanes.next_order(100).unwrap();
+        lanes.record(&first, &got(4, 7));
+        let from_there = lanes.next_order(100).unwrap();
+        lanes.record(&from_there, &got(3, 9));
+        let again = lanes.next_order(100).unwrap();
+        assert_eq!(again.want.floor, None);
+        // What is announced while it looks counts.
+        lanes.announce("k");
+        lanes.record(&again, &got(0, 0));
+        let last = lanes.next_order(100).unwrap();
+        lanes.record(&last, &got(0, 0));
+        assert!(lanes.next_order(100).is_none());
+        assert_eq!(lanes.exhausted(), ["k"]);
+    }
+
+    #[test]
+    fn kinds_take_turns() {
+        let mut lanes = Lanes::default();
+        let _jobs = (lanes.open("a", 1, 0), lanes.open("b", 1, 0));
+        let mut kinds = Vec::new();
+        for _ in 0..4 {
+            let order = lanes.next_order(100).unwrap();
+            lanes.record(&order, &got(1, 7));
+            kinds.push(order.want.kind);
+        }
+        assert!(
+            kinds == ["a", "b", "a", "b"] || kinds == ["b", "a", "b", "a"],
+            "{kinds:?}"
+        );
     }
 }

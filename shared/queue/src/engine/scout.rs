@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::config::Wait;
 use crate::error::QueueError;
 use crate::sql::{micros, now_us};
-use crate::stats;
+use crate::stats::{self, COUNT_REST};
 use crate::upkeep::{self, Duty};
 
 use super::Engine;
@@ -23,7 +23,6 @@ const BUSY_WAIT: Duration = Duration::from_millis(150);
 const PROMOTE_REST: Duration = Duration::from_millis(20);
 const TAKE_BACK_REST: Duration = Duration::from_millis(200);
 const PRUNE_REST: Duration = Duration::from_mins(1);
-const COUNT_REST: Duration = Duration::from_secs(15);
 /// Counting may take one part in so many of a worker's time.
 const COUNT_SHARE: u32 = 50;
 
@@ -37,28 +36,28 @@ struct Sighting {
 }
 
 pub(super) async fn run(engine: Arc<Engine>) {
+    tokio::select! {
+        () = serve(&engine) => {}
+        () = engine.closing.cancelled() => {}
+    }
+}
+
+async fn serve(engine: &Arc<Engine>) {
     let mut link = Link::new(engine.pool.clone(), "look for work");
     let upkeep_runs = Arc::new(AtomicBool::new(false));
     let mut pause = Duration::ZERO;
     loop {
-        let statement = look_statement(&engine);
-        let looked = tokio::select! {
-            looked = link.run(async |conn| look(conn, statement).await) => looked,
-            () = engine.closing.cancelled() => return,
-        };
-        let rest = match looked {
+        let statement = look_statement(engine);
+        let rest = match link.run(async |conn| look(conn, statement).await).await {
             Ok(sighting) => {
                 link.succeeded();
-                let found = act(&engine, &sighting, &upkeep_runs).await;
-                pause = rest_after(&engine, found, pause);
+                let found = act(engine, &sighting, &upkeep_runs).await;
+                pause = rest_after(engine, found, pause);
                 pause
             }
             Err(error) => link.failed(&error),
         };
-        tokio::select! {
-            () = tokio::time::sleep(rest) => {}
-            () = engine.closing.cancelled() => return,
-        }
+        tokio::time::sleep(rest).await;
     }
 }
 
@@ -85,6 +84,8 @@ async fn act(engine: &Arc<Engine>, sighting: &Sighting, upkeep_runs: &Arc<Atomic
     for kind in &sighting.ready {
         engine.announce(kind);
     }
+    // A pause or a draining may be over.
+    engine.work.notify_one();
     let due = sighting.duties.contains(&Duty::Promote);
     if due && engine.takes_jobs() {
         match promote(engine).await {
@@ -139,6 +140,9 @@ async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
         }
     }
     if duties.contains(&Duty::Count) && Duty::Count.win(pool, COUNT_REST).await? {
+        if upkeep::take_back(pool, &engine.config).await? > 0 {
+            engine.announce_all();
+        }
         let started_at = Instant::now();
         stats::count(pool).await?;
         let rest = started_at.elapsed() * COUNT_SHARE;
@@ -156,13 +160,17 @@ async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
 
 /// One compound statement: waits until there is something for one of the hungry kinds, or the time is over, and then
 /// tells all there is to know. Kinds are safe in SQL text, see `is_kind`.
+///
+/// Behind every job lie the index entries of the states that it has been in, until the server has cleared them away.
+/// Reading them costs more than reading live ones, and a range goes on over them past its own end. So nothing is asked
+/// that is known, and every question begins where there are none of them. Lost leases of kinds that this process does not
+/// serve are looked for with the counting.
 fn look_statement(engine: &Engine) -> String {
     let now = now_us!();
     let lanes = engine.lanes();
-    let (kinds, hungry, idle) = (lanes.kinds(), lanes.hungry(), lanes.is_idle());
+    let (kinds, exhausted, hungry) = (lanes.kinds(), lanes.exhausted(), lanes.hungry());
+    let idle = lanes.is_idle();
     drop(lanes);
-    let has_ready = |kind: &str| exists("ready", kind, "");
-    let has_due = |kind: &str| exists("scheduled", kind, &format!(" AND order_us <= {now}"));
 
     let mut waiting = String::new();
     if let Wait::Server { step } = engine.config.wait
@@ -187,37 +195,54 @@ fn look_statement(engine: &Engine) -> String {
         );
     }
     let mut facts: Vec<String> = Vec::new();
-    for kind in &kinds {
+    for kind in &exhausted {
         facts.push(format!(
             " UNION ALL SELECT 'ready', '{kind}' FROM DUAL WHERE {}",
             has_ready(kind)
         ));
-        facts.push(format!(
-            " UNION ALL SELECT 'duty', '{}' FROM DUAL WHERE {}",
-            Duty::Promote.as_str(),
-            has_due(kind)
-        ));
+    }
+    for kind in &kinds {
+        for (duty, has_any) in [(Duty::Promote, has_due(kind)), (Duty::TakeBack, has_lost(kind))] {
+            let duty = duty.as_str();
+            facts.push(format!(
+                " UNION ALL SELECT 'duty', '{duty}' FROM DUAL WHERE {has_any}"
+            ));
+        }
     }
     let worker = engine.worker.as_uuid().simple();
     format!(
         "BEGIN NOT ATOMIC {waiting}\
            SELECT CAST('paused' AS CHAR(16)) AS fact, CAST(kind AS CHAR(64)) AS name FROM queue_paused_kinds \
            UNION ALL SELECT 'draining', '' FROM queue_workers WHERE id = x'{worker}' AND draining \
-           UNION ALL SELECT 'duty', '{take_back}' FROM DUAL WHERE EXISTS (SELECT 1 FROM queue_jobs \
-             FORCE INDEX (ix_queue_jobs_order) WHERE state = 'running' AND order_us <= {now}) \
            UNION ALL SELECT 'duty', duty FROM queue_duties WHERE due_us <= {now} AND duty IN ('{prune}', '{count}'){}; \
          END",
         facts.concat(),
-        take_back = Duty::TakeBack.as_str(),
         prune = Duty::Prune.as_str(),
         count = Duty::Count.as_str(),
     )
 }
 
-fn exists(state: &str, kind: &str, and: &str) -> String {
+fn has_ready(kind: &str) -> String {
     format!(
-        "EXISTS (SELECT 1 FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
-         WHERE state = '{state}' AND kind = '{kind}'{and})"
+        "EXISTS (SELECT 1 FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) WHERE state = 'ready' AND kind = '{kind}')"
+    )
+}
+
+/// Reads the first entry, whatever its time: a range up to now would end in entries of another state.
+fn has_due(kind: &str) -> String {
+    format!(
+        "COALESCE((SELECT order_us FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
+           WHERE state = 'scheduled' AND kind = '{kind}' ORDER BY order_us LIMIT 1) <= {}, FALSE)",
+        now_us!()
+    )
+}
+
+/// Reads backwards from now: what claims that have ended leave behind lies ahead, where their leases would have ended.
+fn has_lost(kind: &str) -> String {
+    format!(
+        "(SELECT 1 FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
+           WHERE state = 'running' AND kind = '{kind}' AND order_us <= {} ORDER BY order_us DESC LIMIT 1) IS NOT NULL",
+        now_us!()
     )
 }
 

@@ -1,19 +1,23 @@
-//! A worker program for tests and benchmarks to start, stop and kill. It serves three kinds:
+//! A worker program for tests and benchmarks to start, stop and kill. It serves four kinds:
 //!
-//! - `note`: sleeps, then writes a row into `test_notes` and finishes the job in the same transaction; a write that the
-//!   fence refuses is noted in `test_bounces` instead.
+//! - `note`: writes a row into `test_runs`, sleeps, then writes a row into `test_notes` and finishes the job in the same
+//!   transaction; a write that the fence refuses is noted in `test_bounces` instead.
 //! - `hold`: runs until it is cancelled.
 //! - `nothing`: does nothing, for measuring.
+//! - `various`: some fail once, some snooze once, some have an output; for long runs.
 //!
-//! Settings come from the environment: `DATABASE_URL`, `LEASE_MS`, `CONCURRENCY`, `PREFETCH`, `BATCH`, `GRACE_MS`.
+//! Settings come from the environment: `DATABASE_URL`, `LEASE_MS`, `CONCURRENCY`, `PREFETCH`, `BATCH`, `GRACE_MS`,
+//! `KEEP_MS`.
 
 use std::error::Error;
 use std::time::Duration;
 
 use apalis_core::task::data::Data;
-use apalis_mariadb::{Claim, JobKind, Outcome, Queue, QueueConfig, QueueError, StorageConfig, WorkerSet};
+use apalis_mariadb::{
+    Claim, JobKind, Outcome, Queue, QueueConfig, QueueError, Retention, StorageConfig, WorkerSet,
+};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::mysql::MySqlPoolOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,6 +45,11 @@ impl JobKind for Nothing {
 }
 
 async fn note(job: Note, claim: Claim, queue: Data<Queue>) -> Result<Outcome, QueueError> {
+    sqlx::query("INSERT INTO test_runs (job_id, pid) VALUES (?, ?)")
+        .bind(claim.job_id())
+        .bind(std::process::id())
+        .execute(queue.pool())
+        .await?;
     tokio::time::sleep(Duration::from_millis(job.sleep_ms)).await;
     match write_note(&claim, &queue).await {
         Err(error) if error.is_claim_lost() => {
@@ -75,6 +84,37 @@ async fn nothing(_: Nothing, _: Claim, _: Data<()>) -> Outcome {
     Outcome::done()
 }
 
+#[derive(Deserialize)]
+struct Various {
+    n: u32,
+}
+
+impl JobKind for Various {
+    const KIND: &'static str = "various";
+}
+
+async fn various(job: Various, claim: Claim, queue: Data<Queue>) -> Result<Outcome, QueueError> {
+    let first = claim.attempt() == 1;
+    Ok(match job.n % 7 {
+        0 if first => Outcome::Retry {
+            error: "not at the first attempt".to_owned(),
+            after: None,
+        },
+        1 if has_snoozed(&queue, &claim).await? => Outcome::done(),
+        1 => Outcome::Snooze {
+            after: Duration::from_millis(200),
+            reason: Some("once".to_owned()),
+        },
+        2 | 3 => Outcome::Done(json!({ "n": job.n, "text": "x".repeat(200) })),
+        _ => Outcome::done(),
+    })
+}
+
+async fn has_snoozed(queue: &Queue, claim: &Claim) -> Result<bool, QueueError> {
+    let job = queue.find_job(claim.job_id()).await?;
+    Ok(job.is_some_and(|job| job.snoozes > 0))
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt()
@@ -87,11 +127,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .max_connections(u32::try_from(concurrency)? + 4)
         .connect(&url)
         .await?;
+    let kept = Duration::from_millis(number("KEEP_MS", 3_600_000) as u64);
     let config = QueueConfig {
         lease: Duration::from_millis(number("LEASE_MS", 3000) as u64),
         backoff_base: Duration::from_millis(100),
         backoff_cap: Duration::from_millis(500),
         batch: number("BATCH", 100),
+        retention: Retention {
+            done: kept,
+            cancelled: kept,
+            failed: kept,
+        },
         ..QueueConfig::default()
     };
     let queue = Queue::new(pool, config);
@@ -102,7 +148,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         timeout: None,
     };
     WorkerSet::new(queue.clone())
-        .register(storage.clone(), queue, note)?
+        .register(storage.clone(), queue.clone(), note)?
+        .register(storage.clone(), queue, various)?
         .register(storage.clone(), (), hold)?
         .register(storage, (), nothing)?
         .run(

@@ -12,6 +12,8 @@ const NOW_US: &str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))
 pub(crate) struct Database {
     pub(crate) pool: MySqlPool,
     pub(crate) url: String,
+    /// If the server runs on this machine.
+    pub(crate) server_pid: Option<u32>,
     name: String,
 }
 
@@ -36,7 +38,13 @@ impl Database {
             .connect_with(options)
             .await?;
         sqlx::migrate!("../../migrations").run(&pool).await?;
-        Ok(Self { pool, url, name })
+        let server_pid = server_pid(&pool).await?;
+        Ok(Self {
+            pool,
+            url,
+            server_pid,
+            name,
+        })
     }
 
     pub(crate) async fn drop(&self) -> Result<()> {
@@ -84,16 +92,37 @@ impl Database {
             .await?)
     }
 
-    /// Jobs done since, and the microseconds from the first to the last of them.
-    pub(crate) async fn done_since(&self, since_us: i64) -> Result<(i64, i64)> {
-        let (jobs, first, last): (i64, Option<i64>, Option<i64>) = sqlx::query_as(
-            "SELECT COUNT(*), MIN(order_us), MAX(order_us) FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
-             WHERE state = 'done' AND kind = 'nothing' AND order_us > ?",
+    /// Jobs done between two moments, and the microseconds from the first moment to the last of the jobs.
+    pub(crate) async fn done_between(&self, from_us: i64, until_us: i64) -> Result<(f64, f64)> {
+        let (jobs, span_us): (f64, f64) = sqlx::query_as(
+            "SELECT CAST(COUNT(*) AS DOUBLE), CAST(COALESCE(MAX(order_us), 0) - ? AS DOUBLE) FROM queue_jobs \
+             FORCE INDEX (ix_queue_jobs_order) \
+             WHERE state = 'done' AND kind = 'nothing' AND order_us > ? AND order_us <= ?",
         )
-        .bind(since_us)
+        .bind(from_us)
+        .bind(from_us)
+        .bind(until_us)
         .fetch_one(&self.pool)
         .await?;
-        Ok((jobs, last.unwrap_or(0) - first.unwrap_or(0)))
+        anyhow::ensure!(jobs > 0.0, "no job was done");
+        Ok((jobs, span_us))
+    }
+
+    /// What it is measured on.
+    pub(crate) async fn server(&self) -> Result<String> {
+        let (version, buffer, flush): (String, u64, u64) = sqlx::query_as(
+            "SELECT VERSION(), CAST(@@innodb_buffer_pool_size DIV 1048576 AS UNSIGNED), \
+             CAST(@@innodb_flush_log_at_trx_commit AS UNSIGNED)",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let cores = std::thread::available_parallelism()?;
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or("?").to_owned();
+        Ok(format!(
+            "{version}, buffer pool {buffer} MiB, innodb_flush_log_at_trx_commit = {flush}; {cores} cores for server and \
+             clients together, load before the run {load}."
+        ))
     }
 
     /// Waits until InnoDB has cleared away what earlier measurements deleted.
@@ -110,4 +139,19 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// By the server's own pid file, if it is there and names a server.
+async fn server_pid(pool: &MySqlPool) -> Result<Option<u32>> {
+    let file: String =
+        sqlx::query_scalar("SELECT CONCAT(IF(@@pid_file LIKE '/%', '', @@datadir), @@pid_file)")
+            .fetch_one(pool)
+            .await?;
+    let pid = std::fs::read_to_string(file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    Ok(pid.filter(|pid: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        ["mariadbd", "mysqld"].contains(&name.trim())
+    }))
 }

@@ -7,16 +7,18 @@ use apalis_mariadb::{NewJob, Queue};
 use serde_json::json;
 
 use crate::database::Database;
+use crate::report::Report;
 
 const TIME: Duration = Duration::from_secs(3);
 
-pub(crate) async fn measure(database: &Database) -> Result<()> {
+pub(crate) async fn measure(database: &Database, quick: bool, report: &mut Report) -> Result<()> {
     sqlx::raw_sql(
         "CREATE TABLE bench_rows (id BIGINT AUTO_INCREMENT PRIMARY KEY, job_id BINARY(16) NOT NULL)",
     )
     .execute(&database.pool)
     .await?;
-    println!("\n## Enqueueing, jobs a second\n\n| how | jobs/s |\n|---|---|");
+    let time = if quick { TIME / 3 } else { TIME };
+    report.table("Enqueueing", &["how", "jobs/s"]);
     for (how, tasks, batch, row) in [
         ("one a transaction, 1 task", 1, 1, false),
         ("one a transaction, 16 tasks", 16, 1, false),
@@ -29,7 +31,7 @@ pub(crate) async fn measure(database: &Database) -> Result<()> {
         let started = Instant::now();
         let queue = database.queue();
         let tasks: Vec<_> = (0..tasks)
-            .map(|_| tokio::spawn(enqueue(queue.clone(), batch, row)))
+            .map(|_| tokio::spawn(enqueue(queue.clone(), batch, row, time)))
             .collect();
         let mut jobs = 0;
         for task in tasks {
@@ -37,15 +39,15 @@ pub(crate) async fn measure(database: &Database) -> Result<()> {
         }
         #[expect(clippy::cast_precision_loss, reason = "no run has that many jobs")]
         let rate = jobs as f64 / started.elapsed().as_secs_f64();
-        println!("| {how} | {rate:.0} |");
+        report.row(&[how, &format!("{rate:.0}")]);
     }
     database.clear().await
 }
 
-async fn enqueue(queue: Queue, batch: usize, row: bool) -> Result<usize> {
+async fn enqueue(queue: Queue, batch: usize, row: bool, time: Duration) -> Result<usize> {
     let started = Instant::now();
     let mut jobs = 0;
-    while started.elapsed() < TIME {
+    while started.elapsed() < time {
         let mut tx = queue.begin().await?;
         if batch == 1 {
             let job = NewJob::new("parked", &json!({ "n": jobs }))?;

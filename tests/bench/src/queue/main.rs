@@ -1,44 +1,71 @@
-//! Measures the job queue against the bound that raw SQL sets on the same server, in one run, and prints tables.
+//! Measures the job queue against the bound that raw SQL sets on the same server, in one run; prints tables in Markdown,
+//! and whether each bar is met.
 //!
 //! ```text
 //! cargo build --release -p apalis-mariadb -p rag-bench
-//! DATABASE_URL=mysql://user:password@host/mysql target/release/queue [part…]
+//! export DATABASE_URL=mysql://user:password@host/mysql
+//! target/release/queue [--quick] [--readme FILE] [throughput | enqueue | latency | idle]…
+//! target/release/queue soak [--minutes N]
 //! ```
 //!
-//! Parts: `throughput`, `enqueue`, `latency`, `idle`; all of them unless named. `WAITING=0,10000,100000,1000000` and
-//! `SECONDS=4` set the backlogs and the time per cell. The server should serve nobody else meanwhile; figures compare
-//! within one run only.
+//! All parts unless some are named. `--quick` takes two minutes instead of ten, and says less. `--readme` puts the tables
+//! between the marks in that file. The server should serve nobody else meanwhile. It need not be a quiet machine: what
+//! is compared takes turns in short slices, and medians are printed.
 
+mod arguments;
+mod cost;
 mod database;
 mod enqueue;
+mod idle;
 mod latency;
 mod raw;
+mod report;
+mod soak;
 mod throughput;
 mod worker;
 
 use anyhow::Result;
 
+use arguments::{Arguments, Part};
+use database::Database;
+use report::Report;
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let parts: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|other| other == part);
-    let database = database::Database::create().await?;
-    let measured = async {
-        if wanted("enqueue") {
-            enqueue::measure(&database).await?;
-        }
-        if wanted("latency") {
-            latency::measure(&database).await?;
-        }
-        if wanted("idle") {
-            latency::measure_idle(&database).await?;
-        }
-        if wanted("throughput") {
-            throughput::measure(&database).await?;
-        }
-        anyhow::Ok(())
-    }
-    .await;
+    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    let database = Database::create().await?;
+    let mut report = Report::default();
+    // Or until somebody wants it to end: the database goes in any case.
+    let measured = tokio::select! {
+        measured = measure(&database, &arguments, &mut report) => measured,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
     database.drop().await?;
-    measured
+    measured?;
+    if let Some(file) = &arguments.readme {
+        report.write_into(file)?;
+    }
+    Ok(())
+}
+
+async fn measure(database: &Database, arguments: &Arguments, report: &mut Report) -> Result<()> {
+    if let Some(time) = arguments.soak {
+        return soak::run(database, time).await;
+    }
+    let quick = arguments.quick;
+    report.server(&database.server().await?);
+    if arguments.wants(Part::Throughput) {
+        throughput::measure(database, quick, report).await?;
+    }
+    if arguments.wants(Part::Enqueue) {
+        enqueue::measure(database, quick, report).await?;
+    }
+    if arguments.wants(Part::Latency) {
+        latency::measure(database, quick, report).await?;
+    }
+    if arguments.wants(Part::Idle) {
+        idle::measure(database, quick, report).await?;
+    }
+    report.finish();
+    Ok(())
 }

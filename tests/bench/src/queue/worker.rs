@@ -12,8 +12,19 @@ pub(crate) struct Worker(Child);
 
 impl Worker {
     pub(crate) fn start(database: &Database, settings: &[(&str, usize)]) -> Result<Self> {
-        let program: PathBuf = std::env::current_exe()?.with_file_name("queue-test-worker");
-        let mut command = Command::new(&program);
+        Self::start_program(&Self::program()?, database, settings)
+    }
+
+    pub(crate) fn program() -> Result<PathBuf> {
+        Ok(std::env::current_exe()?.with_file_name("queue-test-worker"))
+    }
+
+    pub(crate) fn start_program(
+        program: &PathBuf,
+        database: &Database,
+        settings: &[(&str, usize)],
+    ) -> Result<Self> {
+        let mut command = Command::new(program);
         command
             .env("DATABASE_URL", &database.url)
             .env("LEASE_MS", "30000")
@@ -25,6 +36,10 @@ impl Worker {
             .spawn()
             .with_context(|| format!("{} is built with apalis-mariadb", program.display()))?;
         Ok(Self(child))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 
     pub(crate) fn kill(&mut self) -> Result<()> {
@@ -44,19 +59,6 @@ impl Worker {
     pub(crate) fn wait(mut self) -> Result<()> {
         self.0.wait()?;
         Ok(())
-    }
-
-    /// CPU time used so far, in clock ticks of a hundredth of a second; and resident memory in KiB.
-    pub(crate) fn usage(&self) -> Result<(u64, u64)> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        let fields: Vec<&str> = stat.rsplit_once(") ").context("stat")?.1.split(' ').collect();
-        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("VmRSS")?;
-        Ok((ticks, resident.trim().trim_end_matches(" kB").parse()?))
     }
 }
 
