@@ -137,7 +137,7 @@ async fn a_domain_is_synced_by_one_job_of_its_own(pool: MySqlPool) {
     api.call("POST", &unknown)
         .send()
         .await
-        .expect_problem(400, "unknown-provider");
+        .expect_problem(404, "unknown-provider");
     api.call("POST", &format!("{path}?all=1"))
         .send()
         .await

@@ -115,7 +115,7 @@ async fn gone(sync: &Sync<'_>, missing: &Missing) -> Result<(), Halt> {
     let store = &missing.external_id;
     let mut tx = sync.context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &missing.domain_id, missing.id).await?;
-    sync.claim.fence(&mut tx).await?;
+    sync.claim.progress(&mut tx).await?;
     let Some(index) = index.filter(|index| index.external_id.as_ref() == Some(store)) else {
         return Ok(());
     };

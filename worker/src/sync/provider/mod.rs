@@ -92,7 +92,8 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
         provider,
         begun: Instant::now(),
     };
-    let mut tx = sync.write().await?;
+    let mut tx = context.pool.begin().await?;
+    claim.fence(&mut tx).await?;
     if syncs::begin(&mut tx, &sync.job_id, LIST).await? {
         tracing::info!(strict = job.strict, force = job.force, "the sync begins");
     }
@@ -119,7 +120,8 @@ impl Sync<'_> {
     /// A transaction that may write on the job's behalf, but not an index's row: that is locked before the job's.
     async fn write(&self) -> Result<Transaction<'static, MySql>, Halt> {
         let mut tx = self.context.pool.begin().await?;
-        self.claim.fence(&mut tx).await?;
+        // What is written is not done again: a run that gets on outlives any number of workers.
+        self.claim.progress(&mut tx).await?;
         Ok(tx)
     }
 

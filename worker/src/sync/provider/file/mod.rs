@@ -132,7 +132,10 @@ async fn plan<'a>(
             (None, Some(id)) => Task::Import(id, true),
             (None, None) => {
                 let id = FileId::new();
-                reserved.push((subject, json!({"status": PENDING, "file_id": id})));
+                let line = json!({
+                    "external_file_id": file.file_id, "domain_id": domain, "file_id": id, "status": PENDING,
+                });
+                reserved.push((subject, line));
                 Task::Import(id, false)
             }
         };
