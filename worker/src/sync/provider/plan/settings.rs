@@ -189,11 +189,11 @@ mod tests {
 
     #[test]
     fn what_others_changed_is_taken_over_and_the_callers_own_stays() {
-        let changed = store(&json!({
+        let renamed = store(&json!({
             "id": "vs", "status": "completed", "name": "other", "expires_after": null,
             "metadata": {"level": "4", "new": "x"},
         }));
-        let (changes, fields) = difference(&index(), &changed).unwrap();
+        let (changes, fields) = difference(&index(), &renamed).unwrap();
         assert_eq!(changes.name.as_deref(), Some("other"));
         assert_eq!(changes.description, None, "nobody said anything of it");
         assert_eq!(changes.expires_after, Some(None));
