@@ -18,6 +18,7 @@ const MARK: &str = "c4n4ry";
 
 pub(crate) fn run(runner_args: &[String]) -> Result<ExitCode> {
     let source = mariadb::Source::find()?;
+    let programs = source.programs_for_tests()?;
     let run = Run::start()?;
     // Binaries and tests in one build: apart, their dependencies would be built twice where features differ.
     let binaries = cargo::build(&run, &["--workspace", "--lib", "--bins", "--tests"], &[])?;
@@ -27,7 +28,8 @@ pub(crate) fn run(runner_args: &[String]) -> Result<ExitCode> {
         command
             .env("DATABASE_URL", &database.uri)
             .env(mariadb::VARIABLE, &database.uri)
-            .env("RAG_BIN_DIR", &binaries);
+            .env("RAG_BIN_DIR", &binaries)
+            .envs(programs.iter().map(|(name, value)| (name, value)));
         command
     };
     let mut runner = for_tests(cargo::command(&run));

@@ -13,7 +13,7 @@ use crate::error::QueueError;
 use crate::id::{ClaimToken, JobId};
 use crate::lease;
 use crate::outcome::Outcome;
-use crate::settle::{self, End, Settled, Within};
+use crate::settle::{self, End, PlainEnd, Settled, Within};
 use crate::take::Taken;
 
 /// Why a handler should stop.
@@ -117,16 +117,36 @@ impl Claim {
         if lease::fence(conn, self.token(), self.lease()).await? {
             return Ok(());
         }
+        Err(self.lost())
+    }
+
+    fn lost(&self) -> QueueError {
         tracing::warn!(job.id = %self.job_id(), "a write was refused: the claim is lost");
         self.cancel(CancelReason::LeaseLost);
-        Err(QueueError::ClaimLost(self.token()))
+        QueueError::ClaimLost(self.token())
+    }
+
+    /// As [`fence`](Self::fence), in a transaction that brings the job closer to its end, whatever becomes of its worker:
+    /// leases that were lost before are forgotten with its commit. A job that goes through many things may so outlive any
+    /// number of workers; one that kills its workers at the same place does not get that far.
+    pub async fn progress(&self, conn: &mut MySqlConnection) -> Result<(), QueueError> {
+        self.fence(&mut *conn).await?;
+        Ok(lease::forget_losses(conn, self.job_id()).await?)
     }
 
     /// Finishes the job as part of the caller's transaction: call it last. Whatever the handler answers after the
     /// commit, the job is done; if the transaction is rolled back, the handler's answer counts. Fences by itself.
     pub async fn complete(&self, conn: &mut MySqlConnection, output: &Value) -> Result<(), QueueError> {
+        let end = End::Handler(Outcome::Done(output.clone()));
+        if let Some(plain) = PlainEnd::of(self.token(), self.has_keys(), &end, &self.inner.config) {
+            return if plain.write_if_live(conn).await? {
+                Ok(())
+            } else {
+                Err(self.lost())
+            };
+        }
         self.fence(conn).await?;
-        let end = [(self.token(), End::Handler(Outcome::Done(output.clone())))];
+        let end = [(self.token(), end)];
         let (settled, _) = settle::settle_rows(conn, &end, &self.inner.config, Within::Callers).await?;
         if settled == [Settled::Applied] {
             Ok(())

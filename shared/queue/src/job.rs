@@ -215,3 +215,15 @@ pub enum Ending {
     /// The worker vanished, or could not extend the lease.
     LeaseLost,
 }
+
+impl Ending {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retried => "retried",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::HandedBack => "handed_back",
+            Self::LeaseLost => "lease_lost",
+        }
+    }
+}

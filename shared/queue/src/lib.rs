@@ -48,6 +48,10 @@
 //! overtaken but never starved. A delayed job queues from the time it is due. A job that has run before (retried,
 //! snoozed, handed back) keeps its place: what was begun is finished first.
 //!
+//! While a process works off a backlog at full speed it goes on from where its last claim ended, and looks from the
+//! beginning again after 50 ms, or fifty times as long as that look takes. So long, at most, is a job overtaken that comes
+//! in with a better place.
+//!
 //! # Claims, and what they may write
 //!
 //! Every claim has a [`ClaimToken`]. A handler that writes rows on its job's behalf opens a transaction, calls
@@ -89,6 +93,7 @@ mod lease;
 mod model;
 mod operate;
 mod outcome;
+mod place;
 mod queue;
 mod read;
 mod settle;
@@ -98,7 +103,10 @@ mod stats;
 mod take;
 mod upkeep;
 
-pub use backend::{MariaDbStorage, OutcomeLayer, OutcomeService, StorageConfig, WorkerSet, WorkerSetError};
+pub use backend::{
+    MariaDbStorage, OutcomeLayer, OutcomeService, PayloadCodec, QueueView, StorageConfig, ViewError,
+    WorkerSet, WorkerSetError,
+};
 pub use claim::{CancelReason, Claim};
 pub use config::{QueueConfig, Retention, Wait};
 pub use error::QueueError;
@@ -116,6 +124,11 @@ pub use stats::{KindStats, Stats};
 pub mod testing {
     /// The query that picks jobs to claim.
     pub fn claim_query(kind: &str, limit: usize) -> String {
-        crate::take::candidates(kind, limit, None)
+        claim_query_from(kind, limit, None)
+    }
+
+    /// The same, going on from a place.
+    pub fn claim_query_from(kind: &str, limit: usize, floor: Option<i64>) -> String {
+        crate::take::candidates(kind, limit, floor)
     }
 }

@@ -1,6 +1,7 @@
 //! Numbers for dashboards and metrics, without counting a million rows at every scrape.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,8 +9,11 @@ use sqlx::{AssertSqlSafe, MySql, MySqlPool, QueryBuilder};
 
 use crate::error::QueueError;
 use crate::queue::Queue;
-use crate::sql::{self, now_us};
+use crate::sql::{micros, now_us};
 use crate::state::State;
+
+/// Between two counts, whoever does them.
+pub(crate) const COUNT_REST: Duration = Duration::from_secs(15);
 
 /// The queue in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -95,8 +99,6 @@ pub(crate) async fn count(pool: &MySqlPool) -> Result<(), QueueError> {
     )
     .fetch_all(pool)
     .await?;
-    let mut tx = sql::begin(pool).await?;
-    sqlx::query("DELETE FROM queue_counts").execute(&mut *tx).await?;
     if !counts.is_empty() {
         let mut insert: QueryBuilder<MySql> =
             QueryBuilder::new("INSERT INTO queue_counts (kind, state, jobs, counted_at) ");
@@ -106,8 +108,13 @@ pub(crate) async fn count(pool: &MySqlPool) -> Result<(), QueueError> {
                 .push_bind(jobs)
                 .push("UTC_TIMESTAMP(6)");
         });
-        insert.build().persistent(false).execute(&mut *tx).await?;
+        insert.push(" ON DUPLICATE KEY UPDATE jobs = VALUES(jobs), counted_at = VALUES(counted_at)");
+        insert.build().persistent(false).execute(pool).await?;
     }
-    tx.commit().await?;
+    // What is left of the count before has no jobs any more. No transaction: nobody minds a moment between the two.
+    sqlx::query("DELETE FROM queue_counts WHERE counted_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND")
+        .bind(micros(COUNT_REST) / 2)
+        .execute(pool)
+        .await?;
     Ok(())
 }

@@ -43,6 +43,8 @@ pub(crate) fn start(run: &Run, programs: &Programs, name: &str, data: &Path) -> 
             run.short_folder().join("mariadb.pid").display()
         ))
         .arg(format!("--init-file={}", init_file.display()))
+        // A server that starts clears the temporary tables of any other away that it shares the folder with.
+        .arg(format!("--tmpdir={}", run.short_folder().display()))
         .arg("--skip-networking")
         // Without --no-defaults a server would get these from the distribution's configuration, or speak latin1.
         .args([

@@ -5,6 +5,7 @@ mod instance;
 mod packages;
 mod programs;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Instant;
 
@@ -41,6 +42,15 @@ impl Source {
                 ))
             }),
             _ => Ok(Self::Private(Programs::find_or_install()?)),
+        }
+    }
+
+    /// Variables for tests that start servers of their own, to kill them; none if a server is given and its programs are
+    /// not on this machine. Such tests then look for themselves, and say what they miss.
+    pub(crate) fn programs_for_tests(&self) -> Result<Vec<(&'static str, OsString)>> {
+        match self {
+            Self::Given(_) => Ok(Programs::find()?.map_or_else(Vec::new, |programs| programs.for_tests())),
+            Self::Private(programs) => Ok(programs.for_tests()),
         }
     }
 

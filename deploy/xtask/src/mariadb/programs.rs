@@ -35,19 +35,19 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn find_or_install() -> Result<Self> {
-        let unpacked = repository().join(".local/mariadb");
-        if let Some(found) = Self::find(&unpacked)? {
+        if let Some(found) = Self::find()? {
             return Ok(found);
         }
-        packages::provide(&unpacked)?;
-        Self::find(&unpacked)?.ok_or_else(|| {
+        packages::provide(&unpacked_copy())?;
+        Self::find()?.ok_or_else(|| {
             Failure::new(format!(
                 "MariaDB was installed, but there is no mariadbd; set {VARIABLE} to use a server"
             ))
         })
     }
 
-    fn find(unpacked: &Path) -> Result<Option<Self>> {
+    pub(crate) fn find() -> Result<Option<Self>> {
+        let unpacked = unpacked_copy();
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
         // Outside of root's PATH.
@@ -76,7 +76,7 @@ impl Programs {
         let mut copy = Self {
             server: unpacked.join("usr/sbin/mariadbd"),
             installer: unpacked.join("usr/bin/mariadb-install-db"),
-            unpacked: Some(unpacked.to_path_buf()),
+            unpacked: Some(unpacked.clone()),
             version: OLDEST,
         };
         if !copy.server.is_file() {
@@ -123,6 +123,19 @@ impl Programs {
         })
     }
 
+    /// Variables that tell tests where the programs are: `shared/queue/tests/it/server.rs` reads them.
+    pub(crate) fn for_tests(&self) -> Vec<(&'static str, OsString)> {
+        let options = self.place_options().join(&OsString::from("\n"));
+        let mut variables = vec![
+            ("TEST_MARIADBD", self.server.clone().into_os_string()),
+            ("TEST_MARIADB_INSTALL_DB", self.installer.clone().into_os_string()),
+            ("TEST_MARIADB_OPTIONS", options),
+        ];
+        let libraries = self.environment().into_iter();
+        variables.extend(libraries.map(|(_, folders)| ("TEST_MARIADB_LIBRARIES", folders)));
+        variables
+    }
+
     /// Variables that an unpacked copy needs to find its libraries.
     pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
         let Some(root) = &self.unpacked else {
@@ -136,6 +149,11 @@ impl Programs {
         };
         vec![("LD_LIBRARY_PATH".into(), joined)]
     }
+}
+
+/// Where a copy of the server is unpacked if it cannot be installed.
+fn unpacked_copy() -> PathBuf {
+    repository().join(".local/mariadb")
 }
 
 /// A folder of libraries and its subfolders by architecture (`x86_64-linux-gnu`).

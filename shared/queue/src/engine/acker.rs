@@ -15,6 +15,8 @@ use super::{EndedHold, Engine};
 
 /// What one statement may hold of outputs and error texts; it doubles as text, and packets have a limit.
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// How often an end is tried again alone that the database refuses for another reason than an outage.
+const MAX_REFUSALS: u32 = 5;
 
 pub(super) async fn run(engine: Arc<Engine>, ends: mpsc::UnboundedReceiver<EndedHold>) {
     tokio::select! {
@@ -59,9 +61,11 @@ fn batches(ends: impl Iterator<Item = EndedHold>) -> Vec<Vec<(ClaimToken, End)>>
     batches
 }
 
-/// Settles a batch; what the database refuses for good is settled alone, and in the end as a failure that says so.
+/// Settles a batch; what the database refuses is settled alone, and in the end, if it goes on refusing, as a failure that
+/// says so.
 async fn settle_all(engine: &Engine, link: &mut Link, batch: Vec<(ClaimToken, End)>) {
     let mut batches = vec![batch];
+    let mut refusals = 0;
     while let Some(batch) = batches.pop() {
         let settled = link
             .run(async |conn| settle::settle_rows(conn, &batch, &engine.config, Within::Own).await)
@@ -78,7 +82,13 @@ async fn settle_all(engine: &Engine, link: &mut Link, batch: Vec<(ClaimToken, En
                 tokio::time::sleep(link.failed(&error)).await;
                 batches.push(batch);
             }
+            Err(error) if batch.len() == 1 && refusals < MAX_REFUSALS => {
+                refusals += 1;
+                tokio::time::sleep(link.failed(&error)).await;
+                batches.push(batch);
+            }
             Err(error) if batch.len() == 1 => {
+                refusals = 0;
                 let (token, end) = &batch[0];
                 tracing::error!(job.id = %token.job_id(), %error, "the end of a job cannot be stored; failing it");
                 let refused = Outcome::Fail {

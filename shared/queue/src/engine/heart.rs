@@ -21,24 +21,29 @@ const REGISTER_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(engine: Arc<Engine>) {
     let mut link = Link::new(engine.pool.clone(), "keep leases");
+    tokio::select! {
+        () = serve(&engine, &mut link) => {}
+        () = engine.closing.cancelled() => {}
+    }
+    let _ = tokio::time::timeout(GOODBYE, link.run(async |conn| deregister(&engine, conn).await)).await;
+}
+
+async fn serve(engine: &Engine, link: &mut Link) {
     let lease = engine.config.lease;
     let mut beat = tokio::time::interval((lease / 3).min(LONGEST_BEAT).max(Duration::from_millis(10)));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut extended_at = Instant::now();
     let mut registered_at: Option<Instant> = None;
     loop {
-        tokio::select! {
-            _ = beat.tick() => {}
-            () = engine.closing.cancelled() => break,
-        }
+        beat.tick().await;
         if registered_at.is_none_or(|at| at.elapsed() >= REGISTER_EVERY) {
-            match link.run(async |conn| register(&engine, conn).await).await {
+            match link.run(async |conn| register(engine, conn).await).await {
                 Ok(()) => registered_at = Some(Instant::now()),
                 Err(error) => drop(link.failed(&error)),
             }
         }
-        give_up_what_ran_out(&engine);
-        let tokens = live_claims(&engine);
+        give_up_what_ran_out(engine);
+        let tokens = live_claims(engine);
         if tokens.is_empty() {
             extended_at = Instant::now();
             continue;
@@ -55,13 +60,12 @@ pub(super) async fn run(engine: Arc<Engine>) {
                     extended_at = asked_at;
                 }
                 for (token, standing) in standings {
-                    hear(&engine, token, standing, extend.then_some(asked_at + lease));
+                    hear(engine, token, standing, extend.then_some(asked_at + lease));
                 }
             }
             Err(error) => drop(link.failed(&error)),
         }
     }
-    let _ = tokio::time::timeout(GOODBYE, link.run(async |conn| deregister(&engine, conn).await)).await;
 }
 
 fn live_claims(engine: &Engine) -> Vec<ClaimToken> {

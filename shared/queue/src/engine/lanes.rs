@@ -224,3 +224,77 @@ impl Lanes {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ClaimToken, JobId};
+    use crate::take::Taken;
+
+    fn got(jobs: usize, place: i64) -> Got {
+        let taken = || Taken {
+            token: ClaimToken::new(JobId::generate(), 1),
+            payload: String::new(),
+            attempts: 0,
+            max_attempts: 1,
+            tenant: None,
+            trace_context: None,
+            has_keys: false,
+        };
+        Got {
+            taken: (0..jobs).map(|_| taken()).collect(),
+            place: (jobs > 0).then_some(place),
+            found_in: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_busy_lane_goes_on_where_it_was_for_a_while() {
+        let mut lanes = Lanes::default();
+        let _jobs = lanes.open("k", 4, 0);
+        let first = lanes.next_order(100).unwrap();
+        assert_eq!((first.want.limit, first.want.floor), (4, None));
+        lanes.record(&first, &got(4, 7));
+        let second = lanes.next_order(100).unwrap();
+        assert_eq!(second.want.floor, Some(7));
+        lanes.record(&second, &got(4, 9));
+        assert_eq!(lanes.next_order(100).unwrap().want.floor, Some(9));
+        std::thread::sleep(GO_ON_FOR);
+        assert_eq!(lanes.next_order(100).unwrap().want.floor, None);
+    }
+
+    #[test]
+    fn a_lane_is_exhausted_only_when_a_look_from_the_beginning_says_so() {
+        let mut lanes = Lanes::default();
+        let _jobs = lanes.open("k", 4, 0);
+        let first = lanes.next_order(100).unwrap();
+        lanes.record(&first, &got(4, 7));
+        let from_there = lanes.next_order(100).unwrap();
+        lanes.record(&from_there, &got(3, 9));
+        let again = lanes.next_order(100).unwrap();
+        assert_eq!(again.want.floor, None);
+        // What is announced while it looks counts.
+        lanes.announce("k");
+        lanes.record(&again, &got(0, 0));
+        let last = lanes.next_order(100).unwrap();
+        lanes.record(&last, &got(0, 0));
+        assert!(lanes.next_order(100).is_none());
+        assert_eq!(lanes.exhausted(), ["k"]);
+    }
+
+    #[test]
+    fn kinds_take_turns() {
+        let mut lanes = Lanes::default();
+        let _jobs = (lanes.open("a", 1, 0), lanes.open("b", 1, 0));
+        let mut kinds = Vec::new();
+        for _ in 0..4 {
+            let order = lanes.next_order(100).unwrap();
+            lanes.record(&order, &got(1, 7));
+            kinds.push(order.want.kind);
+        }
+        assert!(
+            kinds == ["a", "b", "a", "b"] || kinds == ["b", "a", "b", "a"],
+            "{kinds:?}"
+        );
+    }
+}

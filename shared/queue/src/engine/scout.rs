@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::config::Wait;
 use crate::error::QueueError;
 use crate::sql::{micros, now_us};
-use crate::stats;
+use crate::stats::{self, COUNT_REST};
 use crate::upkeep::{self, Duty};
 
 use super::Engine;
@@ -23,7 +23,6 @@ const BUSY_WAIT: Duration = Duration::from_millis(150);
 const PROMOTE_REST: Duration = Duration::from_millis(20);
 const TAKE_BACK_REST: Duration = Duration::from_millis(200);
 const PRUNE_REST: Duration = Duration::from_mins(1);
-const COUNT_REST: Duration = Duration::from_secs(15);
 /// Counting may take one part in so many of a worker's time.
 const COUNT_SHARE: u32 = 50;
 
@@ -37,28 +36,28 @@ struct Sighting {
 }
 
 pub(super) async fn run(engine: Arc<Engine>) {
+    tokio::select! {
+        () = serve(&engine) => {}
+        () = engine.closing.cancelled() => {}
+    }
+}
+
+async fn serve(engine: &Arc<Engine>) {
     let mut link = Link::new(engine.pool.clone(), "look for work");
     let upkeep_runs = Arc::new(AtomicBool::new(false));
     let mut pause = Duration::ZERO;
     loop {
-        let statement = look_statement(&engine);
-        let looked = tokio::select! {
-            looked = link.run(async |conn| look(conn, statement).await) => looked,
-            () = engine.closing.cancelled() => return,
-        };
-        let rest = match looked {
+        let statement = look_statement(engine);
+        let rest = match link.run(async |conn| look(conn, statement).await).await {
             Ok(sighting) => {
                 link.succeeded();
-                let found = act(&engine, &sighting, &upkeep_runs).await;
-                pause = rest_after(&engine, found, pause);
+                let found = act(engine, &sighting, &upkeep_runs).await;
+                pause = rest_after(engine, found, pause);
                 pause
             }
             Err(error) => link.failed(&error),
         };
-        tokio::select! {
-            () = tokio::time::sleep(rest) => {}
-            () = engine.closing.cancelled() => return,
-        }
+        tokio::time::sleep(rest).await;
     }
 }
 

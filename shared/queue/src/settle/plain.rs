@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::config::QueueConfig;
 use crate::id::ClaimToken;
@@ -59,6 +60,19 @@ impl PlainEnd {
     }
 }
 
+impl PlainEnd {
+    /// As part of the caller's transaction; answers whether the claim's lease had not ended, and so whether it is written.
+    pub(crate) async fn write_if_live(&self, conn: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        let statement = format!(
+            "{} AND order_us > {}",
+            statement(self.token.claim_no(), &[self]),
+            now_us!()
+        );
+        let written = sqlx::raw_sql(AssertSqlSafe(statement)).execute(conn).await?;
+        Ok(written.rows_affected() == 1)
+    }
+}
+
 /// Statements, each ended by `; `: one for each number of claims that these jobs have seen, hence nearly always one. A
 /// claim that is not current any more matches no row.
 pub(crate) fn write_plain_ends(ends: &[PlainEnd]) -> String {
@@ -66,21 +80,23 @@ pub(crate) fn write_plain_ends(ends: &[PlainEnd]) -> String {
     for end in ends {
         by_claim_no.entry(end.token.claim_no()).or_default().push(end);
     }
-    let mut statements = String::new();
-    for (claim_no, ends) in by_claim_no {
-        let _ = write!(
-            statements,
-            "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{done}', order_us = {now}, \
-               finished_at = UTC_TIMESTAMP(6), output = {output} \
-             WHERE id IN ({ids}) AND claim_no = {claim_no} AND {from}; ",
-            done = Move::Complete.to(),
-            now = now_us!(),
-            output = output_by_id(&ends),
-            ids = id_list(ends.iter().map(|end| end.token.job_id())),
-            from = Move::Complete.condition(),
-        );
-    }
-    statements
+    let statements = by_claim_no
+        .iter()
+        .map(|(claim_no, ends)| statement(*claim_no, ends) + "; ");
+    statements.collect()
+}
+
+fn statement(claim_no: u32, ends: &[&PlainEnd]) -> String {
+    format!(
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{done}', order_us = {now}, \
+           finished_at = UTC_TIMESTAMP(6), output = {output} \
+         WHERE id IN ({ids}) AND claim_no = {claim_no} AND {from}",
+        done = Move::Complete.to(),
+        now = now_us!(),
+        output = output_by_id(ends),
+        ids = id_list(ends.iter().map(|end| end.token.job_id())),
+        from = Move::Complete.condition(),
+    )
 }
 
 fn output_by_id(ends: &[&PlainEnd]) -> String {

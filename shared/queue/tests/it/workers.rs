@@ -189,3 +189,25 @@ async fn a_worker_that_polls_from_its_own_side_finds_jobs_of_others(pool: MySqlP
     }
     worker.shut_down().await;
 }
+
+/// A busy worker goes on from where it was, but not for long.
+#[sqlx::test(migrations = "../../migrations")]
+async fn an_urgent_job_soon_overtakes_a_backlog(pool: MySqlPool) {
+    const BACKLOG: usize = 4000;
+    let queue = queue(&pool);
+    let mut tx = queue.begin().await.unwrap();
+    let backlog = (0..BACKLOG).map(|_| task("backlog", [Step::Sleep(2)])).collect();
+    queue.enqueue_many(&mut tx, backlog).await.unwrap();
+    tx.commit().await.unwrap();
+    let worker = TestWorker::start(&queue, 4);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let id = enqueue(&queue, task("urgent", []).priority(1000)).await.id;
+    let done = until_state(&queue, id, State::Done).await;
+    let waited = done.started_at.unwrap() - done.created_at;
+    let names = worker.shut_down().await.names();
+    let before = names.iter().position(|name| name == "urgent").unwrap();
+    assert!(
+        before > 4 && before < BACKLOG / 2,
+        "{before} of {BACKLOG} ran before it, and it waited for {waited}"
+    );
+}

@@ -1,7 +1,7 @@
 //! A worker program for tests and benchmarks to start, stop and kill. It serves four kinds:
 //!
-//! - `note`: sleeps, then writes a row into `test_notes` and finishes the job in the same transaction; a write that the
-//!   fence refuses is noted in `test_bounces` instead.
+//! - `note`: writes a row into `test_runs`, sleeps, then writes a row into `test_notes` and finishes the job in the same
+//!   transaction; a write that the fence refuses is noted in `test_bounces` instead.
 //! - `hold`: runs until it is cancelled.
 //! - `nothing`: does nothing, for measuring.
 //! - `various`: some fail once, some snooze once, some have an output; for long runs.
@@ -45,6 +45,11 @@ impl JobKind for Nothing {
 }
 
 async fn note(job: Note, claim: Claim, queue: Data<Queue>) -> Result<Outcome, QueueError> {
+    sqlx::query("INSERT INTO test_runs (job_id, pid) VALUES (?, ?)")
+        .bind(claim.job_id())
+        .bind(std::process::id())
+        .execute(queue.pool())
+        .await?;
     tokio::time::sleep(Duration::from_millis(job.sleep_ms)).await;
     match write_note(&claim, &queue).await {
         Err(error) if error.is_claim_lost() => {
