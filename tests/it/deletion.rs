@@ -281,7 +281,7 @@ async fn a_deletion_whose_job_was_cancelled_gets_another_one() {
     let path = format!("/jobs/{}/cancel", job["id"].as_str().unwrap());
     stack.client.post(&path, &json!({})).await.expect(200);
     let _second = stack.worker("second");
-    eventually("the deletion", Duration::from_secs(120), || async {
+    eventually("the deletion", Duration::from_mins(2), || async {
         stack.control().state().stores.is_empty().then_some(())
     })
     .await;

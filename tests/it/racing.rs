@@ -11,7 +11,7 @@ use crate::build::prose;
 use crate::ledger::assert_no_orphans;
 use crate::orphans::search;
 
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 const ROUNDS: usize = 6;
 const CLIENTS: usize = 6;
 const FILES: usize = 8;

@@ -74,7 +74,7 @@ async fn declare(db: &mut MySqlConnection, subject: &str) -> intents::Intent {
     }
 }
 
-fn attachment<'a>(index: IndexId, file: FileId, external: &'a str) -> NewAttachment<'a> {
+fn attachment(index: IndexId, file: FileId, external: &str) -> NewAttachment<'_> {
     NewAttachment {
         index_id: index,
         external_store_id: "vs",
