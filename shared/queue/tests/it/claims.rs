@@ -336,3 +336,20 @@ async fn a_handler_that_stops_for_a_lost_claim_does_not_cancel_its_job(pool: MyS
     assert_eq!(again.job_id(), id);
     assert_eq!(job(&queue, id).await.state, State::Running);
 }
+
+/// Its workers are all gone; whoever comes hands the job on, to be seen and to be run when they are back.
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_lost_lease_of_a_kind_that_nobody_serves_is_taken_back(pool: MySqlPool) {
+    let queue = queue(&pool);
+    let orphan = apalis_mariadb::NewJob::new("unserved", &json!({})).unwrap();
+    let id = enqueue(&queue, orphan).await.id;
+    sqlx::query("UPDATE queue_jobs SET state = 'running', claim_no = 1, order_us = 1 WHERE id = ?")
+        .bind(id)
+        .execute(&pool)
+        .await
+        .unwrap();
+    let worker = TestWorker::start(&queue, 1);
+    let ready = until_state(&queue, id, State::Ready).await;
+    assert_eq!(ready.lease_losses, 1);
+    worker.shut_down().await;
+}

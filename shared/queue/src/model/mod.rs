@@ -1,6 +1,9 @@
-//! Tests of the state machine in the database: against a model, with random histories; and every forbidden move.
+//! Tests of the state machine in the database against a model, with random histories. Every forbidden move is in
+//! `forbidden`.
 
-use std::collections::BTreeMap;
+mod expected;
+mod forbidden;
+
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -20,6 +23,8 @@ use crate::settle::{End, PlainEnd, Settled, Within, settle_rows};
 use crate::state::{Move, State};
 use crate::take::{self, Want};
 use crate::upkeep;
+
+use expected::{Model, ModelJob, Seen};
 
 const KIND: &str = "model";
 const LEASE: Duration = Duration::from_hours(1);
@@ -94,124 +99,6 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<usize>().prop_map(|job| Op::ComesDue { job }),
         2 => any::<usize>().prop_map(|job| Op::LeaseEnds { job }),
     ]
-}
-
-/// A job as the model sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
-    state: State,
-    claim_no: u32,
-    attempts: u32,
-    losses: u32,
-    snoozes: u32,
-    cancel_requested: bool,
-}
-
-#[derive(Clone, Debug)]
-struct ModelJob {
-    id: JobId,
-    unique: Option<u8>,
-    key: Option<u8>,
-    /// Delayed ones come after all others: they are due an hour later, by their rank.
-    delayed: bool,
-    seen: Seen,
-}
-
-#[derive(Default)]
-struct Model {
-    /// In the order of their enqueueing.
-    jobs: Vec<ModelJob>,
-    holders: BTreeMap<u8, JobId>,
-    uniques: BTreeMap<u8, JobId>,
-    tokens: Vec<ClaimToken>,
-}
-
-impl Model {
-    fn rank(&self, at: usize) -> (bool, usize) {
-        (self.jobs[at].delayed, at)
-    }
-
-    fn in_order(&self, wanted: impl Fn(&ModelJob) -> bool) -> Vec<usize> {
-        let mut found: Vec<usize> = (0..self.jobs.len())
-            .filter(|&at| wanted(&self.jobs[at]))
-            .collect();
-        found.sort_by_key(|&at| self.rank(at));
-        found
-    }
-
-    /// Ready if the key is to be had, else blocked.
-    fn queue_up(&mut self, at: usize) {
-        let job = &mut self.jobs[at];
-        let has_key = job
-            .key
-            .is_none_or(|key| *self.holders.entry(key).or_insert(job.id) == job.id);
-        job.seen.state = if has_key { State::Ready } else { State::Blocked };
-    }
-
-    fn is_over(&mut self, at: usize, state: State) {
-        self.jobs[at].seen.state = state;
-        let (id, unique, key) = (self.jobs[at].id, self.jobs[at].unique, self.jobs[at].key);
-        if let Some(unique) = unique {
-            self.uniques.remove(&unique);
-        }
-        if let Some(key) = key.filter(|key| self.holders.get(key) == Some(&id)) {
-            self.holders.remove(&key);
-            let line = self.in_order(|job| job.key == Some(key) && job.seen.state == State::Blocked);
-            if let Some(&next) = line.first() {
-                self.queue_up(next);
-            }
-        }
-    }
-
-    fn end(&mut self, at: usize, end: &End) {
-        let seen = &mut self.jobs[at].seen;
-        let cancelled = seen.cancel_requested;
-        match end {
-            End::Handler(Outcome::Done(_)) => self.is_over(at, State::Done),
-            _ if cancelled => self.is_over(at, State::Cancelled),
-            End::Handler(Outcome::Cancelled) => self.is_over(at, State::Cancelled),
-            End::Handler(Outcome::Fail { .. }) => {
-                seen.attempts += 1;
-                self.is_over(at, State::Failed);
-            }
-            End::Handler(Outcome::Retry { .. }) => {
-                seen.attempts += 1;
-                seen.state = State::Scheduled;
-                if seen.attempts >= MAX_ATTEMPTS {
-                    self.is_over(at, State::Failed);
-                }
-            }
-            End::Handler(Outcome::Snooze { .. }) => {
-                seen.snoozes += 1;
-                seen.state = State::Scheduled;
-            }
-            End::HandBack => seen.state = State::Ready,
-            End::LeaseLost => {
-                seen.losses += 1;
-                seen.state = State::Ready;
-                if seen.losses >= u32::from(MAX_LOSSES) {
-                    self.is_over(at, State::Failed);
-                }
-            }
-        }
-    }
-}
-
-impl Model {
-    fn job_of(&self, token: ClaimToken) -> &ModelJob {
-        self.jobs.iter().find(|job| job.id == token.job_id()).unwrap()
-    }
-
-    /// Answers whether the claim was current.
-    fn end_if_current(&mut self, token: ClaimToken, end: &End) -> bool {
-        let at = self.jobs.iter().position(|job| job.id == token.job_id()).unwrap();
-        let seen = &self.jobs[at].seen;
-        let current = seen.state == State::Running && seen.claim_no == token.claim_no();
-        if current {
-            self.end(at, end);
-        }
-        current
-    }
 }
 
 struct Machine {
@@ -503,103 +390,4 @@ async fn random_histories_agree_with_the_model(pool: MySqlPool) {
             machine.assert_agreement().await;
         }
     }
-}
-
-/// Tries every way to make a move on a job in every state; where the move is not legal, the job must not move.
-#[sqlx::test(migrations = "../../migrations")]
-async fn no_forbidden_move_happens(pool: MySqlPool) {
-    let queue = Queue::new(pool.clone(), config());
-    let ends = [
-        (Move::Complete, End::Handler(Outcome::done())),
-        (Move::Fail, End::Handler(Outcome::Fail { error: String::new() })),
-        (
-            Move::Reschedule,
-            End::Handler(Outcome::Snooze {
-                after: LEASE,
-                reason: None,
-            }),
-        ),
-        (Move::Release, End::HandBack),
-        (Move::Stop, End::Handler(Outcome::Cancelled)),
-    ];
-    let mut tried = 0;
-    for wanted in Move::ALL {
-        for state in State::ALL {
-            empty(&pool).await;
-            let taken_key = matches!(wanted, Move::Block | Move::ReviveBlocked);
-            let id = job_in(&queue, &pool, state, taken_key).await;
-            match wanted {
-                Move::Promote | Move::Block => {
-                    upkeep::promote(&pool, &[KIND]).await.unwrap();
-                }
-                Move::Unblock => {
-                    let mut tx = queue.begin().await.unwrap();
-                    crate::keys::release_concurrency(&mut tx, "k", id).await.unwrap();
-                    tx.commit().await.unwrap();
-                }
-                Move::Claim => {
-                    let mut conn = pool.acquire().await.unwrap();
-                    take::end_and_take(&mut conn, &[], want(10), WorkerId::generate(), LEASE)
-                        .await
-                        .unwrap();
-                }
-                Move::Complete | Move::Fail | Move::Reschedule | Move::Release | Move::Stop => {
-                    let (_, end) = ends.iter().find(|(step, _)| *step == wanted).unwrap();
-                    let mut tx = queue.begin().await.unwrap();
-                    let end = [(ClaimToken::new(id, 1), end.clone())];
-                    settle_rows(&mut tx, &end, &config(), Within::Callers)
-                        .await
-                        .unwrap();
-                    tx.commit().await.unwrap();
-                }
-                Move::Cancel => drop(queue.cancel(id).await),
-                Move::Revive | Move::ReviveBlocked => drop(queue.retry(id).await),
-            }
-            let after = queue.find_job(id).await.unwrap().unwrap().state;
-            if wanted == Move::Complete && after != State::Done {
-                // Nor does it the short way.
-                let done = PlainEnd::of(ClaimToken::new(id, 1), false, &ends[0].1, &config()).unwrap();
-                take::end(&mut pool.acquire().await.unwrap(), &[done])
-                    .await
-                    .unwrap();
-                assert_eq!(queue.find_job(id).await.unwrap().unwrap().state, after, "{state}");
-            }
-            // Nobody passes a key to a job that is not in line for it: unblocking has a test of its own, the model.
-            let legal = wanted.is_legal_from(state) && wanted != Move::Unblock;
-            assert_eq!(
-                after,
-                if legal { wanted.to() } else { state },
-                "{wanted:?} from {state}"
-            );
-            tried += 1;
-        }
-    }
-    assert_eq!(tried, Move::ALL.len() * State::ALL.len());
-}
-
-/// A job in some state, under claim 1 where that means something, with everything it could wait for come about.
-async fn job_in(queue: &Queue, pool: &MySqlPool, state: State, key_is_taken: bool) -> JobId {
-    let mut job = NewJob::new(KIND, &json!(null)).unwrap();
-    if key_is_taken {
-        job = job.concurrency_key("k");
-    }
-    let mut tx = queue.begin().await.unwrap();
-    let id = queue.enqueue(&mut tx, job).await.unwrap().id;
-    tx.commit().await.unwrap();
-    if key_is_taken {
-        let other = JobId::generate();
-        sqlx::query("UPDATE queue_concurrency_keys SET job_id = ?")
-            .bind(other)
-            .execute(pool)
-            .await
-            .unwrap();
-    }
-    sqlx::query("UPDATE queue_jobs SET state = ?, order_us = 1, claim_no = ? WHERE id = ?")
-        .bind(state.as_str())
-        .bind(u32::from(!key_is_taken))
-        .bind(id)
-        .execute(pool)
-        .await
-        .unwrap();
-    id
 }
