@@ -167,14 +167,14 @@ async fn a_sync_waits_for_its_turn_and_never_for_indexing() {
         .as_str()
         .unwrap()
         .to_owned();
-    let stuck = Rule {
+    let never_indexed = Rule {
         when: When {
             filename: Some("slow".to_owned()),
             ..When::default()
         },
         then: Action::Stuck,
     };
-    stack.control().add_fault(stuck).unwrap();
+    stack.control().add_fault(never_indexed).unwrap();
     let other = Other::at(&stack);
     let file = other.create_file("slow.md", b"some text").await;
     let url = format!("{}/vector_stores/{store}/files", stack.emulator.url());

@@ -126,6 +126,7 @@ fn the_table_lists_exactly_what_is_read() {
     QueueSettings::read(&mut reader);
     FilesSettings::read(&mut reader);
     ProviderSettings::read(&mut reader);
+    SyncSettings::read(&mut reader);
     TelemetrySettings::read(&mut reader);
     let mut names = std::mem::take(&mut reader.names_read);
     let mut listed: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
