@@ -16,6 +16,8 @@ const ENTITIES: [(&str, &str); 5] = [
     ("FileUpload", "upload_id"),
 ];
 
+const DOMAIN: &str = "X-Domain-Id";
+
 struct Target {
     operation_id: String,
     parameters: Vec<String>,
@@ -47,7 +49,7 @@ fn parameters(operation: &Operation) -> Vec<String> {
         RefOr::Ref(_) => None,
     });
     parameters
-        .filter(|parameter| parameter.parameter_in == ParameterIn::Path || parameter.name == "X-Domain-Id")
+        .filter(|parameter| parameter.parameter_in == ParameterIn::Path || parameter.name == DOMAIN)
         .map(|parameter| parameter.name.clone())
         .collect()
 }
@@ -78,14 +80,17 @@ fn add_to(status: &str, response: &mut Response, own: &[String], targets: &[Targ
         return;
     };
     for target in targets {
-        if !target.parameters.iter().any(|parameter| parameter == id) {
+        let takes = |name: &str| target.parameters.iter().any(|parameter| parameter == name);
+        let knows_domain = own.iter().any(|own| own == DOMAIN);
+        // What an admin makes is no domain's, as far as the call tells.
+        if !takes(id) || (takes(DOMAIN) && !knows_domain) {
             continue;
         }
         let mut link = LinkBuilder::new().operation_id(&target.operation_id);
         for parameter in &target.parameters {
             link = match parameter.as_str() {
                 name if name == id => link.parameter(format!("path.{name}"), place),
-                "X-Domain-Id" => link.parameter("header.X-Domain-Id", "$request.header.X-Domain-Id"),
+                DOMAIN => link.parameter("header.X-Domain-Id", "$request.header.X-Domain-Id"),
                 name if own.iter().any(|own| own == name) => {
                     link.parameter(format!("path.{name}"), format!("$request.path.{name}"))
                 }

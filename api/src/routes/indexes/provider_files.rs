@@ -129,10 +129,10 @@ pub(super) struct SourceParams {
     /// `rows`: what the last look at the provider told, all of it. `provider`: what it says at this moment, page by page.
     #[param(inline, value_type = Option<Source>, default = "rows")]
     source: Option<Source>,
-    /// With `source=provider`: how many items at most; a provider may answer fewer.
+    /// With `source=provider` (else it is ignored): how many items at most; a provider may answer fewer.
     #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<u32>,
-    /// With `source=provider`: `next_cursor` of the page before.
+    /// With `source=provider` (else it is ignored): `next_cursor` of the page before.
     #[param(max_length = 512)]
     cursor: Option<String>,
 }
@@ -173,19 +173,13 @@ pub(super) async fn list_provider_files(
     Id(index_id): Id<IndexId>,
     Params(params): Params<SourceParams>,
 ) -> Result<Json<ProviderFilesResult>, Problem> {
-    let listing = ListingParams {
-        limit: params.limit,
-        cursor: params.cursor,
-    };
-    match params.source {
-        Some(Source::Provider) => {
-            let live = store_files::read(&app, &domain, index_id, listing.check()?).await?;
-            return Ok(Json(ProviderFilesResult::Live(live)));
-        }
-        _ if listing != ListingParams::default() => {
-            return Err(Problem::malformed("limit and cursor are for source=provider"));
-        }
-        _ => {}
+    if params.source == Some(Source::Provider) {
+        let listing = ListingParams {
+            limit: params.limit,
+            cursor: params.cursor,
+        };
+        let live = store_files::read(&app, &domain, index_id, listing.check()?).await?;
+        return Ok(Json(ProviderFilesResult::Live(live)));
     }
     let mut connection = app.connection().await?;
     let index = indexes::get(&mut connection, &domain, index_id).await?;

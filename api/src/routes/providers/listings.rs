@@ -23,7 +23,7 @@ const MOST: u32 = 100;
 const MOST_CURSOR_BYTES: usize = 512;
 
 /// Which part of a provider's list to answer.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::routes) struct ListingParams {
