@@ -10,19 +10,11 @@ use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
 use serde::Serialize;
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
 use crate::extract::{Prefer, Wait};
 use crate::problem::Problem;
 use crate::routes::{JobOut, read_jobs};
 use crate::state::App;
-
-/// Several jobs that were enqueued by one call.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = EnqueuedJobs)]
-pub(crate) struct JobsOut {
-    items: Vec<JobOut>,
-}
 
 /// Where a domain's job can be read.
 pub(crate) fn location_of(job: JobId) -> String {
@@ -51,51 +43,29 @@ pub(crate) async fn answer_at<T: Serialize, F: Future<Output = Result<T, Problem
     location: String,
     result: impl FnOnce(JobOut) -> F,
 ) -> Result<Response, Problem> {
-    let (wait, mut jobs) = wait_for(app, prefer, &[job]).await?;
-    let job = jobs.pop().ok_or_else(|| Problem::not_found("job"))?;
+    let (wait, job) = wait_for(app, prefer, job).await?;
     respond(wait, location, job, JobOut::is_over, result).await
 }
 
 /// As [`answer`], for a call that has something deleted by the job: 204 if the caller waits and the job is done in time.
 pub(crate) async fn answer_deleted(app: &App, prefer: Prefer, job: JobId) -> Result<Response, Problem> {
-    let (wait, mut jobs) = wait_for(app, prefer, &[job]).await?;
-    let job = jobs.pop().ok_or_else(|| Problem::not_found("job"))?;
+    let (wait, job) = wait_for(app, prefer, job).await?;
     match wait {
         Some(wait) if job.state() == "done" => Ok((wait.applied(), StatusCode::NO_CONTENT).into_response()),
         wait => respond(wait, location_of(job.id()), job, |_| false, async |_| Ok(())).await,
     }
 }
 
-/// As [`answer`], for a call that has enqueued several jobs: waits for all of them. `location` is where they can be found
-/// meanwhile; the 202's body is [`JobsOut`], in the order of `jobs`.
-#[expect(
-    dead_code,
-    reason = "for the sync of a whole domain, which enqueues a job per index"
-)]
-pub(crate) async fn answer_all<T: Serialize, F: Future<Output = Result<T, Problem>>>(
-    app: &App,
-    prefer: Prefer,
-    jobs: &[JobId],
-    location: String,
-    result: impl FnOnce(Vec<JobOut>) -> F,
-) -> Result<Response, Problem> {
-    let (wait, mut items) = wait_for(app, prefer, jobs).await?;
-    items.sort_by_key(|job| jobs.iter().position(|id| *id == job.id()));
-    let are_over = |jobs: &JobsOut| jobs.items.iter().all(JobOut::is_over);
-    let result = |jobs: JobsOut| result(jobs.items);
-    respond(wait, location, JobsOut { items }, are_over, result).await
-}
-
-/// The jobs as they are when all are over, or when the caller's patience ends.
-async fn wait_for(app: &App, prefer: Prefer, jobs: &[JobId]) -> Result<(Option<Wait>, Vec<JobOut>), Problem> {
+/// The job as it is when it is over, or when the caller's patience ends.
+async fn wait_for(app: &App, prefer: Prefer, job: JobId) -> Result<(Option<Wait>, JobOut), Problem> {
     let wait = prefer.wait(&app.settings.api);
     if let Some(wait) = wait {
         prefer.slot().give_back();
-        let all_over = app.events().all_over(app, jobs);
-        // Whether in vain or not is seen in the jobs.
-        let _in_time = tokio::time::timeout_at(Instant::now() + wait.time, all_over).await;
+        // Whether in vain or not is seen in the job.
+        let _in_time = tokio::time::timeout_at(Instant::now() + wait.time, app.events().over(app, job)).await;
     }
-    Ok((wait, read_jobs(app, jobs).await?))
+    let job = read_jobs(app, &[job]).await?.pop();
+    Ok((wait, job.ok_or_else(|| Problem::not_found("job"))?))
 }
 
 async fn respond<J: Serialize, T: Serialize, F: Future<Output = Result<T, Problem>>>(

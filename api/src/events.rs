@@ -77,16 +77,13 @@ impl Events {
         receiver
     }
 
-    /// Returns when all these jobs are over or gone, or when the process ends. Costs no more than listening.
-    pub(crate) async fn all_over(&self, app: &App, jobs: &[JobId]) {
-        let listeners: Vec<_> = jobs.iter().map(|job| self.listen(app, *job)).collect();
+    /// Returns when the job is over or gone, or when the process ends. Costs no more than listening.
+    pub(crate) async fn over(&self, app: &App, job: JobId) {
+        let mut listener = self.listen(app, job);
         let closing = self.closing();
-        for mut listener in listeners {
-            let over = listener.wait_for(|latest| latest.as_ref().is_some_and(|latest| latest.is_over));
-            tokio::select! {
-                _over_or_gone = over => {}
-                () = closing.cancelled() => return,
-            }
+        tokio::select! {
+            _over_or_gone = listener.wait_for(|latest| latest.as_ref().is_some_and(|latest| latest.is_over)) => {}
+            () = closing.cancelled() => {}
         }
     }
 

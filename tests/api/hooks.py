@@ -60,7 +60,8 @@ def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, 
     case.body = mend(case.body)
     if connections:
         # Which fields belong together is each provider's matter.
-        plain = {name: case.body[name] for name in ("is_enabled", "max_requests_per_second") if name in case.body}
+        harmless = ("is_enabled", "max_requests_per_second", "max_concurrent_requests")
+        plain = {name: case.body[name] for name in harmless if name in case.body}
         emulator = {"base_url": environ["PROVIDER"], "credentials": {"api_key": environ["PROVIDER_KEY"]}}
         case.body = plain | emulator | {"auth_type": "api_key"}
     # Whether a filter makes sense is for the provider to say.
@@ -75,3 +76,9 @@ def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, 
         case.body["files"] = list({member.get("file_id"): member for member in members}.values())
     if case.body.get("role") == "admin":
         case.body.pop("domains", None)
+
+
+@schemathesis.check
+def no_secret_is_shown(context: schemathesis.CheckContext, response: schemathesis.Response, case: Any) -> None:
+    """The mark is in every secret of these tests (`rag-canary`)."""
+    assert b"c4n4ry" not in response.content, "a secret is in an answer"

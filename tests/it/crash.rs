@@ -138,6 +138,43 @@ async fn a_batch_that_was_taken_unheard_is_adopted() {
     survives_unheard("vector_stores.file_batches.create", 1, Effect::Attached, FILES).await;
 }
 
+/// The next worker looks for the batch in a store that the provider does not show everywhere yet.
+#[tokio::test]
+async fn a_batch_in_a_store_that_is_not_visible_yet_is_waited_for() {
+    let stack = Stack::builder().emulator(slow()).start().await;
+    let lost = Action::LoseAnswer { how: Loss::Hang };
+    stack
+        .control()
+        .add_fault(on("vector_stores.file_batches.create", 1, lost))
+        .unwrap();
+    let worker = stack.worker("killed");
+    let (index, _) = index_with(&stack, 3).await;
+    let job = stack.client.build(&index).await;
+    eventually("the batch", LIMIT, || async {
+        (effects(&stack, Effect::Attached).len() == 3).then_some(())
+    })
+    .await;
+    worker.kill().await;
+    stack.control().clear_faults();
+    let hidden = Rule {
+        when: When {
+            operation: Some("vector_stores.files.list".to_owned()),
+            ..When::default()
+        },
+        then: Action::HideNew { seconds: 12.0 },
+    };
+    stack.control().add_fault(hidden).unwrap();
+    let _second = stack.worker("second");
+    let job = stack.client.finished(&job, LIMIT).await;
+    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    assert_eq!(job["attempts"], 0, "{job}");
+    assert!(
+        stack.control().faults()[0].fired > 0,
+        "the store was looked into while it was hidden"
+    );
+    assert_eq!(effects(&stack, Effect::Attached).len(), 3);
+}
+
 #[tokio::test]
 async fn a_stopped_worker_hands_its_build_over_within_a_second() {
     const MANY: usize = 40;

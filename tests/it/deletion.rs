@@ -281,7 +281,7 @@ async fn a_deletion_whose_job_was_cancelled_gets_another_one() {
     let path = format!("/jobs/{}/cancel", job["id"].as_str().unwrap());
     stack.client.post(&path, &json!({})).await.expect(200);
     let _second = stack.worker("second");
-    eventually("the deletion", Duration::from_secs(120), || async {
+    eventually("the deletion", Duration::from_mins(2), || async {
         stack.control().state().stores.is_empty().then_some(())
     })
     .await;
@@ -398,4 +398,60 @@ async fn a_file_whose_copy_can_not_be_deleted_keeps_its_contents() {
     done(&stack, &job).await;
     assert_eq!(stack.stored_files(), 0);
     assert!(stack.control().state().files.is_empty());
+}
+
+/// "Absent" of what was made a moment ago means "not visible yet": it would stay for ever if it were believed.
+#[tokio::test]
+async fn a_store_that_the_provider_does_not_show_yet_is_deleted_when_it_does() {
+    let stack = Stack::start().await;
+    let _worker = stack.worker("worker");
+    let (index, _) = built(&stack, 1).await;
+    let hidden = Action::HideNew { seconds: 6.0 };
+    stack
+        .control()
+        .add_fault(on("vector_stores.delete", None, hidden))
+        .unwrap();
+    let job = delete(&stack, &format!("/indexes/{index}")).await;
+    let id = job["id"].as_str().unwrap();
+    eventually("a wait", LIMIT, || async {
+        let job = stack.client.job(id).await;
+        let reason = job["waiting"]["reason"].as_str().unwrap_or_default();
+        reason.contains("does not show yet").then_some(())
+    })
+    .await;
+    let job = done(&stack, &job).await;
+    assert_eq!(job["attempts"], 0, "{job}");
+    assert_eq!(effects(&stack, Effect::StoreDeleted).len(), 1);
+    assert_no_orphans(&stack).await;
+}
+
+/// One deletion that always fails neither keeps others waiting, nor the build that comes across it.
+#[tokio::test]
+async fn a_deletion_that_always_fails_stands_in_nobodys_way() {
+    let stack = Stack::start().await;
+    let _worker = stack.worker("worker");
+    let client = &stack.client;
+    let (index, files) = built(&stack, 3).await;
+    let mut never = on("files.delete", None, fails());
+    never.when.filename = Some("page-0".to_owned());
+    stack.control().add_fault(never).unwrap();
+    for (n, file) in files.iter().enumerate() {
+        client.replace(file, &prose(&format!("new{n}x"), 50)).await;
+    }
+    let job = client.finished(&client.build(&index).await, LIMIT).await;
+    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    assert_eq!(
+        effects(&stack, Effect::FileDeleted).len(),
+        2,
+        "the others are gone"
+    );
+    let waiting: (String, u32, bool) =
+        sqlx::query_as("SELECT operation, tries, due_at > UTC_TIMESTAMP(6) FROM rag_provider_intents")
+            .fetch_one(&stack.database.pool)
+            .await
+            .unwrap();
+    assert_eq!(
+        (waiting.0.as_str(), waiting.1, waiting.2),
+        ("delete_file", 1, true)
+    );
 }

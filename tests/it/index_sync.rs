@@ -291,7 +291,8 @@ async fn many(stack: &Stack, count: usize) -> Vec<(String, String)> {
     }
     let mut indexes = Vec::new();
     for (index, job) in made {
-        client.finished(&job, LIMIT).await;
+        let job = client.finished(&job, LIMIT).await;
+        assert_eq!(job["output"]["indexing_status"], "done", "{job}");
         let store = client.index(&index).await["external_id"]
             .as_str()
             .unwrap()

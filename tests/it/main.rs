@@ -16,6 +16,7 @@ mod fleet;
 mod guises;
 mod index_sync;
 mod ledger;
+mod live;
 mod orphans;
 mod provider_sync;
 mod provider_uploads;

@@ -142,7 +142,7 @@ async fn drift_is_reported_then_mended_then_gone() {
     let foreign = other
         .create_store(&json!({"name": "theirs", "description": "made elsewhere", "metadata": {"a": "b"}}))
         .await;
-    let first = other.create_file("first.csv", b"1;2;3").await;
+    let first = other.create_file("first.html", b"1;2;3").await;
     let second = other.create_file("second.txt", b"the second file").await;
     for file in [&first, &second, &extra] {
         other.attach(&foreign, file, None).await;
@@ -262,13 +262,13 @@ async fn drift_is_reported_then_mended_then_gone() {
         .collect();
     assert_eq!(
         names,
-        ["first.csv", "second.txt", "extra.txt"],
+        ["first.html", "second.txt", "extra.txt"],
         "in the order of the listing"
     );
     let file = &links["items"][0]["file"];
     assert_eq!(
         (&file["file_type"], &file["size_bytes"]),
-        (&json!("text/csv"), &json!(5)),
+        (&json!("text/html"), &json!(5)),
         "{file}"
     );
     let path = format!("/files/{}/download", file["id"].as_str().unwrap());

@@ -11,10 +11,11 @@ use crate::build::prose;
 use crate::ledger::assert_no_orphans;
 use crate::orphans::search;
 
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 const ROUNDS: usize = 6;
 const CLIENTS: usize = 6;
 const FILES: usize = 8;
+const STEPS: usize = 16;
 
 /// Writes down every move of an index's status, whoever makes it.
 async fn watch_statuses(stack: &Stack) {
@@ -86,18 +87,18 @@ fn faults() -> Vec<Rule> {
 }
 
 /// One of many who want something of the same index at the same time.
-async fn meddle(client: Client, index: String, files: Vec<String>, seed: usize) {
+async fn meddle(client: Client, index: String, files: Vec<String>, seed: usize, may_delete: bool) {
     let mut last_job: Option<String> = None;
-    for step in 0..12 {
+    for step in 0..STEPS {
         // A different order for each, and the same each time.
         let what = (seed * 7 + step * 5 + seed * step) % 10;
         let answer = match what {
-            0..=3 => {
+            0..=3 | 6 => {
                 let answer = client.post(&format!("/indexes/{index}/build"), &json!({})).await;
                 last_job = answer.body["id"].as_str().map(str::to_owned).or(last_job);
                 answer
             }
-            4..=6 => match &last_job {
+            4..=5 => match &last_job {
                 Some(job) => client.post(&format!("/jobs/{job}/cancel"), &json!({})).await,
                 None => continue,
             },
@@ -111,7 +112,7 @@ async fn meddle(client: Client, index: String, files: Vec<String>, seed: usize) 
                     .post(&format!("/indexes/{index}/files/{file}"), &json!({}))
                     .await
             }
-            _ if step > 8 => client.delete(&format!("/indexes/{index}")).await,
+            _ if may_delete && step > STEPS / 2 => client.delete(&format!("/indexes/{index}")).await,
             _ => {
                 let path = format!("/indexes/{index}/build?recreate=true");
                 client.post(&path, &json!({})).await
@@ -122,7 +123,7 @@ async fn meddle(client: Client, index: String, files: Vec<String>, seed: usize) 
             matches!(status, 200 | 201 | 202 | 204 | 404 | 409 | 503),
             "step {step} of {seed}: {answer:?}"
         );
-        tokio::time::sleep(Duration::from_millis(30 * (seed as u64 % 4))).await;
+        tokio::time::sleep(Duration::from_millis(40 + 60 * ((seed + step) as u64 % 4))).await;
     }
 }
 
@@ -142,7 +143,7 @@ async fn quiet(stack: &Stack) {
 #[tokio::test]
 async fn cancel_delete_and_rebuild_race_on_one_index() {
     let stack = Stack::builder()
-        .emulator(Emulator::builder().indexing(30, 0.0))
+        .emulator(Emulator::builder().indexing(150, 0.0))
         .setting("ORPHANS_MIN_AGE_SECONDS", "1")
         .setting("BUILD_MAX_ATTEMPTS", "40")
         .start()
@@ -169,6 +170,7 @@ async fn cancel_delete_and_rebuild_race_on_one_index() {
                 index.clone(),
                 files.clone(),
                 round * 11 + n,
+                round % 2 == 0,
             ))
         });
         for meddler in futures::future::join_all(meddlers).await {

@@ -74,12 +74,16 @@ impl Client {
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.expect("the API answers");
         let status = response.status();
+        // A key is shown this once, to whoever makes it.
+        let shows_a_key = response.url().path() == "/api/v1/admin/keys" && status == StatusCode::CREATED;
         rag_canary::assert_none(
             "an answer's headers",
             format!("{:?}", response.headers()).as_bytes(),
         );
         let bytes = response.bytes().await.expect("the API answers with a body");
-        rag_canary::assert_none("an answer", &bytes);
+        if !shows_a_key {
+            rag_canary::assert_none("an answer", &bytes);
+        }
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
         Answer { status, body }
     }

@@ -4,10 +4,13 @@
 //! to its end, even if its caller goes away; what it was answered is kept for a day. Others with the key wait for that
 //! answer. Only successes are kept: a request that created nothing may simply be sent again.
 //!
-//! If the process dies between the creation and the keeping of the answer, the next request with the key is carried out,
-//! half a minute later. For builds that changes nothing (there is one at a time); a file or an index may be there twice then.
+//! Handlers that make rows of their own (files, indexes, links) keep the answer in the same transaction, by [`Once`]: whatever
+//! dies when, there is one row and its answer, or neither. Elsewhere the layer keeps it afterwards; if the process dies in
+//! between, the next request with the key is carried out half a minute later, which for builds changes nothing, because
+//! there is one at a time.
 
 mod fingerprint;
+mod kept;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -28,6 +31,7 @@ use utoipa::openapi::{ObjectBuilder, OpenApi, Required, ResponseBuilder, Type};
 use uuid::Uuid;
 
 use self::fingerprint::Fingerprint;
+pub(crate) use self::kept::Once;
 use crate::extract::Domain;
 use crate::problem::Problem;
 use crate::state::App;
@@ -52,6 +56,7 @@ const RENEW: Duration = Duration::from_secs(8);
 const MOST_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// A request's claim on its key.
+#[derive(Debug)]
 struct Claim {
     app: App,
     id: [u8; 32],
@@ -107,6 +112,7 @@ async fn run(app: App, key: &str, request: Request, next: Next) -> Result<Respon
         }
         return Ok(replay(answer));
     }
+    parts.extensions.insert(Once::of(&claim, fingerprint.clone()));
     // A task of its own: it goes on if the caller hangs up.
     let task = tokio::spawn(carry_out(claim, parts, body, fingerprint, next).in_current_span());
     match task.await {
@@ -211,7 +217,9 @@ impl Claim {
     async fn finish(&self, answer: &Answer) {
         let finished = async {
             let mut connection = self.app.connection().await?;
-            Ok::<_, Problem>(idempotency::finish(&mut connection, &self.id, &self.owner, answer).await?)
+            // No: the handler has kept it already, or another request has taken the key over.
+            let _is_new = idempotency::finish(&mut connection, &self.id, &self.owner, answer).await?;
+            Ok::<_, Problem>(())
         };
         note(finished.await, "kept");
     }

@@ -11,7 +11,7 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use rag_db::builds::{self, Build, Progress};
 use rag_db::syncs::{self, Run};
-use rag_domain::DomainId;
+use rag_domain::{DomainId, IndexId};
 use rag_jobs::{DomainSync, ProviderSync};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,6 +80,8 @@ struct WaitingOut {
     reason: String,
     /// When it goes on by itself; null: as soon as it can.
     until: Option<DateTime<Utc>>,
+    /// Jobs that are taken before it, where that is known: in the answers about one job, and up to 1000.
+    ahead: Option<u32>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,6 +139,9 @@ pub(super) struct JobsParams {
     /// Only jobs in this state.
     #[param(value_type = Option<JobStateSchema>)]
     state: Option<String>,
+    /// Only jobs that work on this index.
+    #[param(value_type = Option<uuid::Uuid>)]
+    index_id: Option<String>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
@@ -172,7 +177,10 @@ async fn list_jobs(
     }
     let state = params.state.map(|state| state.parse()).transpose();
     let after = params.cursor.map(|cursor| cursor.parse()).transpose();
+    let index_id = params.index_id.map(|id| id.parse::<IndexId>()).transpose();
+    let index_id = index_id.map_err(|_| Problem::malformed("index_id is not the id of an index"))?;
     let filter = JobFilter {
+        concurrency_key: index_id.map(rag_jobs::index_concurrency_key),
         tenant: Some(domain.to_string()),
         kind: params.kind,
         state: state.map_err(|_| Problem::malformed("state is not one of a job's states"))?,
@@ -226,7 +234,13 @@ pub(super) async fn with_progress(app: &App, job: Job) -> Result<JobOut, Problem
     } else {
         None
     };
-    Ok(JobOut::new(job, build).with_sync(sync))
+    drop(connection);
+    let ahead = app.queue.count_ahead(&job).await?;
+    let mut job = JobOut::new(job, build).with_sync(sync);
+    if let Some(waiting) = &mut job.waiting {
+        waiting.ahead = ahead;
+    }
+    Ok(job)
 }
 
 /// A job that goes through many things, and has a run to tell of it.
@@ -336,6 +350,7 @@ fn waiting(job: &Job) -> Option<WaitingOut> {
     Some(WaitingOut {
         reason,
         until: job.run_at,
+        ahead: None,
     })
 }
 

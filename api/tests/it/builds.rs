@@ -229,3 +229,56 @@ async fn status_plan_and_provider_files_follow_the_rows(pool: MySqlPool) {
     assert_eq!(reasons, [json!("failed_before"), json!("unlinked")]);
     assert_eq!(api.count("queue_jobs").await, 0);
 }
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn who_waits_hears_how_many_are_before_it(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    api.make_connection().await;
+    let mut indexes = Vec::new();
+    for _ in 0..3 {
+        let index = api.make_index().await;
+        let path = format!("/api/v1/indexes/{index}/build");
+        indexes.push((id(&api.call("POST", &path).send().await.expect(202)), index));
+    }
+    for (ahead, (job, index)) in indexes.iter().enumerate() {
+        let status = api
+            .get(&format!("/api/v1/indexes/{index}/status"))
+            .await
+            .expect(200);
+        assert_eq!(status["job"]["id"], json!(job));
+        assert_eq!(status["job"]["waiting"]["ahead"], json!(ahead), "{status}");
+        assert_eq!(status["job"]["waiting"]["reason"], "waits for a worker");
+        assert_eq!(status["provider_seen_at"], json!(null));
+        let read = api.get(&format!("/api/v1/jobs/{job}")).await.expect(200);
+        assert_eq!(read["waiting"]["ahead"], json!(ahead));
+
+        let listed = api
+            .get(&format!("/api/v1/jobs?index_id={index}&state=ready"))
+            .await
+            .expect(200);
+        let listed = listed["items"].as_array().unwrap();
+        assert_eq!((listed.len(), &listed[0]["id"]), (1, &json!(job)), "{listed:?}");
+    }
+    let none = api.get("/api/v1/jobs?state=running").await.expect(200);
+    assert_eq!(none["items"], json!([]));
+    for wrong in ["index_id=x", "kind=%C3%A4", "state=lazy", "colour=red"] {
+        let answer = api.get(&format!("/api/v1/jobs?{wrong}")).await;
+        answer.expect_problem(400, "malformed-request");
+    }
+
+    // A job of the same index that is enqueued behind another one.
+    let (first, index) = &indexes[0];
+    let payload = json!({"index_id": index, "domain_id": "tenant-1"});
+    let key = rag_jobs::index_concurrency_key(index.parse().unwrap());
+    let job = apalis_mariadb::NewJob::new("index_sync", &payload).unwrap();
+    let mut tx = api.queue.begin().await.unwrap();
+    let job = job.concurrency_key(key).tenant("tenant-1");
+    let second = api.queue.enqueue(&mut tx, job).await.unwrap().id;
+    tx.commit().await.unwrap();
+    let read = api.get(&format!("/api/v1/jobs/{second}")).await.expect(200);
+    assert_eq!(
+        (&read["state"], &read["waiting"]["ahead"]),
+        (&json!("blocked"), &json!(1)),
+        "{read}, behind {first}"
+    );
+}

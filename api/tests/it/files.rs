@@ -316,11 +316,36 @@ async fn only_a_file_that_nothing_needs_is_deleted(pool: MySqlPool) {
         .execute(&api.db)
         .await
         .unwrap();
-    api.call("DELETE", &path)
+    // A copy has to be deleted first: by a job, and the contents go last.
+    let copied = id(&api.upload("b.txt", "y").await);
+    sqlx::query("UPDATE rag_provider_file_uploads SET local_file_id = ?")
+        .bind(&copied)
+        .execute(&api.db)
+        .await
+        .unwrap();
+    let copied = format!("{FILES}/{copied}");
+    let answer = api.call("DELETE", &copied).send().await;
+    let location = answer.headers["location"].to_str().unwrap().to_owned();
+    let job = answer.expect(202);
+    assert_eq!(location, format!("/api/v1/jobs/{}", job["id"].as_str().unwrap()));
+    assert_eq!(
+        (&job["kind"], &job["state"]),
+        (&json!("file_delete"), &json!("ready"))
+    );
+    for hidden in [
+        &copied,
+        &format!("{copied}/download"),
+        &format!("{copied}/provider-uploads"),
+    ] {
+        api.get(hidden).await.expect_problem(404, "not-found");
+    }
+    api.call("DELETE", &copied)
         .send()
         .await
-        .expect_problem(409, "conflict");
-    sqlx::query("UPDATE rag_provider_file_uploads SET status = 'deleted'")
+        .expect_problem(404, "not-found");
+    assert_eq!(api.stored().len(), 2);
+    sqlx::query("UPDATE rag_provider_file_uploads SET status = 'deleted', local_file_id = ?")
+        .bind(&file)
         .execute(&api.db)
         .await
         .unwrap();
@@ -333,7 +358,7 @@ async fn only_a_file_that_nothing_needs_is_deleted(pool: MySqlPool) {
     api.get(&path).await.expect_problem(404, "not-found");
     assert_eq!(
         (api.stored().len(), api.count("rag_provider_file_uploads").await),
-        (0, 0)
+        (1, 0)
     );
 }
 

@@ -302,10 +302,16 @@ impl Call<'_> {
     }
 
     pub(crate) async fn send(self) -> Answer {
+        let answer = self.send_for_a_key().await;
+        rag_canary::assert_none("an answer", &answer.bytes);
+        answer
+    }
+
+    /// For the one answer that may have a secret in its body.
+    pub(crate) async fn send_for_a_key(self) -> Answer {
         let response = self.start().await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        rag_canary::assert_none("an answer", &bytes);
         rag_canary::assert_none("an answer's headers", format!("{:?}", parts.headers).as_bytes());
         Answer {
             status: parts.status,

@@ -178,3 +178,52 @@ async fn age(api: &Api, column: &str, by: &str) {
         .await
         .unwrap();
 }
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn a_request_whose_key_was_taken_over_creates_nothing(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    let (sender, receiver) = futures::channel::mpsc::unbounded::<Result<bytes::Bytes, std::io::Error>>();
+    let upload = api
+        .call("POST", "/api/v1/files")
+        .header(KEY, "a")
+        .header("content-type", "multipart/form-data; boundary=XX")
+        .body(axum::body::Body::from_stream(receiver))
+        .start();
+    let send = |text: &'static str| sender.unbounded_send(Ok(bytes::Bytes::from_static(text.as_bytes())));
+    send("--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nslow").unwrap();
+    while api.stored().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Its process was out of touch for so long that a retry got the key.
+    let sql = "UPDATE rag_idempotency_keys SET owner = REPEAT('x', 16)";
+    let taken = sqlx::query(sql).execute(&api.db).await.unwrap();
+    assert_eq!(taken.rows_affected(), 1);
+    send("\r\n--XX--\r\n").unwrap();
+    drop(sender);
+    assert_eq!(upload.await.unwrap().status(), 409);
+    assert_eq!((api.count("rag_files").await, api.stored().len()), (0, 0));
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn answers_are_kept_with_what_they_tell_of(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    // No answer can be kept from now on: so nothing may be created, either.
+    sqlx::raw_sql(
+        "CREATE TRIGGER no_answers BEFORE UPDATE ON rag_idempotency_keys FOR EACH ROW \
+         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
+    )
+    .execute(&api.db)
+    .await
+    .unwrap();
+    make_index(&api, "a", "Contracts")
+        .await
+        .expect_problem(500, "internal-error");
+    upload(&api, "b", "XX", "abc")
+        .await
+        .expect_problem(500, "internal-error");
+    assert_eq!(
+        (api.count("rag_indexes").await, api.count("rag_files").await),
+        (0, 0)
+    );
+    assert_eq!(api.stored().len(), 0);
+}

@@ -217,7 +217,7 @@ async fn another_domain_sees_and_links_nothing(pool: MySqlPool) {
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
-async fn an_index_with_a_store_or_a_job_is_not_deleted(pool: MySqlPool) {
+async fn an_index_with_a_store_is_hidden_and_deleted_by_a_job(pool: MySqlPool) {
     let api = Api::new(pool).await;
     api.make_connection().await;
     let index = api.make_index().await;
@@ -226,12 +226,15 @@ async fn an_index_with_a_store_or_a_job_is_not_deleted(pool: MySqlPool) {
         .send()
         .await
         .expect(202);
-    let body = api
-        .call("DELETE", &path)
-        .send()
-        .await
-        .expect_problem(409, "conflict");
-    assert!(body["detail"].as_str().unwrap().contains("is building"), "{body}");
+    // Nobody has begun the build: nothing is left of the index.
+    api.call("DELETE", &path).send().await.expect(204);
+    assert_eq!(
+        (
+            api.count("rag_indexes").await,
+            api.count("rag_index_builds").await
+        ),
+        (0, 0)
+    );
 
     let built = api.make_index().await;
     sqlx::query("UPDATE rag_indexes SET external_id = 'vs_1' WHERE id = ?")
@@ -239,9 +242,90 @@ async fn an_index_with_a_store_or_a_job_is_not_deleted(pool: MySqlPool) {
         .execute(&api.db)
         .await
         .unwrap();
-    api.call("DELETE", &format!("{INDEXES}/{built}"))
+    let built = format!("{INDEXES}/{built}");
+    api.call("DELETE", &built)
+        .domain("tenant-2")
         .send()
         .await
-        .expect_problem(409, "conflict");
-    assert_eq!(api.count("rag_indexes").await, 2);
+        .expect_problem(404, "not-found");
+    let request = api.call("DELETE", &built);
+    let answer = request.header("prefer", "wait=1").send().await;
+    assert_eq!(answer.headers["preference-applied"], "wait=1");
+    let job = answer.expect(202);
+    assert_eq!(job["kind"], "index_delete", "{job}");
+    api.get(&built).await.expect_problem(404, "not-found");
+    assert_eq!(
+        api.get(INDEXES).await.expect(200)["items"],
+        serde_json::json!([]),
+        "hidden at once"
+    );
+    api.call("DELETE", &built)
+        .send()
+        .await
+        .expect_problem(404, "not-found");
+    assert_eq!(api.count("rag_indexes").await, 1, "until the provider is clean");
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn ten_thousand_files_are_set_at_once(pool: MySqlPool) {
+    let api = Api::with(pool, &[("API_MAX_BODY_BYTES", "2000000")]).await;
+    let index = api.make_index().await;
+    let path = format!("{INDEXES}/{index}/files");
+    let own = |n: u32| format!("22222222-2222-4222-8222-{n:012}");
+    for domain in ["tenant-1", "tenant-2"] {
+        let from = if domain == "tenant-1" { 0 } else { 20_000 };
+        let sql = format!(
+            "INSERT INTO rag_files (id, domain_id, file_name, file_type, size_bytes, sha256, local_path) \
+             SELECT CONCAT('22222222-2222-4222-8222-', LPAD(seq, 12, '0')), '{domain}', 'a', 'text/plain', 1, '', '' \
+             FROM seq_{from}_to_{}",
+            from + 10_000
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&api.db)
+            .await
+            .unwrap();
+    }
+    let set = async |ids: Vec<u32>| {
+        let files: Vec<Value> = ids.into_iter().map(|n| json!({"file_id": own(n)})).collect();
+        api.call("PUT", &path).json(&json!({"files": files})).send().await
+    };
+    let order = |body: &Value| -> Vec<String> {
+        let items = body["items"].as_array().unwrap();
+        items
+            .iter()
+            .map(|item| item["file_id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+
+    let backwards: Vec<u32> = (0..10_000).rev().collect();
+    let body = set(backwards.clone()).await.expect(200);
+    assert_eq!(
+        order(&body),
+        backwards.iter().map(|n| own(*n)).collect::<Vec<_>>()
+    );
+    let linked_at = body["items"][0]["created_at"].clone();
+    // One too many, one twice, one of another domain, one that is not there: nothing changes.
+    set((0..10_001).collect())
+        .await
+        .expect_problem(422, "validation-failed");
+    let twice = set(vec![1, 2, 1]).await;
+    twice.expect_problem(422, "validation-failed");
+    assert_eq!(twice.fields(), ["files[2].file_id"]);
+    for stranger in [20_001, 15_000] {
+        let problem = set(vec![1, stranger]).await.expect_problem(404, "not-found");
+        assert!(
+            problem["detail"].as_str().unwrap().contains(&own(stranger)),
+            "{problem}"
+        );
+    }
+    let body = api.get(&path).await.expect(200);
+    assert_eq!(order(&body).len(), 10_000);
+
+    let body = set(vec![5, 9_999, 7]).await.expect(200);
+    assert_eq!(order(&body), [own(5), own(9_999), own(7)]);
+    assert_eq!(
+        body["items"][1]["created_at"], linked_at,
+        "it was in the index all the time"
+    );
+    assert_eq!(api.count("rag_index_files").await, 3);
 }

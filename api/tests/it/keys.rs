@@ -12,7 +12,7 @@ const FILES: &str = "/api/v1/files";
 async fn a_key_works_from_its_making_to_its_revocation(pool: MySqlPool) {
     let api = Api::new(pool).await;
     let body = json!({"name": "backend", "domains": [DOMAIN, "tenant-7"]});
-    let answer = api.post(KEYS, &body).await;
+    let answer = api.call("POST", KEYS).json(&body).send_for_a_key().await;
     let made = answer.expect(201);
     assert_eq!(answer.headers["cache-control"], "no-store");
     assert_eq!(answer.headers["location"], format!("{KEYS}/{}", id(&made)));
@@ -69,10 +69,10 @@ async fn what_makes_no_key_is_named(pool: MySqlPool) {
         answer.expect_problem(422, "validation-failed");
         assert_eq!(answer.fields(), [field], "{body}");
     }
-    let admin = api
-        .post(KEYS, &json!({"name": "ops", "role": "admin"}))
-        .await
-        .expect(201);
+    let call = api
+        .call("POST", KEYS)
+        .json(&json!({"name": "ops", "role": "admin"}));
+    let admin = call.send_for_a_key().await.expect(201);
     assert_eq!(admin["domains"], json!(null));
     let call = api.call("GET", KEYS).key(admin["key"].as_str().unwrap());
     call.send().await.expect(200);

@@ -15,3 +15,4 @@ mod openapi;
 mod problems;
 mod providers;
 mod server;
+mod syncs;

@@ -209,7 +209,7 @@ pub async fn prune(db: &mut MySqlConnection, older_than_seconds: u64, limit: u32
              WHERE old.finished_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND AND EXISTS ( \
                  SELECT 1 FROM rag_index_builds AS newer \
                  WHERE newer.index_id = old.index_id AND newer.started_at > old.started_at) \
-             ORDER BY old.finished_at LIMIT ?) AS over)",
+             ORDER BY old.finished_at LIMIT ?) AS gone)",
     )
     .bind(older_than_seconds)
     .bind(limit)

@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{Text, exactly_one};
+use crate::sql::{CHUNK, Text, exactly_one, newest_first};
 
 /// A row of `rag_files`.
 #[derive(Debug, Clone, FromRow)]
@@ -120,6 +120,31 @@ pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Re
     row.ok_or(DbError::NotFound("file"))
 }
 
+/// Locks those of these files that there are, and answers their ids; `ids` in ascending order, as everybody locks them.
+pub async fn lock_many(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    ids: &[FileId],
+) -> Result<Vec<FileId>, DbError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(CHUNK) {
+        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT id FROM rag_files WHERE domain_id = ");
+        query.push_bind(domain.as_str()).push(" AND id IN (");
+        let mut list = query.separated(", ");
+        for id in ids {
+            list.push_bind(Text(*id));
+        }
+        query.push(") ORDER BY id FOR UPDATE");
+        let rows: Vec<Text<FileId>> = query
+            .build_query_scalar()
+            .persistent(false)
+            .fetch_all(&mut *db)
+            .await?;
+        found.extend(rows.into_iter().map(|id| id.0));
+    }
+    Ok(found)
+}
+
 /// As [`lock`], for admins, who belong to no domain.
 pub async fn lock_of_any_domain(db: &mut MySqlConnection, id: FileId) -> Result<File, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND deleted_at IS NULL FOR UPDATE");
@@ -164,13 +189,7 @@ pub async fn list(
             .push_bind(Json(tag))
             .push(")");
     }
-    if let Some((created_at, id)) = before {
-        query.push(" AND (created_at, id) < (").push_bind(created_at);
-        query.push(", ").push_bind(Text(id)).push(")");
-    }
-    query
-        .push(" ORDER BY created_at DESC, id DESC LIMIT ")
-        .push_bind(limit);
+    newest_first(&mut query, before, limit);
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 

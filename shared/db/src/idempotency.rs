@@ -82,14 +82,15 @@ pub async fn renew(db: &mut MySqlConnection, id: &[u8; 32], owner: &[u8; 16]) ->
     Ok(())
 }
 
-/// Remembers the answer.
+/// Remembers the answer; best within the transaction that writes what it tells of, so that both are there or neither. The
+/// answer says whether the key was still the request's own, and had no answer yet.
 pub async fn finish(
     db: &mut MySqlConnection,
     id: &[u8; 32],
     owner: &[u8; 16],
     answer: &Answer,
-) -> Result<(), DbError> {
-    sqlx::query(
+) -> Result<bool, DbError> {
+    let result = sqlx::query(
         "UPDATE rag_idempotency_keys SET fingerprint = ?, status = ?, content_type = ?, location = ?, body = ? \
          WHERE id = ? AND owner = ? AND status IS NULL",
     )
@@ -102,7 +103,7 @@ pub async fn finish(
     .bind(&owner[..])
     .execute(db)
     .await?;
-    Ok(())
+    Ok(result.rows_affected() > 0)
 }
 
 /// Nothing was created: the next request with the key is carried out.

@@ -150,13 +150,21 @@ pub async fn insert_file(
     external_file_id: &str,
     external_uploaded_at: Option<DateTime<Utc>>,
 ) -> Result<(), DbError> {
-    crate::files::insert(db, file).await?;
-    sqlx::query("UPDATE rag_files SET external_file_id = ?, external_uploaded_at = ? WHERE id = ?")
-        .bind(external_file_id)
-        .bind(external_uploaded_at)
-        .bind(Text(file.id))
-        .execute(db)
-        .await?;
+    sqlx::query(
+        "INSERT INTO rag_files (id, domain_id, file_name, file_type, size_bytes, sha256, local_path, external_file_id, \
+         external_uploaded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(Text(file.id))
+    .bind(file.domain_id.as_str())
+    .bind(&file.file_name)
+    .bind(&file.file_type)
+    .bind(file.size_bytes)
+    .bind(&file.sha256)
+    .bind(&file.local_path)
+    .bind(external_file_id)
+    .bind(external_uploaded_at)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

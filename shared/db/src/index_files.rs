@@ -2,14 +2,16 @@
 //!
 //! Callers hold `indexes::lock` of the index while they change its composition.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use rag_domain::{ChunkingStrategy, FileId, IndexId};
 use sqlx::types::Json;
-use sqlx::{FromRow, MySqlConnection};
+use sqlx::{FromRow, MySql, MySqlConnection, QueryBuilder};
 
 use crate::DbError;
 use crate::error::on_duplicate;
-use crate::sql::Text;
+use crate::sql::{CHUNK, Text};
 
 /// A row of `rag_index_files`.
 #[derive(Debug, Clone, FromRow)]
@@ -108,6 +110,48 @@ pub async fn delete(db: &mut MySqlConnection, index_id: IndexId, file_id: FileId
         .execute(db)
         .await?;
     Ok(result.rows_affected() > 0)
+}
+
+/// Sets the whole composition, in this order; links that stay keep their age. Which files there are is the caller's concern.
+pub async fn replace_all(
+    db: &mut MySqlConnection,
+    index_id: IndexId,
+    members: &[(FileId, Option<ChunkingStrategy>)],
+) -> Result<(), DbError> {
+    let wanted: HashSet<FileId> = members.iter().map(|(id, _)| *id).collect();
+    let links = list(db, index_id).await?;
+    let gone: Vec<FileId> = links
+        .iter()
+        .map(|link| link.file_id)
+        .filter(|id| !wanted.contains(id))
+        .collect();
+    for ids in gone.chunks(CHUNK) {
+        let mut query = QueryBuilder::<MySql>::new("DELETE FROM rag_index_files WHERE index_id = ");
+        query.push_bind(Text(index_id)).push(" AND file_id IN (");
+        let mut separated = query.separated(", ");
+        for id in ids {
+            separated.push_bind(Text(*id));
+        }
+        query.push(")");
+        query.build().persistent(false).execute(&mut *db).await?;
+    }
+    let placed: Vec<_> = (0_u32..).zip(members).collect();
+    for members in placed.chunks(CHUNK) {
+        let mut query = QueryBuilder::<MySql>::new(
+            "INSERT INTO rag_index_files (index_id, file_id, include_order, chunking_strategy) ",
+        );
+        query.push_values(members, |mut row, (order, (file_id, strategy))| {
+            row.push_bind(Text(index_id))
+                .push_bind(Text(*file_id))
+                .push_bind(*order)
+                .push_bind(strategy.map(Json));
+        });
+        query.push(
+            " ON DUPLICATE KEY UPDATE include_order = VALUES(include_order), chunking_strategy = VALUES(chunking_strategy)",
+        );
+        query.build().persistent(false).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 /// Unlinks every file of an index.

@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{Text, exactly_one, in_list};
+use crate::sql::{Text, exactly_one, in_list, newest_first};
 
 /// A row of `rag_indexes`.
 #[derive(Debug, Clone, FromRow)]
@@ -146,13 +146,7 @@ pub async fn list(
             .push_bind(name.to_owned())
             .push(")) > 0");
     }
-    if let Some((created_at, id)) = before {
-        query.push(" AND (created_at, id) < (").push_bind(created_at);
-        query.push(", ").push_bind(Text(id)).push(")");
-    }
-    query
-        .push(" ORDER BY created_at DESC, id DESC LIMIT ")
-        .push_bind(limit);
+    newest_first(&mut query, before, limit);
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
@@ -255,13 +249,17 @@ pub async fn list_tombstones(
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Removes what is left of an index whose deletion is done, its links and builds included.
+/// Removes what is left of an index whose deletion is done, its links, builds and looks included.
 pub async fn delete_tombstone(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_index_files WHERE index_id = ?")
         .bind(Text(id))
         .execute(&mut *db)
         .await?;
     sqlx::query("DELETE FROM rag_index_builds WHERE index_id = ?")
+        .bind(Text(id))
+        .execute(&mut *db)
+        .await?;
+    sqlx::query("DELETE FROM rag_index_looks WHERE index_id = ?")
         .bind(Text(id))
         .execute(&mut *db)
         .await?;
@@ -313,6 +311,17 @@ pub async fn mark_built(
     .execute(db)
     .await?;
     exactly_one(&result, "index", id)
+}
+
+/// The provider has just told how the index's files fare.
+pub async fn set_provider_seen(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_indexes SET provider_seen_at = UTC_TIMESTAMP(6), updated_at = updated_at WHERE id = ?",
+    )
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// The store was made (or adopted): only one store ever becomes an index's store.

@@ -24,6 +24,7 @@ pub mod schedules;
 mod schema;
 pub mod slots;
 mod sql;
+pub mod status;
 pub mod syncs;
 pub mod traces;
 pub mod upload_jobs;

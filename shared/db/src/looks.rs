@@ -54,11 +54,22 @@ pub async fn record(
     Ok(())
 }
 
-/// The index has no store to look at any more, or is gone itself.
+/// The index has no store to look at any more.
 pub async fn forget(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_index_looks WHERE index_id = ?")
         .bind(Text(index))
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// Looks at indexes that are gone.
+pub async fn forget_gone(db: &mut MySqlConnection) -> Result<u64, DbError> {
+    let result = sqlx::query(
+        "DELETE FROM rag_index_looks WHERE NOT EXISTS \
+         (SELECT 1 FROM rag_indexes i WHERE i.id = rag_index_looks.index_id) LIMIT 1000",
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
+use chrono::{DateTime, Utc};
 use sqlx::mysql::MySqlQueryResult;
+use sqlx::{MySql, QueryBuilder};
 
 use crate::DbError;
 
@@ -10,6 +12,24 @@ use crate::DbError;
 pub(crate) fn in_list<T: Display>(words: &[T]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
     format!("({})", quoted.join(","))
+}
+
+/// Rows per statement, where a statement has many.
+pub(crate) const CHUNK: usize = 1000;
+
+/// The end of a list's query, newest first; `before` is the (created_at, id) of the last row of the page before.
+pub(crate) fn newest_first<I: Display + Send + 'static>(
+    query: &mut QueryBuilder<MySql>,
+    before: Option<(DateTime<Utc>, I)>,
+    limit: u32,
+) {
+    if let Some((created_at, id)) = before {
+        query.push(" AND (created_at, id) < (").push_bind(created_at);
+        query.push(", ").push_bind(Text(id)).push(")");
+    }
+    query
+        .push(" ORDER BY created_at DESC, id DESC LIMIT ")
+        .push_bind(limit);
 }
 
 /// The rule of one transition: exactly one row moved.

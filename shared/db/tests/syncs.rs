@@ -1,9 +1,207 @@
-//! Syncs' own tables: turns of the schedule, runs, items and findings.
+//! What syncs write: turns of the schedule, and other tables' rows by the provider's word.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 use std::time::Duration;
 
-use rag_db::schedules;
-use sqlx::MySqlPool;
+use rag_db::attachments::{NewAttachment, Observation, SeenAttachment};
+use rag_db::files::NewFile;
+use rag_db::imports::{self, SeenCopy};
+use rag_db::{DbError, attachments, index_files, indexes, schedules, uploads};
+use rag_domain::{AttachmentState, DomainId, FileId, IndexId, IndexingStatus};
+use sqlx::{MySqlConnection, MySqlPool};
+
+fn domain(name: &str) -> DomainId {
+    DomainId::try_from(name.to_owned()).unwrap()
+}
+
+/// An index with this store.
+async fn index(db: &mut MySqlConnection, store: &str) -> IndexId {
+    let new = indexes::NewIndex {
+        id: IndexId::new(),
+        domain_id: domain("mine"),
+        name: "n".to_owned(),
+        description: None,
+        provider_type: "openai".to_owned(),
+        chunking_strategy: None,
+        expires_after: None,
+        metadata: None,
+    };
+    indexes::insert(db, &new).await.unwrap();
+    indexes::set_external_id(db, new.id, store).await.unwrap();
+    new.id
+}
+
+/// A file that came with this id.
+async fn file(db: &mut MySqlConnection, domain: &DomainId, external_id: &str) -> FileId {
+    let new = NewFile {
+        id: FileId::new(),
+        domain_id: domain.clone(),
+        file_name: "a.md".to_owned(),
+        file_type: "text/markdown".to_owned(),
+        size_bytes: 3,
+        sha256: "a".repeat(64),
+        local_path: "d/a.md".to_owned(),
+        tags: None,
+        notes: None,
+        chunking_strategy: None,
+    };
+    imports::insert_file(db, &new, external_id, None).await.unwrap();
+    new.id
+}
+
+async fn copy(db: &mut MySqlConnection, file: FileId, external_id: &str, files_api_id: Option<&str>) -> bool {
+    let copy = SeenCopy {
+        file_id: file,
+        external_file_id: external_id,
+        files_api_id,
+        uploaded_at: None,
+        content_sha256: "b",
+        raw: None,
+    };
+    imports::insert_copy(db, "openai", &copy).await.unwrap()
+}
+
+fn seen(state: AttachmentState) -> Observation<'static> {
+    Observation {
+        state,
+        external_store_file_id: None,
+        reported_strategy: None,
+        strategy_applied: None,
+        usage_bytes: Some(1),
+        error_code: None,
+        last_error: None,
+    }
+}
+
+/// The file hangs in the store, indexed.
+async fn attach(db: &mut MySqlConnection, index: IndexId, store: &str, file: FileId, external_id: &str) {
+    let row = NewAttachment {
+        index_id: index,
+        external_store_id: store,
+        local_file_id: file,
+        external_file_id: external_id,
+        content_sha256: "b",
+        size_bytes: 3,
+        chunking_strategy: None,
+    };
+    let file = SeenAttachment {
+        row,
+        seen: seen(AttachmentState::Completed),
+        attached_at: None,
+    };
+    attachments::insert_seen(db, &[file]).await.unwrap();
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_look_moves_an_index_by_legal_edges_only(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let id = index(&mut db, "vs_1").await;
+    for next in [
+        IndexingStatus::Done,
+        IndexingStatus::Failed,
+        IndexingStatus::InProgress,
+        IndexingStatus::NotIndexed,
+        IndexingStatus::NotIndexed,
+    ] {
+        indexes::mark_seen(&mut db, id, next, None, None).await.unwrap();
+        let row = indexes::get(&mut db, &domain("mine"), id).await.unwrap();
+        assert_eq!(row.indexing_status, next);
+    }
+    let gone = indexes::mark_seen(&mut db, IndexId::new(), IndexingStatus::Done, None, None).await;
+    assert!(matches!(gone, Err(DbError::Conflict { .. })));
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_look_corrects_what_hangs_there_and_leaves_what_is_leaving(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let id = index(&mut db, "vs_1").await;
+    let file = file(&mut db, &domain("mine"), "file-1").await;
+    attach(&mut db, id, "vs_1", file, "file-1").await;
+    let row = attachments::list(&mut db, id).await.unwrap().remove(0);
+    for state in [
+        AttachmentState::Failed,
+        AttachmentState::InProgress,
+        AttachmentState::Completed,
+    ] {
+        attachments::correct(&mut db, row.id, &seen(state)).await.unwrap();
+        assert_eq!(attachments::list(&mut db, id).await.unwrap()[0].state, state);
+    }
+    // A settled state is final for everybody else.
+    let observed = attachments::observe(&mut db, row.id, &seen(AttachmentState::Failed)).await;
+    assert!(matches!(observed, Err(DbError::Conflict { .. })));
+    attachments::mark_detaching(&mut db, &[row.id]).await.unwrap();
+    let corrected = attachments::correct(&mut db, row.id, &seen(AttachmentState::Completed)).await;
+    assert!(matches!(corrected, Err(DbError::Conflict { .. })));
+    let gone = attachments::delete_gone(&mut db, row.id).await;
+    assert!(
+        matches!(gone, Err(DbError::Conflict { .. })),
+        "what we take out is ours to end"
+    );
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn files_are_known_by_their_copies_within_their_domain(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let (mine, other) = (domain("mine"), domain("other"));
+    let imported = file(&mut db, &mine, "file-1").await;
+    let uploaded = file(&mut db, &mine, "unused").await;
+    assert!(copy(&mut db, uploaded, "in-store", Some("file-2")).await);
+    assert!(
+        !copy(&mut db, uploaded, "another", None).await,
+        "one copy per file and provider"
+    );
+    let ids = ["file-1", "file-2", "in-store", "file-3"];
+    let known = imports::find_known(&mut db, "openai", &mine, &ids).await.unwrap();
+    assert_eq!(
+        (known["file-1"].file_id, known["file-1"].upload.as_deref()),
+        (imported, None)
+    );
+    for id in ["file-2", "in-store"] {
+        assert_eq!(
+            (known[id].file_id, known[id].upload.as_deref()),
+            (uploaded, Some("in-store")),
+            "{id}"
+        );
+        assert_eq!(known[id].copy_sha256, "b");
+    }
+    assert_eq!(known.len(), 3);
+    let elsewhere = imports::find_known(&mut db, "openai", &other, &ids)
+        .await
+        .unwrap();
+    assert!(elsewhere.is_empty(), "R-10.6: {elsewhere:?}");
+    let elsewhere = imports::find_known(&mut db, "yandex", &mine, &ids).await.unwrap();
+    assert_eq!(elsewhere.len(), 1, "only what came with its id: {elsewhere:?}");
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn a_lost_store_takes_its_copies_with_it_but_not_those_of_other_stores(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let (lost, kept) = (index(&mut db, "vs_1").await, index(&mut db, "vs_2").await);
+    let mut files = Vec::new();
+    for n in 0..3 {
+        let external_id = format!("file-{n}");
+        let file = file(&mut db, &domain("mine"), &external_id).await;
+        copy(&mut db, file, &external_id, None).await;
+        index_files::insert(&mut db, lost, file, None, None)
+            .await
+            .unwrap();
+        attach(&mut db, lost, "vs_1", file, &external_id).await;
+        files.push(file);
+    }
+    attach(&mut db, kept, "vs_2", files[1], "file-1").await;
+    assert_eq!(
+        imports::count_copies_of(&mut db, "openai", lost).await.unwrap(),
+        2
+    );
+    assert_eq!(
+        imports::delete_copies_of(&mut db, "openai", lost).await.unwrap(),
+        2
+    );
+    let copy = uploads::find(&mut db, "openai", files[1]).await.unwrap();
+    assert!(copy.is_some());
+    let links = index_files::list(&mut db, lost).await.unwrap();
+    assert_eq!(links.len(), 3, "R-6.5: links stay");
+}
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn one_of_many_is_told_that_it_is_time_and_new_work_waits_its_interval(pool: MySqlPool) {

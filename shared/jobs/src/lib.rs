@@ -29,9 +29,14 @@ impl JobKind for IndexBuild {
 }
 
 impl IndexBuild {
+    /// As [`unique_key`](Self::unique_key), for who has no payload.
+    pub fn unique_key_of(index_id: IndexId) -> String {
+        format!("{}:{index_id}", Self::KIND)
+    }
+
     /// One build per index is active at a time.
     pub fn unique_key(&self) -> String {
-        format!("{}:{}", Self::KIND, self.index_id)
+        Self::unique_key_of(self.index_id)
     }
 }
 

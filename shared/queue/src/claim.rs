@@ -126,6 +126,14 @@ impl Claim {
         QueueError::ClaimLost(self.token())
     }
 
+    /// As [`fence`](Self::fence), in a transaction that brings the job closer to its end, whatever becomes of its worker:
+    /// leases that were lost before are forgotten with its commit. A job that goes through many things may so outlive any
+    /// number of workers; one that kills its workers at the same place does not get that far.
+    pub async fn progress(&self, conn: &mut MySqlConnection) -> Result<(), QueueError> {
+        self.fence(&mut *conn).await?;
+        Ok(lease::forget_losses(conn, self.job_id()).await?)
+    }
+
     /// Finishes the job as part of the caller's transaction: call it last. Whatever the handler answers after the
     /// commit, the job is done; if the transaction is rolled back, the handler's answer counts. Fences by itself.
     pub async fn complete(&self, conn: &mut MySqlConnection, output: &Value) -> Result<(), QueueError> {

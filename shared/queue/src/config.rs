@@ -8,7 +8,8 @@ pub struct QueueConfig {
     /// How long a claim lasts unless its process extends it; it does so every third of this. A process that was killed
     /// loses its jobs to others after this time.
     pub lease: Duration,
-    /// A job whose lease was lost this often, without a snooze in between, is failed: something about it kills workers.
+    /// A job whose lease was lost this often, without progress in between ([`Claim::progress`](crate::Claim::progress)), is
+    /// failed: something about it kills workers.
     pub max_lease_losses: u16,
     /// The first failure waits up to this, each further one up to twice as long (full jitter)…
     pub backoff_base: Duration,

@@ -52,6 +52,17 @@ pub(crate) async fn fence(
     Ok(fenced == 1)
 }
 
+/// The caller has fenced: the row is locked, and its own.
+pub(crate) async fn forget_losses(conn: &mut MySqlConnection, id: JobId) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET lease_losses = 0 WHERE id = ? AND lease_losses > 0",
+    )
+    .bind(id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// What a heartbeat learns of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {

@@ -93,6 +93,7 @@ mod lease;
 mod model;
 mod operate;
 mod outcome;
+mod place;
 mod queue;
 mod read;
 mod settle;

@@ -32,6 +32,8 @@ pub struct JobFilter {
     pub tenant: Option<String>,
     pub kind: Option<String>,
     pub state: Option<State>,
+    /// Found by going through the tenant's jobs, newest first: name the tenant, too.
+    pub concurrency_key: Option<String>,
 }
 
 /// Which part of a list.
@@ -158,6 +160,9 @@ impl Queue {
         }
         if let Some(kind) = &filter.kind {
             query.push(" AND kind = ").push_bind(kind);
+        }
+        if let Some(key) = &filter.concurrency_key {
+            query.push(" AND concurrency_key = ").push_bind(key);
         }
         if let Some(state) = filter.state {
             query.push(" AND state = ").push_bind(state.as_str());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, Observation};
-use rag_db::uploads;
+use rag_db::{indexes, uploads};
 use rag_domain::{AttachmentState, ChunkingProof};
 use rag_providers::{ReportedStrategy, StoreFileStatus, VectorStoreFile};
 use serde_json::Value;
@@ -100,7 +100,8 @@ async fn look<'a>(build: &Build<'_>, waiting: &'a [Attachment]) -> Result<Vec<&'
             None => {}
         }
     }
-    let mut tx = build.write().await?;
+    let (mut tx, index) = build.write_index().await?;
+    indexes::set_provider_seen(&mut tx, index.id).await?;
     observe_all(build, &mut tx, &ended).await?;
     fail(
         &mut tx,

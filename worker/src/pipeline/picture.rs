@@ -82,3 +82,44 @@ impl Picture {
 fn count(number: impl TryInto<u32>) -> u32 {
     number.try_into().unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rag_domain::DesiredFile;
+
+    use super::*;
+
+    fn member() -> Member {
+        Member {
+            desired: DesiredFile {
+                file_id: FileId::new(),
+                content_sha256: "a".to_owned(),
+                size_bytes: 2,
+                strategy: None,
+                upload: None,
+            },
+            file_name: "a.md".to_owned(),
+            file_type: "text/markdown".to_owned(),
+            local_path: "d/a".to_owned(),
+            external_file_id: None,
+            upload_error: None,
+        }
+    }
+
+    /// Progress is computed again and again while ten thousand files go up.
+    #[test]
+    fn what_it_costs_grows_with_the_files_and_not_with_their_square() {
+        let members: Vec<_> = (0..20_000).map(|_| member()).collect();
+        let ids: Vec<_> = members.iter().map(|member| member.desired.file_id).collect();
+        let began = Instant::now();
+        let picture = Picture::new(members, Vec::new());
+        let progress = picture.progress();
+        assert_eq!((progress.files_total, progress.bytes_total), (20_000, 40_000));
+        assert_eq!((progress.files_uploaded, progress.bytes_uploaded), (0, 0));
+        assert!(ids.iter().all(|id| picture.current_copy(*id).is_none()));
+        assert!(ids.iter().all(|id| picture.member(*id).is_some()));
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+}

@@ -239,7 +239,7 @@ impl Sync<'_> {
                 &mut tx,
                 &self.job_id,
                 FindingKind::Errors,
-                "",
+                "*",
                 &json!({"error": error}),
             )
             .await?;

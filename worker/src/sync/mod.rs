@@ -25,7 +25,7 @@ mod settle;
 
 use std::time::Duration;
 
-use rag_db::syncs;
+use rag_db::{looks, syncs};
 
 use crate::context::Context;
 use crate::halt::Halt;
@@ -36,9 +36,11 @@ const RUNS: u32 = 100;
 /// How often the fleet looks for runs to forget.
 pub(crate) const FORGET_EVERY: Duration = Duration::from_mins(10);
 
-/// Forgets the runs whose jobs the queue has forgotten: reports are kept as long as their jobs.
+/// Forgets the runs whose jobs the queue has forgotten (reports are kept as long as their jobs), and looks at indexes that
+/// are gone.
 pub(crate) async fn forget_old_runs(context: &Context) -> Result<(), Halt> {
     let mut db = context.pool.acquire().await?;
+    looks::forget_gone(&mut db).await?;
     let old = syncs::list_old(&mut db, OLD_SECONDS, RUNS).await?;
     for job_id in old {
         let job = match job_id.parse() {

@@ -276,3 +276,22 @@ pub(crate) fn with_payload(metadata: Option<&Value>, payload: &Value) -> Option<
     let older = own.insert(PAYLOAD.to_owned(), payload.clone());
     (older.as_ref() != Some(payload)).then_some(Value::Object(own))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_payload_stands_beside_the_callers_own_keys() {
+        let payload = json!({"id": "vs_1"});
+        let own = json!({"team": "ops"});
+        let both = json!({"team": "ops", PAYLOAD: {"id": "vs_1"}});
+        assert_eq!(with_payload(Some(&own), &payload), Some(both.clone()));
+        assert_eq!(with_payload(Some(&both), &payload), None, "nothing new");
+        assert_eq!(
+            with_payload(None, &payload),
+            Some(json!({PAYLOAD: {"id": "vs_1"}}))
+        );
+    }
+}

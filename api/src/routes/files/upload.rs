@@ -1,9 +1,7 @@
 //! `POST /files`: a form in, a file on disk and a row out, or nothing of both.
 
-use axum::Json;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse as _, Response};
-use http::{StatusCode, header};
+use axum::response::Response;
 use rag_db::files::{self, NewFile};
 use rag_domain::{ChunkingStrategy, DomainId, FileId};
 use rag_files::Saved;
@@ -14,6 +12,7 @@ use uuid::Uuid;
 use super::FileOut;
 use super::content::{not_saved, settle};
 use crate::extract::Domain;
+use crate::idempotency::Once;
 use crate::problem::Problem;
 use crate::quota::{self, Change, Room};
 use crate::schemas::{ChunkingSchema, TagSchema};
@@ -60,6 +59,7 @@ pub(super) struct UploadForm {
 pub(super) async fn upload_file(
     State(app): State<App>,
     Domain(domain): Domain,
+    once: Once,
     request: Request,
 ) -> Result<Response, Problem> {
     let id = FileId::new();
@@ -70,14 +70,7 @@ pub(super) async fn upload_file(
     };
     let room = Room::of(&app, &domain, request.headers(), FORM_BYTES, change).await?;
     let received = Received::read(&app, &domain, id, request, room).await?;
-    let file = received.store(&app, domain, id).await?;
-    let location = format!("/api/v1/files/{id}");
-    Ok((
-        StatusCode::CREATED,
-        [(header::LOCATION, location)],
-        Json(FileOut::from(file)),
-    )
-        .into_response())
+    received.store(&app, domain, id, &once).await
 }
 
 /// What the form held.
@@ -170,7 +163,7 @@ impl Received {
         checks.finish()
     }
 
-    async fn store(self, app: &App, domain: DomainId, id: FileId) -> Result<files::File, Problem> {
+    async fn store(self, app: &App, domain: DomainId, id: FileId, once: &Once) -> Result<Response, Problem> {
         let Some((file_name, mut saved)) = self.contents else {
             return Err(Problem::invalid_field("file", "is missing"));
         };
@@ -195,12 +188,16 @@ impl Received {
         quota::admit(app, &mut tx, &row.domain_id, change).await?;
         files::insert(&mut tx, &row).await?;
         let file = files::get(&mut tx, &row.domain_id, id).await?;
+        let location = format!("/api/v1/files/{id}");
+        let answer = once
+            .created(&mut tx, Some(location), &FileOut::from(file))
+            .await?;
         if let Err(error) = tx.commit().await {
             settle(app, &row.domain_id, id, &mut saved).await;
             return Err(error.into());
         }
         saved.keep();
-        Ok(file)
+        Ok(answer)
     }
 }
 

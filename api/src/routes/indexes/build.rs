@@ -106,11 +106,6 @@ pub(super) async fn build_index(
     .await
 }
 
-/// The unique key that an index's build has while it is active.
-pub(super) fn unique_key(index: &Index) -> String {
-    payload(index, index.domain_id.clone(), &BuildParams::default()).unique_key()
-}
-
 fn payload(index: &Index, domain_id: DomainId, params: &BuildParams) -> IndexBuild {
     IndexBuild {
         index_id: index.id,

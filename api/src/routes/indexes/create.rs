@@ -1,9 +1,7 @@
 //! `POST /indexes`.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use http::{StatusCode, header};
+use axum::response::Response;
 use rag_db::indexes::{self, NewIndex};
 use rag_domain::{DomainId, IndexId};
 use serde::Deserialize;
@@ -12,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::IndexOut;
 use crate::extract::{Domain, JsonBody};
+use crate::idempotency::Once;
 use crate::problem::{Kind, Problem};
 use crate::schemas::{ChunkingSchema, ExpiresAfterSchema, NameSchema};
 use crate::state::App;
@@ -49,6 +48,7 @@ pub(super) struct NewIndexIn {
 pub(super) async fn create_index(
     State(app): State<App>,
     Domain(domain): Domain,
+    once: Once,
     JsonBody(body): JsonBody<NewIndexIn>,
 ) -> Result<Response, Problem> {
     let new = body.check(domain)?;
@@ -64,16 +64,15 @@ pub(super) async fn create_index(
             ),
         ));
     }
-    let mut connection = app.connection().await?;
-    indexes::insert(&mut connection, &new).await?;
-    let index = indexes::get(&mut connection, &new.domain_id, new.id).await?;
+    let mut tx = app.begin().await?;
+    indexes::insert(&mut tx, &new).await?;
+    let index = indexes::get(&mut tx, &new.domain_id, new.id).await?;
     let location = format!("/api/v1/indexes/{}", new.id);
-    Ok((
-        StatusCode::CREATED,
-        [(header::LOCATION, location)],
-        Json(IndexOut::from(index)),
-    )
-        .into_response())
+    let answer = once
+        .created(&mut tx, Some(location), &IndexOut::from(index))
+        .await?;
+    tx.commit().await?;
+    Ok(answer)
 }
 
 impl NewIndexIn {

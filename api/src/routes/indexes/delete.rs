@@ -12,7 +12,6 @@ use rag_domain::{DomainId, IndexId};
 use rag_jobs::{IndexBuild, IndexDelete, IndexSync};
 use sqlx::MySqlConnection;
 
-use super::build::unique_key;
 use crate::enqueue;
 use crate::extract::{Domain, Id, Prefer, PreferHeader};
 use crate::problem::Problem;
@@ -131,7 +130,7 @@ fn jobs_of(index: &Index) -> [(&'static str, String); 2] {
         keep_gone: false,
     };
     [
-        (IndexBuild::KIND, unique_key(index)),
+        (IndexBuild::KIND, IndexBuild::unique_key_of(index.id)),
         (IndexSync::KIND, sync.unique_key()),
     ]
 }

@@ -10,6 +10,7 @@ mod provider_files;
 mod read;
 mod search;
 mod status;
+mod store_files;
 mod sync;
 mod sync_all;
 

@@ -10,12 +10,14 @@ use rag_db::attachments::{self, Attachment};
 use rag_db::composition::{self, Member};
 use rag_db::indexes;
 use rag_domain::{AttachmentState, BuildPlan, ChunkingStrategy, DesiredFile, FileId, IndexId, PresentFile};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use crate::extract::{Domain, Id};
+use super::store_files::{self, StoreFilesOut};
+use crate::extract::{Domain, Id, Params};
 use crate::problem::Problem;
+use crate::routes::providers::ListingParams;
 use crate::schemas::ChunkingSchema;
 use crate::state::App;
 
@@ -119,20 +121,72 @@ struct AttachmentOut {
     updated_at: DateTime<Utc>,
 }
 
+/// Whom to ask, and for which part.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SourceParams {
+    /// `rows`: what the last look at the provider told, all of it. `provider`: what it says at this moment, page by page.
+    #[param(inline, value_type = Option<Source>, default = "rows")]
+    source: Option<Source>,
+    /// With `source=provider`: how many items at most; a provider may answer fewer.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<u32>,
+    /// With `source=provider`: `next_cursor` of the page before.
+    #[param(max_length = 512)]
+    cursor: Option<String>,
+}
+
+/// Where the answer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = FilesSource)]
+enum Source {
+    Rows,
+    Provider,
+}
+
+/// From rows the index's files, from the provider a page of the store's.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = ProviderFilesResult)]
+pub(super) enum ProviderFilesResult {
+    Rows(ProviderFilesOut),
+    Live(StoreFilesOut),
+}
+
 /// List an index's files as they are at its provider
 ///
-/// As far as the last look at the provider told.
+/// As far as the last look at the provider told or, with `source=provider`, as the provider says when asked now.
 #[utoipa::path(get, path = "/indexes/{index_id}/provider-files", tag = "indexes",
-    params(("index_id" = uuid::Uuid, Path, description = "The index")),
+    params(("index_id" = uuid::Uuid, Path, description = "The index"), SourceParams),
     responses(
-        (status = 200, description = "The files", body = ProviderFilesOut),
+        (status = 200, description = "The files", body = ProviderFilesResult),
         (status = 404, description = "No such index in this domain"),
+        (status = 409, description = "With `source=provider`: the index was never built, or its provider is not connected \
+            or switched off"),
+        (status = 502, description = "With `source=provider`: the provider failed"),
     ))]
 pub(super) async fn list_provider_files(
     State(app): State<App>,
     Domain(domain): Domain,
     Id(index_id): Id<IndexId>,
-) -> Result<Json<ProviderFilesOut>, Problem> {
+    Params(params): Params<SourceParams>,
+) -> Result<Json<ProviderFilesResult>, Problem> {
+    let listing = ListingParams {
+        limit: params.limit,
+        cursor: params.cursor,
+    };
+    match params.source {
+        Some(Source::Provider) => {
+            let live = store_files::read(&app, &domain, index_id, listing.check()?).await?;
+            return Ok(Json(ProviderFilesResult::Live(live)));
+        }
+        _ if listing != ListingParams::default() => {
+            return Err(Problem::malformed("limit and cursor are for source=provider"));
+        }
+        _ => {}
+    }
     let mut connection = app.connection().await?;
     let index = indexes::get(&mut connection, &domain, index_id).await?;
     let members = composition::list(&mut connection, &domain, index_id).await?;
@@ -150,11 +204,11 @@ pub(super) async fn list_provider_files(
     let mut leaving: Vec<Attachment> = rows.into_values().flatten().collect();
     leaving.sort_by_key(|row| (row.created_at, row.id));
     let leaving = leaving.into_iter().map(AttachmentOut::from).collect();
-    Ok(Json(ProviderFilesOut {
+    Ok(Json(ProviderFilesResult::Rows(ProviderFilesOut {
         external_store_id: index.external_id,
         items,
         leaving,
-    }))
+    })))
 }
 
 impl ProviderFileOut {

@@ -4,13 +4,13 @@ use apalis_mariadb::JobKind as _;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use rag_db::{attachments, builds, composition, indexes};
-use rag_domain::{BuildPlan, IndexId, PresentFile};
+use rag_db::{DbError, status};
+use rag_domain::{BuildPlan, IndexId};
 use rag_jobs::IndexBuild;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::build::unique_key;
 use crate::extract::{Domain, Id};
 use crate::problem::Problem;
 use crate::routes::jobs::{self, JobOut};
@@ -34,6 +34,10 @@ pub(super) struct StatusOut {
     job: Option<JobOut>,
     /// The build that began last, active or over.
     last_job_id: Option<String>,
+    /// When the provider last told how the files fare, to a build or a sync; null: never yet.
+    provider_seen_at: Option<DateTime<Utc>>,
+    /// How old that is.
+    provider_seen_seconds_ago: Option<u64>,
 }
 
 /// The index's files by their state.
@@ -64,38 +68,30 @@ pub(super) async fn get_status(
     Domain(domain): Domain,
     Id(index_id): Id<IndexId>,
 ) -> Result<Json<StatusOut>, Problem> {
-    let mut connection = app.connection().await?;
-    let index = indexes::get(&mut connection, &domain, index_id).await?;
-    let desired: Vec<_> = composition::list(&mut connection, &domain, index_id)
-        .await?
-        .into_iter()
-        .map(|member| member.desired)
-        .collect();
-    let present: Vec<_> = attachments::list(&mut connection, index_id)
-        .await?
-        .iter()
-        .map(PresentFile::from)
-        .collect();
-    let plan = BuildPlan::new(&desired, &present);
-    let last_job_id = builds::find_latest(&mut connection, index_id)
-        .await?
-        .map(|build| build.job_id);
-    let active = app
-        .queue
-        .find_active(&mut connection, IndexBuild::KIND, &unique_key(&index))
-        .await?;
-    drop(connection);
-    let job = match active {
-        Some(id) => jobs::find(&app, &domain, id).await?,
+    let standing = status::find(
+        &mut *app.connection().await?,
+        &domain,
+        index_id,
+        IndexBuild::KIND,
+        &IndexBuild::unique_key_of(index_id),
+    )
+    .await?
+    .ok_or(DbError::NotFound("index"))?;
+    let plan = BuildPlan::new(&standing.desired, &standing.present);
+    let job = match standing.active_job.as_deref().map(Uuid::from_slice) {
+        Some(id) => {
+            let id = id.map_err(Problem::internal)?.to_string();
+            jobs::find(&app, &domain, id.parse().map_err(Problem::internal)?).await?
+        }
         None => None,
     };
     let pending = plan.attach.len() as u64;
     Ok(Json(StatusOut {
         index_id,
-        indexing_status: index.indexing_status.as_str(),
-        external_id: index.external_id,
-        indexed_at: index.indexed_at,
-        last_error: index.last_error,
+        indexing_status: standing.indexing_status.as_str(),
+        external_id: standing.external_id,
+        indexed_at: standing.indexed_at,
+        last_error: standing.last_error,
         file_counts: FileCountsOut {
             total: plan.counts.total(),
             pending,
@@ -105,6 +101,13 @@ pub(super) async fn get_status(
             cancelled: plan.counts.cancelled,
         },
         job,
-        last_job_id,
+        last_job_id: standing.last_job_id,
+        provider_seen_at: standing.provider_seen_at,
+        provider_seen_seconds_ago: standing.provider_seen_at.map(seconds_since),
     }))
+}
+
+fn seconds_since(at: DateTime<Utc>) -> u64 {
+    // The database's clock may be ahead of ours.
+    u64::try_from((Utc::now() - at).num_seconds()).unwrap_or(0)
 }

@@ -23,20 +23,20 @@ const MOST: u32 = 100;
 const MOST_CURSOR_BYTES: usize = 512;
 
 /// Which part of a provider's list to answer.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ListingParams {
+pub(in crate::routes) struct ListingParams {
     /// How many items at most; a provider may answer fewer.
     #[param(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<u32>,
+    pub(in crate::routes) limit: Option<u32>,
     /// `next_cursor` of the page before.
     #[param(max_length = 512)]
-    cursor: Option<String>,
+    pub(in crate::routes) cursor: Option<String>,
 }
 
 impl ListingParams {
-    fn check(self) -> Result<PageRequest, Problem> {
+    pub(in crate::routes) fn check(self) -> Result<PageRequest, Problem> {
         let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MOST).contains(&limit) {
             return Err(Problem::malformed(format!("limit must be 1 to {MOST}")));

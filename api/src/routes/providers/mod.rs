@@ -20,6 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(super) use file_uploads::FileUploadOut;
+pub(super) use listings::ListingParams;
 
 use crate::problem::Problem;
 use crate::state::App;

@@ -26,7 +26,7 @@ const MOST: u32 = 500;
 #[into_params(parameter_in = Query)]
 pub(super) struct FindingsParams {
     /// The list, named as in the sync's output.
-    #[param(value_type = FindingKindSchema)]
+    #[param(value_type = FindingKindSchema, inline)]
     kind: String,
     /// How many items at most.
     #[param(minimum = 1, maximum = 500, default = 100)]

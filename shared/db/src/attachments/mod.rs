@@ -1,6 +1,7 @@
 //! `rag_index_attachments`: what hangs in a vector store, or is on its way in or out.
 
 mod observations;
+mod seen;
 
 use chrono::{DateTime, Utc};
 use rag_domain::{
@@ -16,6 +17,7 @@ use crate::error::on_duplicate;
 use crate::sql::{Text, exactly_one, in_list};
 
 pub use observations::{Observation, observe, observe_many};
+pub use seen::{SeenAttachment, correct, count_at, delete_gone, insert_seen};
 
 /// A row of `rag_index_attachments`.
 #[derive(Debug, Clone, FromRow)]
@@ -422,89 +424,4 @@ async fn transition_all(
         }
     }
     Ok(())
-}
-
-/// As [`observe`], but takes the provider's word against ours too: for a sync, while no build is at work on the index.
-pub async fn correct(
-    db: &mut MySqlConnection,
-    id: AttachmentId,
-    seen: &Observation<'_>,
-) -> Result<(), DbError> {
-    let sql = format!(
-        "UPDATE rag_index_attachments SET state = ?, external_store_file_id = COALESCE(?, external_store_file_id), \
-         reported_strategy = COALESCE(?, reported_strategy), strategy_applied = COALESCE(?, strategy_applied), usage_bytes = ?, \
-         error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), updated_at = UTC_TIMESTAMP(6) \
-         WHERE id = ? AND state IN {}",
-        in_list(seen.state.corrected_from())
-    );
-    let result = sqlx::query(AssertSqlSafe(sql))
-        .bind(Text(seen.state))
-        .bind(seen.external_store_file_id)
-        .bind(seen.reported_strategy.map(Json))
-        .bind(seen.strategy_applied)
-        .bind(seen.usage_bytes)
-        .bind(seen.error_code)
-        .bind(seen.last_error)
-        .bind(Text(id))
-        .execute(db)
-        .await?;
-    exactly_one(&result, "attachment", id)
-}
-
-/// A file that hangs in the store without our having attached it.
-pub async fn insert_seen(
-    db: &mut MySqlConnection,
-    new: &NewAttachment<'_>,
-    seen: &Observation<'_>,
-    attached_at: Option<DateTime<Utc>>,
-) -> Result<(), DbError> {
-    sqlx::query(
-        "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
-         external_store_file_id, content_sha256, size_bytes, chunking_strategy, state, reported_strategy, strategy_applied, \
-         usage_bytes, error_code, last_error, attached_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, COALESCE(?, UTC_TIMESTAMP(6)))",
-    )
-    .bind(Text(AttachmentId::new()))
-    .bind(Text(new.index_id))
-    .bind(new.external_store_id)
-    .bind(Text(new.local_file_id))
-    .bind(new.external_file_id)
-    .bind(seen.external_store_file_id)
-    .bind(new.content_sha256)
-    .bind(new.size_bytes)
-    .bind(new.chunking_strategy.map(Json))
-    .bind(Text(seen.state))
-    .bind(seen.reported_strategy.map(Json))
-    .bind(seen.strategy_applied)
-    .bind(seen.usage_bytes)
-    .bind(seen.error_code)
-    .bind(seen.last_error)
-    .bind(attached_at)
-    .execute(db)
-    .await
-    .map_err(on_duplicate("attachment"))?;
-    Ok(())
-}
-
-/// The provider's complete listing of the store no longer has this file, which once hung there.
-pub async fn delete_gone(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "DELETE FROM rag_index_attachments WHERE id = ? AND state IN ('in_progress', 'completed')",
-    )
-    .bind(Text(id))
-    .execute(db)
-    .await?;
-    exactly_one(&result, "attachment", id)
-}
-
-/// How many files hang in stores of this provider by our rows.
-pub async fn count_at(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
-    let count: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
-         WHERE i.provider_type = ? AND a.state IN ('in_progress', 'completed')",
-    )
-    .bind(provider)
-    .fetch_one(db)
-    .await?;
-    Ok(count.unsigned_abs())
 }

@@ -171,7 +171,7 @@ pub async fn list_missing(
 ) -> Result<Vec<Missing>, DbError> {
     Ok(sqlx::query_as(
         "SELECT i.id, i.domain_id, i.name, i.external_id FROM rag_indexes i \
-         LEFT JOIN rag_sync_items s ON s.job_id = ? AND s.item = i.external_id \
+         LEFT JOIN rag_sync_items s ON s.job_id = ? AND s.item = i.external_id COLLATE utf8mb4_nopad_bin \
          WHERE i.provider_type = ? AND i.external_id IS NOT NULL AND i.deleted_at IS NULL AND s.item IS NULL AND i.id > ? \
          ORDER BY i.id LIMIT ?",
     )

@@ -269,3 +269,24 @@ async fn many_saves_and_deletes_of_one_file_do_not_disturb_each_other() {
     }
     assert_eq!(fixture.files(), [""; 0]);
 }
+
+#[tokio::test]
+async fn all_versions_of_a_file_go_at_once_and_no_others() {
+    let fixture = fixture().await;
+    let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
+    for id in [id, id, other] {
+        let mut saved = fixture
+            .store
+            .save("d", id, "a", pieces(&["x"]), 10)
+            .await
+            .unwrap();
+        saved.keep();
+    }
+    assert_eq!(fixture.store.delete_versions("d", id).await.unwrap(), 2);
+    assert_eq!(fixture.store.delete_versions("d", id).await.unwrap(), 0);
+    assert_eq!(
+        fixture.store.delete_versions("elsewhere", other).await.unwrap(),
+        0
+    );
+    assert_eq!(fixture.files().len(), 1);
+}

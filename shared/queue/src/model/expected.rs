@@ -96,7 +96,6 @@ impl Model {
             }
             End::Handler(Outcome::Snooze { .. }) => {
                 seen.snoozes += 1;
-                seen.losses = 0;
                 seen.state = State::Scheduled;
             }
             End::HandBack => seen.state = State::Ready,

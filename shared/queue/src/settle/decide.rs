@@ -75,8 +75,6 @@ pub(crate) fn settle(held: &Held, end: &End, config: &QueueConfig) -> Settlement
         }
         End::Handler(Outcome::Snooze { after, reason }) => {
             settled.snoozes = settled.snoozes.saturating_add(1);
-            // Only losses in a row tell that a job kills its workers: one that works in pieces may outlive many workers.
-            settled.lease_losses = 0;
             settled.snooze_reason = reason.as_ref().map(|reason| cut(reason, config.max_error_bytes));
             (settled.step, settled.ending) = (Move::Reschedule, None);
             settled.delay = *after;
@@ -208,9 +206,7 @@ mod tests {
             let counted = settled.attempts - held.attempts;
             prop_assert_eq!(counted, u32::from(failure && !held.cancel_requested));
             let lost = u32::from(end == End::LeaseLost && !held.cancel_requested);
-            let snoozed = matches!(end, End::Handler(Outcome::Snooze { .. })) && !held.cancel_requested;
-            let before = if snoozed { 0 } else { held.lease_losses };
-            prop_assert_eq!(settled.lease_losses, before + lost);
+            prop_assert_eq!(settled.lease_losses - held.lease_losses, lost);
 
             if settled.step == Move::Reschedule {
                 prop_assert!(settled.attempts < held.max_attempts || !failure);

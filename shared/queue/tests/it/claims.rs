@@ -235,6 +235,35 @@ async fn heartbeats_keep_a_long_job(pool: MySqlPool) {
 }
 
 #[sqlx::test(migrations = "../../migrations")]
+async fn a_job_that_gets_on_outlives_any_number_of_workers(pool: MySqlPool) {
+    let queue = queue(&pool);
+    let puppet = Puppet::start(&queue);
+    let id = enqueue(&queue, task("long", [])).await.id;
+    let mut answers = Vec::new();
+    let mut next = puppet.claim().await;
+    for round in 0..8 {
+        let (claim, answer) = next;
+        answers.push(answer);
+        // Progress that is rolled back is none.
+        if round != 2 {
+            let mut tx = queue.begin().await.unwrap();
+            claim.progress(&mut tx).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        lose(&pool, &claim).await;
+        // It is ready for a moment only: then it is claimed again.
+        next = puppet.claim().await;
+        let lost = job(&queue, id).await.lease_losses;
+        assert_eq!(lost, if round == 2 { 2 } else { 1 });
+        let mut tx = queue.begin().await.unwrap();
+        assert!(
+            claim.progress(&mut tx).await.is_err(),
+            "a lost claim gets nothing on"
+        );
+    }
+}
+
+#[sqlx::test(migrations = "../../migrations")]
 async fn too_many_lost_leases_end_a_job_and_free_its_keys(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);

@@ -11,7 +11,7 @@ use rag_providers::{ErrorKind, VectorStore};
 use serde_json::{Value, json};
 use sqlx::MySqlConnection;
 
-use super::{DETACH, LONG_SLICE, STORES, Sync, Trouble};
+use super::{DETACH, LONG_SLICE, STORES, Sync, Trouble, WHOLE_RUN};
 use crate::halt::Halt;
 use crate::sync::detach::{detach, may_be_young};
 
@@ -39,7 +39,7 @@ pub(super) async fn check(sync: &Sync<'_>) -> Result<(), Halt> {
              detached at once: nothing was changed; force=true goes on"
         );
         if sync.job.dry_run {
-            sync.error(&mut tx, "", &reason).await?;
+            sync.error(&mut tx, WHOLE_RUN, &reason).await?;
         } else {
             sync.stop(&mut tx, &reason).await?;
             return Ok(tx.commit().await?);
@@ -115,7 +115,7 @@ async fn gone(sync: &Sync<'_>, missing: &Missing) -> Result<(), Halt> {
     let store = &missing.external_id;
     let mut tx = sync.context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &missing.domain_id, missing.id).await?;
-    sync.claim.fence(&mut tx).await?;
+    sync.claim.progress(&mut tx).await?;
     let Some(index) = index.filter(|index| index.external_id.as_ref() == Some(store)) else {
         return Ok(());
     };

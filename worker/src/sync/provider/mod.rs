@@ -12,7 +12,7 @@
 //! | `stores` | one store after another: its files, then its rows | with the next store; in a store with the next file |
 //! | finish | the result, with the end of the job | is one transaction |
 //!
-//! Work goes on in slices: after a few seconds the job snoozes for a moment, so that other jobs get its slot, and a worker that
+//! Work goes on in slices: after a second or a few the job snoozes for a moment, so that other jobs get its slot, and a worker that
 //! dies costs little.
 
 mod file;
@@ -38,11 +38,14 @@ use sqlx::{MySql, MySqlConnection, Transaction};
 use crate::context::Context;
 use crate::halt::{Halt, chain};
 
-const SLICE: Duration = Duration::from_secs(2);
+const SLICE: Duration = Duration::from_secs(1);
 /// Within a store, whose listing the next slice has to fetch again.
-const LONG_SLICE: Duration = Duration::from_secs(6);
+const LONG_SLICE: Duration = Duration::from_secs(4);
 /// So many failures without a success between them are the provider's, not a store's.
 const FAILURES_IN_A_ROW: u32 = 3;
+
+/// The subject of errors that are about nothing smaller.
+const WHOLE_RUN: &str = "*";
 
 const LIST: &str = "list";
 const MISSING: &str = "missing";
@@ -89,7 +92,8 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
         provider,
         begun: Instant::now(),
     };
-    let mut tx = sync.write().await?;
+    let mut tx = context.pool.begin().await?;
+    claim.fence(&mut tx).await?;
     if syncs::begin(&mut tx, &sync.job_id, LIST).await? {
         tracing::info!(strict = job.strict, force = job.force, "the sync begins");
     }
@@ -116,7 +120,8 @@ impl Sync<'_> {
     /// A transaction that may write on the job's behalf, but not an index's row: that is locked before the job's.
     async fn write(&self) -> Result<Transaction<'static, MySql>, Halt> {
         let mut tx = self.context.pool.begin().await?;
-        self.claim.fence(&mut tx).await?;
+        // What is written is not done again: a run that gets on outlives any number of workers.
+        self.claim.progress(&mut tx).await?;
         Ok(tx)
     }
 
@@ -142,7 +147,7 @@ impl Sync<'_> {
 
     /// The run ends here, and says why.
     async fn stop(&self, db: &mut MySqlConnection, reason: &str) -> Result<(), Halt> {
-        self.error(db, "", reason).await?;
+        self.error(db, WHOLE_RUN, reason).await?;
         self.count(db, 0, |totals| totals.stopped = Some(reason.to_owned()))
             .await?;
         Ok(())

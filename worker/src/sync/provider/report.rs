@@ -4,7 +4,7 @@ use rag_db::syncs::{self, findings};
 use rag_domain::FindingKind;
 use serde_json::{Map, Value, json};
 
-use super::{Sync, totals_of};
+use super::{Sync, WHOLE_RUN, totals_of};
 use crate::halt::Halt;
 
 /// Of one list in the output. The queue takes 256 KiB as a whole.
@@ -65,7 +65,7 @@ fn line(kind: FindingKind, detail: Value) -> Value {
     }
     let text = |field: &str| detail[field].as_str().unwrap_or_default().to_owned();
     match text("subject") {
-        subject if subject.is_empty() => json!(text("error")),
+        subject if subject == WHOLE_RUN => json!(text("error")),
         subject => json!(format!("{subject}: {}", text("error"))),
     }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use sqlx::{MySql, MySqlConnection, Transaction};
 
 use super::plan::{StorePlan, settings};
-use super::{Sync, Trouble, file};
+use super::{Sync, Trouble, WHOLE_RUN, file};
 use crate::halt::Halt;
 use crate::sync::look::{Look, SeenFile, files_of};
 use crate::sync::settle::{observation, reported, settle_index};
@@ -109,7 +109,7 @@ async fn conclude(
     let index = match place {
         Place::Known { id, domain } => {
             let index = indexes::find_for_update(&mut tx, domain, *id).await?;
-            sync.claim.fence(&mut tx).await?;
+            sync.claim.progress(&mut tx).await?;
             let index = index.filter(|index| index.external_id.as_ref() == Some(&look.store.id));
             let now = mark(sync, &mut tx, place).await?;
             match index {
@@ -118,7 +118,7 @@ async fn conclude(
             }
         }
         Place::Unknown => {
-            sync.claim.fence(&mut tx).await?;
+            sync.claim.progress(&mut tx).await?;
             None
         }
     };
@@ -155,7 +155,7 @@ async fn conclude(
             tx.commit().await?;
             return Ok(true);
         }
-        sync.error(&mut tx, "", &reason).await?;
+        sync.error(&mut tx, WHOLE_RUN, &reason).await?;
     }
     found(sync, &mut tx, look, index.as_ref(), &plan).await?;
     if !sync.job.dry_run {
@@ -242,15 +242,21 @@ async fn write(
         None => import(sync, tx, look).await?,
     };
     plan.difference.write(tx).await?;
-    for new in &plan.attach {
-        let strategy = reported(new.file);
-        let seen = observation(new.row.chunking_strategy, new.file, strategy.as_ref());
-        let row = attachments::NewAttachment {
-            index_id: index.id,
-            ..new.row.clone()
-        };
-        attachments::insert_seen(tx, &row, &seen, new.file.created_at).await?;
-    }
+    let strategies: Vec<_> = plan.attach.iter().map(|new| reported(new.file)).collect();
+    let seen: Vec<_> = plan
+        .attach
+        .iter()
+        .zip(&strategies)
+        .map(|(new, strategy)| attachments::SeenAttachment {
+            row: attachments::NewAttachment {
+                index_id: index.id,
+                ..new.row.clone()
+            },
+            seen: observation(new.row.chunking_strategy, new.file, strategy.as_ref()),
+            attached_at: new.file.created_at,
+        })
+        .collect();
+    attachments::insert_seen(tx, &seen).await?;
     imports::link(tx, index.id, &plan.links).await?;
     for file in &plan.unlink {
         index_files::delete(tx, index.id, *file).await?;

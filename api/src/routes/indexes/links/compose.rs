@@ -1,10 +1,10 @@
 //! Setting the whole composition of an index at once.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::State;
-use rag_db::{DbError, files, index_files, indexes};
+use rag_db::{files, index_files, indexes};
 use rag_domain::{ChunkingStrategy, FileId, IndexId};
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,13 +18,13 @@ use crate::schemas::ChunkingSchema;
 use crate::state::App;
 use crate::validate::Checks;
 
-const MOST_FILES: usize = 5000;
+const MOST_FILES: usize = 10_000;
 
 /// The files that an index shall consist of, in order.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::routes::indexes) struct CompositionIn {
-    #[schema(max_items = 5000)]
+    #[schema(max_items = 10000)]
     files: Vec<MemberIn>,
 }
 
@@ -60,17 +60,16 @@ pub(in crate::routes::indexes) async fn set_index_files(
     let mut tx = app.begin().await?;
     indexes::lock(&mut tx, &domain, index_id).await?;
     // In one order for everybody, so that two such requests cannot wait for each other.
-    let ids: BTreeSet<FileId> = members.iter().map(|(id, _)| *id).collect();
-    for id in ids {
-        match files::lock(&mut tx, &domain, id).await {
-            Err(DbError::NotFound(_)) => return Err(Problem::not_found(&format!("file {id}"))),
-            result => result?,
-        };
+    let mut ids: Vec<FileId> = members.iter().map(|(id, _)| *id).collect();
+    ids.sort_unstable();
+    let found: HashSet<FileId> = files::lock_many(&mut tx, &domain, &ids)
+        .await?
+        .into_iter()
+        .collect();
+    if let Some(missing) = members.iter().map(|(id, _)| id).find(|id| !found.contains(id)) {
+        return Err(Problem::not_found(&format!("file {missing}")));
     }
-    index_files::delete_all(&mut tx, index_id).await?;
-    for (order, (id, strategy)) in (0..).zip(members) {
-        index_files::insert(&mut tx, index_id, id, Some(order), strategy).await?;
-    }
+    index_files::replace_all(&mut tx, index_id, &members).await?;
     let links = read(&mut tx, &domain, index_id).await?;
     tx.commit().await?;
     Ok(Json(links))

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use rag_db::{DbError, files, index_files, indexes};
 use rag_domain::{ChunkingStrategy, FileId, IndexId};
@@ -11,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::LinkOut;
 use crate::extract::{Domain, Id, JsonBody, OptionalBody};
+use crate::idempotency::Once;
 use crate::problem::Problem;
 use crate::schemas::ChunkingSchema;
 use crate::state::App;
@@ -62,8 +64,9 @@ pub(in crate::routes::indexes) async fn link_file(
     State(app): State<App>,
     Domain(domain): Domain,
     Id((index_id, file_id)): Id<(IndexId, FileId)>,
+    once: Once,
     OptionalBody(body): OptionalBody<LinkIn>,
-) -> Result<(StatusCode, Json<LinkOut>), Problem> {
+) -> Result<Response, Problem> {
     let (order, strategy) = body.check()?;
     let mut tx = app.begin().await?;
     indexes::lock(&mut tx, &domain, index_id).await?;
@@ -75,8 +78,9 @@ pub(in crate::routes::indexes) async fn link_file(
     let link = index_files::find(&mut tx, index_id, file_id)
         .await?
         .ok_or(DbError::NotFound("link"))?;
+    let answer = once.created(&mut tx, None, &LinkOut::new(&link, file)).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(LinkOut::new(&link, file))))
+    Ok(answer)
 }
 
 /// Change how a file is in an index

@@ -142,3 +142,76 @@ fn text(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::Utc;
+    use rag_domain::IndexingStatus;
+
+    fn store(value: &Value) -> VectorStore {
+        let mut store: VectorStore = serde_json::from_value(value.clone()).unwrap();
+        store.raw = value.clone();
+        store
+    }
+
+    fn index() -> Index {
+        Index {
+            id: IndexId::new(),
+            domain_id: DomainId::try_from("d".to_owned()).unwrap(),
+            name: "n".to_owned(),
+            description: Some("ours".to_owned()),
+            provider_type: "openai".to_owned(),
+            external_id: Some("vs".to_owned()),
+            chunking_strategy: None,
+            expires_after: Some(json!({"anchor": "last_active_at", "days": 3})),
+            metadata: Some(json!({"level": 3, "nested": {"a": 1}, PAYLOAD: {"id": "old"}})),
+            indexing_status: IndexingStatus::Done,
+            indexed_at: None,
+            last_error: None,
+            created_at: Utc::now(),
+            updated_at: Utc::now(),
+        }
+    }
+
+    #[test]
+    fn what_went_out_and_comes_back_is_no_difference() {
+        let back = store(&json!({
+            "id": "vs", "status": "completed", "name": "n", "description": null,
+            "expires_after": {"anchor": "last_active_at", "days": 3},
+            "metadata": {"level": "3", TAG_INDEX: "i", TAG_INTENT: "t"},
+        }));
+        assert!(difference(&index(), &back).is_none());
+        // A provider that says nothing of a setting changes nothing.
+        let terse = store(&json!({"id": "vs", "status": "completed", "name": ""}));
+        assert!(difference(&index(), &terse).is_none());
+    }
+
+    #[test]
+    fn what_others_changed_is_taken_over_and_the_callers_own_stays() {
+        let renamed = store(&json!({
+            "id": "vs", "status": "completed", "name": "other", "expires_after": null,
+            "metadata": {"level": "4", "new": "x"},
+        }));
+        let (changes, fields) = difference(&index(), &renamed).unwrap();
+        assert_eq!(changes.name.as_deref(), Some("other"));
+        assert_eq!(changes.description, None, "nobody said anything of it");
+        assert_eq!(changes.expires_after, Some(None));
+        let metadata = changes.metadata.unwrap().unwrap();
+        assert_eq!(
+            metadata,
+            json!({"level": "4", "new": "x", "nested": {"a": 1}, PAYLOAD: {"id": "old"}})
+        );
+        let fields: Vec<&String> = fields.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["expires_after", "metadata", "name"]);
+    }
+
+    #[test]
+    fn a_store_without_a_name_is_known_by_its_id() {
+        let domain = DomainId::try_from("d".to_owned()).unwrap();
+        let nameless =
+            json!({"id": "vs_9", "status": "completed", "name": null, "metadata": {TAG_INDEX: "gone"}});
+        let new = of_new(&store(&nameless), &domain, "openai");
+        assert_eq!((new.name.as_str(), new.metadata), ("vs_9", None));
+    }
+}

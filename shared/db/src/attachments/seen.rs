@@ -1,0 +1,111 @@
+//! What a sync writes: the provider's word for what hangs in a store, against our own if need be.
+
+use chrono::{DateTime, Utc};
+use rag_domain::AttachmentId;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use super::{NewAttachment, Observation};
+use crate::DbError;
+use crate::error::on_duplicate;
+use crate::sql::{Text, exactly_one, in_list};
+
+const CHUNK: usize = 500;
+
+/// As [`observe`](super::observe), but takes the provider's word against ours too: for a sync, while no build is at work on the index.
+pub async fn correct(
+    db: &mut MySqlConnection,
+    id: AttachmentId,
+    seen: &Observation<'_>,
+) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_index_attachments SET state = ?, external_store_file_id = COALESCE(?, external_store_file_id), \
+         reported_strategy = COALESCE(?, reported_strategy), strategy_applied = COALESCE(?, strategy_applied), usage_bytes = ?, \
+         error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), updated_at = UTC_TIMESTAMP(6) \
+         WHERE id = ? AND state IN {}",
+        in_list(seen.state.corrected_from())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(Text(seen.state))
+        .bind(seen.external_store_file_id)
+        .bind(seen.reported_strategy.map(Json))
+        .bind(seen.strategy_applied)
+        .bind(seen.usage_bytes)
+        .bind(seen.error_code)
+        .bind(seen.last_error)
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// A file that hangs in the store without our having attached it.
+#[derive(Debug, Clone)]
+pub struct SeenAttachment<'a> {
+    pub row: NewAttachment<'a>,
+    pub seen: Observation<'a>,
+    pub attached_at: Option<DateTime<Utc>>,
+}
+
+/// Writes down what hangs in a store. [`DbError::Duplicate`] if one of the files has a row there.
+pub async fn insert_seen(db: &mut MySqlConnection, files: &[SeenAttachment<'_>]) -> Result<(), DbError> {
+    for chunk in files.chunks(CHUNK) {
+        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
+            "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
+             external_store_file_id, content_sha256, size_bytes, chunking_strategy, state, reported_strategy, \
+             strategy_applied, usage_bytes, error_code, last_error, attached_at) ",
+        );
+        query.push_values(chunk, |mut values, file| {
+            let (row, seen) = (&file.row, &file.seen);
+            values
+                .push_bind(Text(AttachmentId::new()))
+                .push_bind(Text(row.index_id))
+                .push_bind(row.external_store_id)
+                .push_bind(Text(row.local_file_id))
+                .push_bind(row.external_file_id)
+                .push_bind(seen.external_store_file_id)
+                .push_bind(row.content_sha256)
+                .push_bind(row.size_bytes)
+                .push_bind(row.chunking_strategy.map(Json))
+                .push_bind(Text(seen.state))
+                .push_bind(seen.reported_strategy.map(Json))
+                .push_bind(seen.strategy_applied)
+                .push_bind(seen.usage_bytes)
+                .push_bind(seen.error_code)
+                .push_bind(seen.last_error)
+                .push("COALESCE(")
+                .push_bind_unseparated(file.attached_at)
+                .push_unseparated(", UTC_TIMESTAMP(6))");
+        });
+        query
+            .build()
+            .persistent(false)
+            .execute(&mut *db)
+            .await
+            .map_err(on_duplicate("attachment"))?;
+    }
+    Ok(())
+}
+
+/// The provider's complete listing of the store no longer has this file, which once hung there.
+pub async fn delete_gone(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "DELETE FROM rag_index_attachments WHERE id = ? AND state IN ('in_progress', 'completed')",
+    )
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// How many files hang in stores of this provider by our rows.
+pub async fn count_at(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
+         WHERE i.provider_type = ? AND a.state IN ('in_progress', 'completed')",
+    )
+    .bind(provider)
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}
