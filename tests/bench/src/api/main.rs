@@ -14,6 +14,8 @@
 //!
 //! `PAIRS=20` slices and `CALLERS=8`, `LISTENERS=10000` and `JOBS=200` set the sizes.
 
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
 mod bare;
 mod listeners;
 mod load;
