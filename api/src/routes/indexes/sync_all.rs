@@ -62,7 +62,7 @@ pub(super) struct SyncedAllOut {
         (status = 202, description = "The job that has the looks taken", body = JobOut,
             headers(("Location" = String, description = "The job's path"),
                 ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
-        (status = 400, description = "There is no such provider type"),
+        (status = 404, description = "There is no such provider type"),
     ))]
 pub(super) async fn sync_indexes(
     State(app): State<App>,
