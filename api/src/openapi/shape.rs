@@ -81,6 +81,9 @@ fn without_null(schema: &mut RefOr<Schema>) {
                 && let [one, Type::Null] | [Type::Null, one] = &types[..]
             {
                 object.schema_type = SchemaType::Type(one.clone());
+                if let Some(values) = &mut object.enum_values {
+                    values.retain(|value| !value.is_null());
+                }
             }
         }
         RefOr::T(Schema::OneOf(either)) => {

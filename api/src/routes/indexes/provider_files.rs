@@ -173,12 +173,13 @@ pub(super) async fn list_provider_files(
     Id(index_id): Id<IndexId>,
     Params(params): Params<SourceParams>,
 ) -> Result<Json<ProviderFilesResult>, Problem> {
+    let listing = ListingParams {
+        limit: params.limit,
+        cursor: params.cursor,
+    };
+    let page = listing.check()?;
     if params.source == Some(Source::Provider) {
-        let listing = ListingParams {
-            limit: params.limit,
-            cursor: params.cursor,
-        };
-        let live = store_files::read(&app, &domain, index_id, listing.check()?).await?;
+        let live = store_files::read(&app, &domain, index_id, page).await?;
         return Ok(Json(ProviderFilesResult::Live(live)));
     }
     let mut connection = app.connection().await?;
