@@ -233,6 +233,7 @@ async fn pages_of_a_list_hold_every_job_once(pool: MySqlPool) {
                 state: Some(State::Ready),
                 kind: text("odd"),
                 tenant: text("b"),
+                ..JobFilter::default()
             },
             7,
         ),
