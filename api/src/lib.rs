@@ -20,6 +20,7 @@ mod quota;
 mod routes;
 mod schemas;
 mod server;
+mod shared_looks;
 mod state;
 mod upload;
 mod validate;

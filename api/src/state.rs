@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use apalis_mariadb::Queue;
 use rag_connections::Connections;
+use rag_db::status::Standing;
+use rag_domain::{DomainId, IndexId};
 use rag_files::FileStore;
 use rag_settings::Settings;
 use rag_telemetry::Metrics;
@@ -15,6 +17,7 @@ use crate::auth::KeyCache;
 use crate::events::Events;
 use crate::limits::{Gates, Rates};
 use crate::problem::Problem;
+use crate::shared_looks::SharedLooks;
 
 /// The application's state. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,7 +29,11 @@ struct Inner {
     events: Events,
     rates: Rates,
     gates: Gates,
+    standings: Standings,
 }
+
+/// Looks at where indexes stand.
+pub(crate) type Standings = SharedLooks<(DomainId, IndexId), Option<Standing>>;
 
 /// What an [`App`] is made of.
 #[derive(Debug)]
@@ -48,11 +55,16 @@ impl App {
             events: Events::default(),
             rates,
             gates,
+            standings: Standings::default(),
         }))
     }
 
     pub(crate) fn rates(&self) -> &Rates {
         &self.0.rates
+    }
+
+    pub(crate) fn standings(&self) -> &Standings {
+        &self.0.standings
     }
 
     pub(crate) fn gates(&self) -> &Gates {

@@ -147,7 +147,7 @@ async fn a_running_build_is_stopped_and_what_it_made_is_deleted() {
         .add_fault(on("files.create", None, Action::Delay { ms: 400 }))
         .unwrap();
     let _worker = stack.worker("worker");
-    let (index, files) = index_with(&stack, 12).await;
+    let (index, files) = index_with(&stack, 40).await;
     let build = stack.client.build(&index).await;
     eventually("some uploads", LIMIT, || async {
         (effects(&stack, Effect::FileCreated).len() >= 3).then_some(())

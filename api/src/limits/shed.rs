@@ -1,14 +1,14 @@
 //! How many requests are carried out at once. What comes on top is refused at once (503), which costs next to nothing,
 //! instead of making everything slow.
 //!
-//! A request counts until its answer begins. Those that only wait do not: streams of events have begun, and a caller that
+//! A request counts until its answer begins. Those that only wait do not: streams of events never do, and a caller that
 //! waits for a job gives its [`Slot`] back first. Transfers of file contents take their time by nature, so they are counted
 //! apart, to their end. Health, metrics and the document are not counted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
@@ -16,6 +16,9 @@ use rag_settings::ApiSettings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::problem::{Kind, Problem};
+
+/// The end of paths of streams.
+const EVENTS: &str = "/events";
 
 /// Places for requests of one sort.
 pub(crate) type Gate = Arc<Semaphore>;
@@ -53,6 +56,11 @@ impl Slot {
 
 /// The layer: a request has a place, or is refused.
 pub(crate) async fn shed(gate: Gate, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    if route.is_some_and(|route| route.as_str().ends_with(EVENTS)) {
+        // Thousands of listeners may come back at once, and browsers do not come back from a refusal.
+        return next.run(request).await;
+    }
     let Ok(permit) = gate.try_acquire_owned() else {
         return refusal();
     };

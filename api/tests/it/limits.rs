@@ -82,6 +82,12 @@ async fn what_comes_on_top_is_shed_and_what_only_waits_does_not_count(pool: MySq
     assert_eq!(text(&refused, "retry-after"), "1");
     let admin = api.get("/api/v1/admin/keys").await;
     admin.expect_problem(503, "overloaded");
+    let another = api.call("GET", &events).start().await.unwrap();
+    assert_eq!(
+        another.status(),
+        200,
+        "a browser does not come back from a refusal"
+    );
     // Neither operators nor transfers are starved.
     for path in ["/health/live", "/health/ready", "/metrics"] {
         assert_eq!(api.get(path).await.status, 200, "{path}");

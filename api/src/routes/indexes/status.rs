@@ -4,10 +4,12 @@ use apalis_mariadb::JobKind as _;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use rag_db::{DbError, status};
-use rag_domain::{BuildPlan, IndexId};
+use rag_db::DbError;
+use rag_db::status::{self, Counts};
+use rag_domain::{BuildPlan, DomainId, IndexId};
 use rag_jobs::IndexBuild;
 use serde::Serialize;
+use sqlx::MySqlConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -68,16 +70,19 @@ pub(super) async fn get_status(
     Domain(domain): Domain,
     Id(index_id): Id<IndexId>,
 ) -> Result<Json<StatusOut>, Problem> {
-    let standing = status::find(
-        &mut *app.connection().await?,
-        &domain,
-        index_id,
-        IndexBuild::KIND,
-        &IndexBuild::unique_key_of(index_id),
-    )
-    .await?
-    .ok_or(DbError::NotFound("index"))?;
-    let plan = BuildPlan::new(&standing.desired, &standing.present);
+    let look = async || {
+        let mut connection = app.connection().await?;
+        let unique_key = IndexBuild::unique_key_of(index_id);
+        let standing =
+            status::find(&mut connection, &domain, index_id, IndexBuild::KIND, &unique_key).await?;
+        Ok::<_, Problem>(standing)
+    };
+    let standing = app.standings().get((domain.clone(), index_id), look).await?;
+    let standing = standing.ok_or(DbError::NotFound("index"))?;
+    let counts = match standing.counts {
+        Some(counts) => counts,
+        None => count(&mut *app.connection().await?, &domain, index_id).await?,
+    };
     let job = match standing.active_job.as_deref().map(Uuid::from_slice) {
         Some(id) => {
             let id = id.map_err(Problem::internal)?.to_string();
@@ -85,7 +90,6 @@ pub(super) async fn get_status(
         }
         None => None,
     };
-    let pending = plan.attach.len() as u64;
     Ok(Json(StatusOut {
         index_id,
         indexing_status: standing.indexing_status.as_str(),
@@ -93,18 +97,32 @@ pub(super) async fn get_status(
         indexed_at: standing.indexed_at,
         last_error: standing.last_error,
         file_counts: FileCountsOut {
-            total: plan.counts.total(),
-            pending,
-            in_progress: plan.counts.in_progress.saturating_sub(pending),
-            completed: plan.counts.completed,
-            failed: plan.counts.failed,
-            cancelled: plan.counts.cancelled,
+            total: counts.pending + counts.in_progress + counts.completed + counts.failed + counts.cancelled,
+            pending: counts.pending,
+            in_progress: counts.in_progress,
+            completed: counts.completed,
+            failed: counts.failed,
+            cancelled: counts.cancelled,
         },
         job,
         last_job_id: standing.last_job_id,
         provider_seen_at: standing.provider_seen_at,
         provider_seen_seconds_ago: standing.provider_seen_at.map(seconds_since),
     }))
+}
+
+/// By the plan of a build, file by file.
+async fn count(db: &mut MySqlConnection, domain: &DomainId, index_id: IndexId) -> Result<Counts, Problem> {
+    let (desired, present) = status::files(db, domain, index_id).await?;
+    let plan = BuildPlan::new(&desired, &present);
+    let pending = plan.attach.len() as u64;
+    Ok(Counts {
+        pending,
+        in_progress: plan.counts.in_progress.saturating_sub(pending),
+        completed: plan.counts.completed,
+        failed: plan.counts.failed,
+        cancelled: plan.counts.cancelled,
+    })
 }
 
 fn seconds_since(at: DateTime<Utc>) -> u64 {

@@ -7,14 +7,14 @@
 //!
 //! Parts, all unless named:
 //! - `status`: response times of `GET /indexes/{id}/status` against those of a bare axum server that selects one row by its
-//!   primary key. Both are asked in turn, in slices of a second: what disturbs one disturbs the other.
+//!   primary key. All callers ask about the same index, so they share looks at the database. Both are asked in turn, in slices of a second: what disturbs one disturbs the other.
 //! - `listeners`: statements a second on the database server with 10 and with 10,000 listeners to job events, and whether
 //!   any of them misses how its job ends, though some reconnect on the way. The server must serve nobody else meanwhile, and
 //!   `ulimit -n` must allow for the connections.
 //!
 //! `PAIRS=20` slices and `CALLERS=8`, `LISTENERS=10000` and `JOBS=200` set the sizes.
 
-#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people, of a few digits")]
 
 mod bare;
 mod listeners;
@@ -26,6 +26,7 @@ use anyhow::Result;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    let _installed_already = rustls::crypto::ring::default_provider().install_default();
     let parts: Vec<String> = std::env::args().skip(1).collect();
     if let [part, address, uri] = &parts[..]
         && part == "bare"
