@@ -15,8 +15,6 @@ const PROCESSES: usize = 2;
 const PERIOD: Duration = Duration::from_millis(100);
 const JOBS: usize = 50;
 const LOOK: Duration = Duration::from_mins(1);
-/// What caches and allocators take in the beginning is not growth.
-const WARM_UP: Duration = Duration::from_mins(3);
 
 pub(crate) async fn run(database: &Database, time: Duration) -> Result<()> {
     let settings = [("CONCURRENCY", 16), ("PREFETCH", 16), ("KEEP_MS", 120_000)];
@@ -37,9 +35,7 @@ pub(crate) async fn run(database: &Database, time: Duration) -> Result<()> {
         for (pid, seen) in pids.iter().zip(&mut seen) {
             let kib = resident_kib(*pid)?;
             resident.push(kib.to_string());
-            if started.elapsed() >= WARM_UP {
-                seen.push((started.elapsed().as_secs_f64(), f64::from(u32::try_from(kib)?)));
-            }
+            seen.push((started.elapsed().as_secs_f64(), f64::from(u32::try_from(kib)?)));
         }
         let cost = Reading::take(database, &pids).await?;
         let (done, waiting): (i64, i64) = sqlx::query_as(
@@ -57,11 +53,13 @@ pub(crate) async fn run(database: &Database, time: Duration) -> Result<()> {
     }
     feeding.await??;
     for (pid, seen) in pids.iter().zip(&seen) {
-        let (slope, mean) = slope(seen);
+        // What caches and allocators take in the beginning is not growth.
+        let later = &seen[seen.len() / 2..];
+        let (slope, mean) = slope(later);
         println!(
-            "process {pid}: {:+.1} KiB an hour over {} looks, {:+.2} % of {mean:.0} KiB",
+            "process {pid}, second half: {:+.0} KiB an hour over {} looks, {:+.2} % of {mean:.0} KiB",
             slope * 3600.0,
-            seen.len(),
+            later.len(),
             slope * 3600.0 / mean * 100.0,
         );
     }
