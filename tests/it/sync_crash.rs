@@ -35,18 +35,17 @@ async fn a_sync_survives_its_workers() {
     .await;
 }
 
-/// `cargo test -p rag-tests --test it -- --ignored --nocapture two_thousand`; `SYNC_STORES` for a smaller number of them.
+/// `cargo test -p rag-tests --test it -- --ignored --nocapture two_thousand`; `SYNC_STORES` for another number of them,
+/// `SYNC_KILL_SECONDS` from one kill to the next.
 #[tokio::test]
 #[ignore = "takes many minutes"]
 async fn two_thousand_stores_of_fifty_files_survive_their_workers() {
-    let stores = std::env::var("SYNC_STORES")
-        .ok()
-        .and_then(|number| number.parse().ok());
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
     survives(&Scale {
-        stores: stores.unwrap_or(2000),
+        stores: number("SYNC_STORES").unwrap_or(2000),
         files_per_store: 50,
         download_ms: 0,
-        kill_every: Duration::from_secs(5),
+        kill_every: Duration::from_secs(number("SYNC_KILL_SECONDS").unwrap_or(5) as u64),
         limit: Duration::from_hours(1),
     })
     .await;

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use crate::DbError;
 use crate::attachments;
 use crate::indexes::{self, Index};
-use crate::sql::{Text, exactly_one};
+use crate::sql::{Text, exactly_one, push_list};
 use crate::uploads;
 
 /// A row of `rag_index_builds`.
@@ -81,14 +81,9 @@ pub async fn find_many(db: &mut MySqlConnection, job_ids: &[String]) -> Result<V
     let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
     query
         .push(COLUMNS)
-        .push(" FROM rag_index_builds WHERE job_id IN (");
-    let mut list = query.separated(", ");
-    for id in job_ids {
-        list.push_bind(id);
-    }
-    query.push(")");
-    // Hardly ever the same statement twice: not for the cache of prepared ones.
-    Ok(query.build_query_as().persistent(false).fetch_all(db).await?)
+        .push(" FROM rag_index_builds WHERE job_id IN ");
+    push_list(&mut query, job_ids);
+    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
 /// The build of an index that began last.

@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{CHUNK, Text, exactly_one, newest_first};
+use crate::sql::{Text, exactly_one, newest_first, pieces, push_list};
 
 /// A row of `rag_files`.
 #[derive(Debug, Clone, FromRow)]
@@ -127,19 +127,12 @@ pub async fn lock_many(
     ids: &[FileId],
 ) -> Result<Vec<FileId>, DbError> {
     let mut found = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(CHUNK) {
+    for ids in pieces(ids) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT id FROM rag_files WHERE domain_id = ");
-        query.push_bind(domain.as_str()).push(" AND id IN (");
-        let mut list = query.separated(", ");
-        for id in ids {
-            list.push_bind(Text(*id));
-        }
-        query.push(") ORDER BY id FOR UPDATE");
-        let rows: Vec<Text<FileId>> = query
-            .build_query_scalar()
-            .persistent(false)
-            .fetch_all(&mut *db)
-            .await?;
+        query.push_bind(domain.as_str()).push(" AND id IN ");
+        push_list(&mut query, ids.iter().copied().map(Text));
+        query.push(" ORDER BY id FOR UPDATE");
+        let rows: Vec<Text<FileId>> = query.build_query_scalar().fetch_all(&mut *db).await?;
         found.extend(rows.into_iter().map(|id| id.0));
     }
     Ok(found)
@@ -289,13 +282,10 @@ pub async fn lock_all(db: &mut MySqlConnection, ids: &[FileId]) -> Result<Vec<Fi
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT id FROM rag_files WHERE id IN (");
-    let mut list = query.separated(", ");
-    for id in ids {
-        list.push_bind(Text(*id));
-    }
-    query.push(") ORDER BY id FOR UPDATE");
-    let rows: Vec<Text<FileId>> = query.build_query_scalar().persistent(false).fetch_all(db).await?;
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT id FROM rag_files WHERE id IN ");
+    push_list(&mut query, ids.iter().copied().map(Text));
+    query.push(" ORDER BY id FOR UPDATE");
+    let rows: Vec<Text<FileId>> = query.build_query_scalar().fetch_all(db).await?;
     Ok(rows.into_iter().map(|id| id.0).collect())
 }
 

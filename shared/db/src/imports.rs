@@ -13,9 +13,7 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
 use crate::files::NewFile;
-use crate::sql::Text;
-
-const CHUNK: usize = 500;
+use crate::sql::{Text, pieces};
 
 /// A file of ours that a provider's file is a copy of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,11 +91,10 @@ pub async fn find_known(
     ];
     let mut known = HashMap::new();
     for select in sources {
-        for chunk in ids.chunks(CHUNK) {
+        for chunk in pieces(ids) {
             let marks = vec!["?"; chunk.len()].join(",");
             let sql = format!("{select}({marks}) ORDER BY f.created_at, f.id");
             let mut query = sqlx::query_as(AssertSqlSafe(sql))
-                .persistent(false)
                 .bind(provider)
                 .bind(domain.as_str());
             for id in chunk {
@@ -127,14 +124,12 @@ pub async fn find_retired(
     ids: &[&str],
 ) -> Result<HashSet<String>, DbError> {
     let mut retired = HashSet::new();
-    for chunk in ids.chunks(CHUNK) {
+    for chunk in pieces(ids) {
         let marks = vec!["?"; chunk.len()].join(",");
         let sql = format!(
             "SELECT subject FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject IN ({marks})"
         );
-        let mut query = sqlx::query_scalar(AssertSqlSafe(sql))
-            .persistent(false)
-            .bind(provider);
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(provider);
         for id in chunk {
             query = query.bind(*id);
         }
@@ -262,7 +257,7 @@ pub async fn link(db: &mut MySqlConnection, index: IndexId, links: &[SeenLink]) 
     .fetch_one(&mut *db)
     .await?;
     let mut added = 0;
-    for chunk in links.chunks(CHUNK) {
+    for chunk in pieces(links) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
             "INSERT IGNORE INTO rag_index_files (index_id, file_id, include_order, chunking_strategy) ",
         );
@@ -273,12 +268,7 @@ pub async fn link(db: &mut MySqlConnection, index: IndexId, links: &[SeenLink]) 
                 .push_bind(link.chunking_strategy.map(Json));
             next += 1;
         });
-        added += query
-            .build()
-            .persistent(false)
-            .execute(&mut *db)
-            .await?
-            .rows_affected();
+        added += query.build().execute(&mut *db).await?.rows_affected();
     }
     Ok(added)
 }

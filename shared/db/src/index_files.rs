@@ -11,7 +11,7 @@ use sqlx::{FromRow, MySql, MySqlConnection, QueryBuilder};
 
 use crate::DbError;
 use crate::error::on_duplicate;
-use crate::sql::{CHUNK, Text};
+use crate::sql::{Text, pieces, push_list};
 
 /// A row of `rag_index_files`.
 #[derive(Debug, Clone, FromRow)]
@@ -125,18 +125,14 @@ pub async fn replace_all(
         .map(|link| link.file_id)
         .filter(|id| !wanted.contains(id))
         .collect();
-    for ids in gone.chunks(CHUNK) {
+    for ids in pieces(&gone) {
         let mut query = QueryBuilder::<MySql>::new("DELETE FROM rag_index_files WHERE index_id = ");
-        query.push_bind(Text(index_id)).push(" AND file_id IN (");
-        let mut separated = query.separated(", ");
-        for id in ids {
-            separated.push_bind(Text(*id));
-        }
-        query.push(")");
-        query.build().persistent(false).execute(&mut *db).await?;
+        query.push_bind(Text(index_id)).push(" AND file_id IN ");
+        push_list(&mut query, ids.iter().copied().map(Text));
+        query.build().execute(&mut *db).await?;
     }
     let placed: Vec<_> = (0_u32..).zip(members).collect();
-    for members in placed.chunks(CHUNK) {
+    for members in pieces(&placed) {
         let mut query = QueryBuilder::<MySql>::new(
             "INSERT INTO rag_index_files (index_id, file_id, include_order, chunking_strategy) ",
         );
@@ -149,7 +145,7 @@ pub async fn replace_all(
         query.push(
             " ON DUPLICATE KEY UPDATE include_order = VALUES(include_order), chunking_strategy = VALUES(chunking_strategy)",
         );
-        query.build().persistent(false).execute(&mut *db).await?;
+        query.build().execute(&mut *db).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use chrono::{DateTime, Utc};
 use sqlx::mysql::MySqlQueryResult;
-use sqlx::{MySql, QueryBuilder};
+use sqlx::{Encode, MySql, QueryBuilder, Type};
 
 use crate::DbError;
 
@@ -14,8 +14,44 @@ pub(crate) fn in_list<T: Display>(words: &[T]) -> String {
     format!("({})", quoted.join(","))
 }
 
-/// Rows per statement, where a statement has many.
-pub(crate) const CHUNK: usize = 1000;
+/// Rows per statement, where a statement has many; a power of two.
+const MOST_ROWS: usize = 512;
+
+/// Rows for statements with many, in pieces whose lengths are powers of two: each length makes a statement that every
+/// connection prepares once and keeps.
+///
+/// What is not kept is closed after its use, and sqlx 0.9.0 leaves Nagle's algorithm on: what is sent next over that
+/// connection waits for 40 ms, until the server acknowledges the closing (sqlx's issue 4335). So no statement here is
+/// built for one use.
+pub(crate) fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let length = 1_usize.checked_shl(rest.len().checked_ilog2()?)?;
+        let (piece, behind) = rest.split_at(length.min(MOST_ROWS));
+        rest = behind;
+        Some(piece)
+    })
+}
+
+/// `(?, ?, …)` for `IN`. Of a few lengths, as for [`pieces`]: the last value again and again makes no difference.
+pub(crate) fn push_list<'q, T>(query: &mut QueryBuilder<MySql>, values: impl IntoIterator<Item = T>)
+where
+    T: Clone + Encode<'q, MySql> + Type<MySql>,
+{
+    let values: Vec<T> = values.into_iter().collect();
+    let length = values.len().next_power_of_two();
+    let padding = values.last().cloned();
+    query.push("(");
+    let mut list = query.separated(", ");
+    for value in values
+        .into_iter()
+        .chain(std::iter::repeat_n(padding, length).flatten())
+        .take(length)
+    {
+        list.push_bind(value);
+    }
+    query.push(")");
+}
 
 /// The end of a list's query, newest first; `before` is the (created_at, id) of the last row of the page before.
 pub(crate) fn newest_first<I: Display + Send + 'static>(
@@ -105,3 +141,38 @@ unwrap_text!(
     UploadId,
     UploadStatus
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_have_few_lengths_and_leave_nothing_out() {
+        for rows in [0, 1, 2, 3, 50, 512, 513, 2000] {
+            let all: Vec<usize> = (0..rows).collect();
+            let mut seen = Vec::new();
+            for piece in pieces(&all) {
+                assert!(
+                    piece.len().is_power_of_two() && piece.len() <= MOST_ROWS,
+                    "{}",
+                    piece.len()
+                );
+                seen.extend_from_slice(piece);
+            }
+            assert_eq!(seen, all);
+        }
+    }
+
+    #[test]
+    fn lists_have_few_lengths() {
+        for (values, list) in [
+            (vec![1], "(?)"),
+            (vec![1, 2], "(?, ?)"),
+            (vec![1, 2, 3], "(?, ?, ?, ?)"),
+        ] {
+            let mut query = QueryBuilder::<MySql>::new("");
+            push_list(&mut query, values);
+            assert_eq!(query.sql().as_str(), list);
+        }
+    }
+}

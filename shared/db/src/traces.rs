@@ -11,7 +11,7 @@ use sqlx::{FromRow, MySqlConnection};
 
 use crate::DbError;
 use crate::intents::Intent;
-use crate::sql::Text;
+use crate::sql::{Text, push_list};
 
 /// What a trace is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,14 +186,9 @@ pub async fn list_made(
         .push_bind(provider)
         .push(" AND kind = ")
         .push_bind(kind.as_str());
-    query.push(" AND external_id IN (");
-    let mut list = query.separated(", ");
-    for id in external_ids {
-        list.push_bind(*id);
-    }
-    query.push(")");
-    // Hardly ever the same statement twice: not for the cache of prepared ones.
-    Ok(query.build_query_scalar().persistent(false).fetch_all(db).await?)
+    query.push(" AND external_id IN ");
+    push_list(&mut query, external_ids.iter().copied());
+    Ok(query.build_query_scalar().fetch_all(db).await?)
 }
 
 /// Whether we asked this provider for a store with this tag.

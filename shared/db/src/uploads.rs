@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
 use crate::error::on_duplicate;
-use crate::sql::{Text, exactly_one, in_list};
+use crate::sql::{Text, exactly_one, in_list, pieces, push_list};
 
 /// A row of `rag_provider_file_uploads`.
 #[derive(Debug, Clone, FromRow)]
@@ -344,22 +344,15 @@ pub async fn lock_current(
     files: &[FileId],
 ) -> Result<Vec<(FileId, String)>, DbError> {
     let mut found = Vec::new();
-    for chunk in files.chunks(500) {
+    for chunk in pieces(files) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
             "SELECT local_file_id, COALESCE(files_api_id, external_file_id) FROM rag_provider_file_uploads \
              WHERE status = 'uploaded' AND external_file_id IS NOT NULL AND provider_id = ",
         );
-        query.push_bind(provider).push(" AND local_file_id IN (");
-        let mut list = query.separated(", ");
-        for id in chunk {
-            list.push_bind(Text(*id));
-        }
-        query.push(") ORDER BY local_file_id LOCK IN SHARE MODE");
-        let rows: Vec<(Text<FileId>, String)> = query
-            .build_query_as()
-            .persistent(false)
-            .fetch_all(&mut *db)
-            .await?;
+        query.push_bind(provider).push(" AND local_file_id IN ");
+        push_list(&mut query, chunk.iter().copied().map(Text));
+        query.push(" ORDER BY local_file_id LOCK IN SHARE MODE");
+        let rows: Vec<(Text<FileId>, String)> = query.build_query_as().fetch_all(&mut *db).await?;
         found.extend(rows.into_iter().map(|(id, external)| (id.0, external)));
     }
     Ok(found)
@@ -397,33 +390,22 @@ pub async fn delete_surplus(
         "SELECT u.id, u.local_file_id, COALESCE(u.files_api_id, u.external_file_id) AS external_file_id \
          FROM rag_provider_file_uploads u LEFT JOIN rag_files f ON f.id = u.local_file_id WHERE u.provider_id = ",
     );
-    query.push_bind(provider).push(" AND u.local_file_id IN (");
-    let mut list = query.separated(", ");
-    for id in files {
-        list.push_bind(Text(*id));
-    }
+    query.push_bind(provider).push(" AND u.local_file_id IN ");
+    push_list(&mut query, files.iter().copied().map(Text));
     query.push(
-        ") AND NOT (f.external_file_id <=> COALESCE(u.files_api_id, u.external_file_id) AND f.external_file_id IS NOT NULL) \
+        " AND NOT (f.external_file_id <=> COALESCE(u.files_api_id, u.external_file_id) AND f.external_file_id IS NOT NULL) \
          AND NOT EXISTS (SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
              WHERE l.file_id = u.local_file_id AND i.provider_type = u.provider_id AND i.deleted_at IS NULL) \
          AND NOT EXISTS (SELECT 1 FROM rag_provider_intents n WHERE n.provider_id = u.provider_id \
              AND n.operation = 'upload_file' AND n.subject = CONVERT(u.local_file_id USING utf8mb4) COLLATE utf8mb4_bin)",
     );
-    let rows: Vec<SurplusRow> = query
-        .build_query_as()
-        .persistent(false)
-        .fetch_all(&mut *db)
-        .await?;
+    let rows: Vec<SurplusRow> = query.build_query_as().fetch_all(&mut *db).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     let mut delete =
-        sqlx::QueryBuilder::<sqlx::MySql>::new("DELETE FROM rag_provider_file_uploads WHERE id IN (");
-    let mut list = delete.separated(", ");
-    for row in &rows {
-        list.push_bind(Text(row.id));
-    }
-    delete.push(")");
-    delete.build().persistent(false).execute(db).await?;
+        sqlx::QueryBuilder::<sqlx::MySql>::new("DELETE FROM rag_provider_file_uploads WHERE id IN ");
+    push_list(&mut delete, rows.iter().map(|row| Text(row.id)));
+    delete.build().execute(db).await?;
     Ok(rows.into_iter().map(|row| row.surplus).collect())
 }

@@ -14,7 +14,7 @@ use crate::error::QueueError;
 use crate::id::JobId;
 use crate::job::{EndedClaim, Job};
 use crate::queue::Queue;
-use crate::sql::time_of;
+use crate::sql::{padded, time_of};
 use crate::state::State;
 
 const COLUMNS: &str = "id, kind, CAST(state AS CHAR) AS state, order_us, tenant, payload, priority, unique_key, \
@@ -135,12 +135,11 @@ impl Queue {
         let mut query: QueryBuilder<MySql> = QueryBuilder::new("SELECT ");
         query.push(COLUMNS).push(" FROM queue_jobs WHERE id IN (");
         let mut list = query.separated(", ");
-        for id in ids {
+        for id in padded(ids) {
             list.push_bind(id);
         }
         query.push(")");
-        // Hardly ever the same statement twice: not for the cache of prepared ones.
-        let rows = query.build().persistent(false).fetch_all(self.pool()).await?;
+        let rows = query.build().fetch_all(self.pool()).await?;
         rows.iter().map(job_from_row).collect()
     }
 

@@ -85,6 +85,18 @@ pub(crate) fn text_literal(text: &str) -> String {
     literal
 }
 
+/// The values, the last one again and again until their number is a power of two: for lists to whose meaning that adds
+/// nothing. A few lengths make a few statements, which a connection prepares once and keeps. (What is not kept is closed
+/// after its use, and sqlx 0.9.0 leaves Nagle's algorithm on: what is sent next over that connection then waits for
+/// 40 ms, until the server acknowledges the closing.)
+pub(crate) fn padded<T>(values: &[T]) -> impl Iterator<Item = &T> {
+    let padding = values.last().into_iter().cycle();
+    values
+        .iter()
+        .chain(padding)
+        .take(values.len().next_power_of_two())
+}
+
 pub(crate) fn time_of(micros: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(micros)
 }

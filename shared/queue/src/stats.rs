@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlPool, QueryBuilder};
 
 use crate::error::QueueError;
 use crate::queue::Queue;
-use crate::sql::{micros, now_us};
+use crate::sql::{micros, now_us, padded};
 use crate::state::State;
 
 /// Between two counts, whoever does them.
@@ -102,14 +102,14 @@ pub(crate) async fn count(pool: &MySqlPool) -> Result<(), QueueError> {
     if !counts.is_empty() {
         let mut insert: QueryBuilder<MySql> =
             QueryBuilder::new("INSERT INTO queue_counts (kind, state, jobs, counted_at) ");
-        insert.push_values(&counts, |mut row, (kind, state, jobs)| {
+        insert.push_values(padded(&counts), |mut row, (kind, state, jobs)| {
             row.push_bind(kind)
                 .push_bind(state)
                 .push_bind(jobs)
                 .push("UTC_TIMESTAMP(6)");
         });
         insert.push(" ON DUPLICATE KEY UPDATE jobs = VALUES(jobs), counted_at = VALUES(counted_at)");
-        insert.build().persistent(false).execute(pool).await?;
+        insert.build().execute(pool).await?;
     }
     // What is left of the count before has no jobs any more. No transaction: nobody minds a moment between the two.
     sqlx::query("DELETE FROM queue_counts WHERE counted_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND")

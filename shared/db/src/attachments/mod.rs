@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use crate::DbError;
 use crate::budgets;
 use crate::error::on_duplicate;
-use crate::sql::{Text, exactly_one, in_list};
+use crate::sql::{Text, exactly_one, in_list, pieces, push_list};
 
 pub use observations::{Observation, observe, observe_many};
 pub use seen::{SeenAttachment, correct, count_at, delete_gone, insert_seen};
@@ -130,7 +130,7 @@ pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str)
 
 /// Writes `pending` rows. [`DbError::Duplicate`] if one of the files is in its store already, or still on its way out.
 pub async fn insert_many(db: &mut MySqlConnection, new: &[NewAttachment<'_>]) -> Result<(), DbError> {
-    for chunk in new.chunks(500) {
+    for chunk in pieces(new) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
             "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
              content_sha256, size_bytes, chunking_strategy, state) ",
@@ -244,7 +244,7 @@ pub async fn set_strategy_applied(
     ids: &[AttachmentId],
     applied: bool,
 ) -> Result<(), DbError> {
-    for chunk in ids.chunks(500) {
+    for chunk in pieces(ids) {
         let marks = vec!["?"; chunk.len()].join(",");
         let sql = format!(
             "UPDATE rag_index_attachments SET strategy_applied = ? WHERE id IN ({marks}) AND chunking_strategy IS NOT NULL"
@@ -294,13 +294,9 @@ pub async fn mark_cancelled(
         "UPDATE rag_index_attachments SET state = 'cancelled', last_error = 'the build was cancelled', \
          updated_at = UTC_TIMESTAMP(6) WHERE state = 'in_progress' AND index_id = ",
     );
-    query.push_bind(Text(index)).push(" AND external_batch_id IN (");
-    let mut list = query.separated(", ");
-    for batch in batches {
-        list.push_bind(batch);
-    }
-    query.push(")");
-    Ok(query.build().persistent(false).execute(db).await?.rows_affected())
+    query.push_bind(Text(index)).push(" AND external_batch_id IN ");
+    push_list(&mut query, batches);
+    Ok(query.build().execute(db).await?.rows_affected())
 }
 
 /// The provider confirmed that the file is out (or was never in).
@@ -404,7 +400,7 @@ async fn transition_all(
     set: &str,
     batch: Option<&str>,
 ) -> Result<(), DbError> {
-    for chunk in ids.chunks(500) {
+    for chunk in pieces(ids) {
         let marks = vec!["?"; chunk.len()].join(",");
         let sql = format!(
             "UPDATE rag_index_attachments SET {set}, external_batch_id = COALESCE(?, external_batch_id), \

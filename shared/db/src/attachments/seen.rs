@@ -8,9 +8,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 use super::{NewAttachment, Observation};
 use crate::DbError;
 use crate::error::on_duplicate;
-use crate::sql::{Text, exactly_one, in_list};
-
-const CHUNK: usize = 500;
+use crate::sql::{Text, exactly_one, in_list, pieces};
 
 /// As [`observe`](super::observe), but takes the provider's word against ours too: for a sync, while no build is at work on the index.
 pub async fn correct(
@@ -49,7 +47,7 @@ pub struct SeenAttachment<'a> {
 
 /// Writes down what hangs in a store. [`DbError::Duplicate`] if one of the files has a row there.
 pub async fn insert_seen(db: &mut MySqlConnection, files: &[SeenAttachment<'_>]) -> Result<(), DbError> {
-    for chunk in files.chunks(CHUNK) {
+    for chunk in pieces(files) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
             "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
              external_store_file_id, content_sha256, size_bytes, chunking_strategy, state, reported_strategy, \
@@ -79,7 +77,6 @@ pub async fn insert_seen(db: &mut MySqlConnection, files: &[SeenAttachment<'_>])
         });
         query
             .build()
-            .persistent(false)
             .execute(&mut *db)
             .await
             .map_err(on_duplicate("attachment"))?;

@@ -6,10 +6,9 @@ use sqlx::types::Json;
 use sqlx::{FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::Text;
+use crate::sql::{Text, pieces, push_list};
 
 const MAX_SUBJECT: usize = 600;
-const CHUNK: usize = 500;
 
 /// A row of `rag_sync_findings`.
 #[derive(Debug, Clone, FromRow)]
@@ -37,7 +36,7 @@ pub async fn put_many(
     kind: FindingKind,
     findings: &[(String, Value)],
 ) -> Result<(), DbError> {
-    for chunk in findings.chunks(CHUNK) {
+    for chunk in pieces(findings) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
             "INSERT INTO rag_sync_findings (job_id, kind, subject, detail) ",
         );
@@ -48,7 +47,7 @@ pub async fn put_many(
                 .push_bind(Json(detail));
         });
         query.push(" ON DUPLICATE KEY UPDATE detail = VALUES(detail)");
-        query.build().persistent(false).execute(&mut *db).await?;
+        query.build().execute(&mut *db).await?;
     }
     Ok(())
 }
@@ -61,7 +60,7 @@ pub async fn find_many(
     subjects: &[String],
 ) -> Result<Vec<Finding>, DbError> {
     let mut found = Vec::new();
-    for chunk in subjects.chunks(CHUNK) {
+    for chunk in pieces(subjects) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
             "SELECT subject, detail FROM rag_sync_findings WHERE job_id = ",
         );
@@ -69,19 +68,9 @@ pub async fn find_many(
             .push_bind(job_id)
             .push(" AND kind = ")
             .push_bind(kind.as_str())
-            .push(" AND subject IN (");
-        let mut list = query.separated(", ");
-        for subject in chunk {
-            list.push_bind(cut(subject));
-        }
-        query.push(")");
-        found.extend(
-            query
-                .build_query_as()
-                .persistent(false)
-                .fetch_all(&mut *db)
-                .await?,
-        );
+            .push(" AND subject IN ");
+        push_list(&mut query, chunk.iter().map(|subject| cut(subject)));
+        found.extend(query.build_query_as().fetch_all(&mut *db).await?);
     }
     Ok(found)
 }

@@ -6,9 +6,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{Text, exactly_one, in_list};
-
-const CHUNK: usize = 500;
+use crate::sql::{Text, exactly_one, in_list, pieces};
 
 /// A row of `rag_sync_items`.
 #[derive(Debug, Clone, FromRow)]
@@ -31,7 +29,7 @@ pub async fn add(
 ) -> Result<u64, DbError> {
     let mut added = 0;
     let mut position = first_position;
-    for chunk in items.chunks(CHUNK) {
+    for chunk in pieces(items) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
             "INSERT IGNORE INTO rag_sync_items (job_id, item, state, position, detail) ",
         );
@@ -43,12 +41,7 @@ pub async fn add(
                 .push_bind(Json(*detail));
             position += 1;
         });
-        added += query
-            .build()
-            .persistent(false)
-            .execute(&mut *db)
-            .await?
-            .rows_affected();
+        added += query.build().execute(&mut *db).await?.rows_affected();
     }
     Ok(added)
 }

@@ -14,7 +14,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::exactly_one;
+use crate::sql::{exactly_one, push_list};
 
 /// A row of `rag_sync_runs`.
 #[derive(Debug, Clone, FromRow)]
@@ -64,13 +64,9 @@ pub async fn find_many(db: &mut MySqlConnection, job_ids: &[String]) -> Result<V
         return Ok(Vec::new());
     }
     let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM rag_sync_runs WHERE job_id IN (");
-    let mut list = query.separated(", ");
-    for id in job_ids {
-        list.push_bind(id);
-    }
-    query.push(")");
-    Ok(query.build_query_as().persistent(false).fetch_all(db).await?)
+    query.push(COLUMNS).push(" FROM rag_sync_runs WHERE job_id IN ");
+    push_list(&mut query, job_ids);
+    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
 /// The run goes on there.
