@@ -1,141 +1,258 @@
-//! Many callers that ask the same at once are answered by one look at the database.
+//! Questions of many callers, answered by few looks at the database.
 //!
-//! Nobody gets an answer that is older than its question: who comes while a look is under way waits for the next one, which
-//! all who have come until then share. So the callers of one index cost two looks at a time, however many they are.
+//! Nobody gets an answer that is older than its question: who comes while looks are under way waits for the next one, which
+//! is about everything that has been asked until then. So callers cost [`AT_ONCE`] looks at a time, however many they are
+//! and whatever they ask about.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Looks by what they are about.
-#[derive(Debug)]
-pub(crate) struct SharedLooks<K, V>(Mutex<HashMap<K, Arc<Line<V>>>>);
+use tokio::sync::oneshot;
 
-/// The callers who ask the same.
+use crate::problem::Problem;
+
+/// Looks that are under way together.
+const AT_ONCE: usize = 2;
+
+/// Subjects of one look.
+const MOST_SUBJECTS: usize = 64;
+
+/// What a look found of each of its subjects that there are.
+pub(crate) type Found<K, V> = HashMap<K, Result<V, Problem>>;
+
+/// Looks at values by their keys.
 #[derive(Debug)]
-struct Line<V> {
-    /// Counts comings and beginnings of looks, so that one can be said to be before the other.
-    clock: AtomicU64,
-    latest: tokio::sync::Mutex<Option<Latest<V>>>,
+pub(crate) struct SharedLooks<K, V>(Arc<Mutex<Desk<K, V>>>);
+
+#[derive(Debug)]
+struct Desk<K, V> {
+    waiting: VecDeque<Question<K, V>>,
+    under_way: usize,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("a look at the database broke off")]
+struct BrokenOff;
+
 #[derive(Debug)]
-struct Latest<V> {
-    began: u64,
-    value: V,
+struct Question<K, V> {
+    key: K,
+    answer: oneshot::Sender<Result<Option<V>, Problem>>,
 }
 
 impl<K, V> Default for SharedLooks<K, V> {
     fn default() -> Self {
-        Self(Mutex::new(HashMap::new()))
+        Self(Arc::new(Mutex::new(Desk {
+            waiting: VecDeque::new(),
+            under_way: 0,
+        })))
     }
 }
 
-impl<K: Eq + Hash + Clone, V: Clone> SharedLooks<K, V> {
-    /// What `look` finds, or what another one found that began after this call.
-    pub(crate) async fn get<E>(&self, key: K, look: impl AsyncFnOnce() -> Result<V, E>) -> Result<V, E> {
-        let caller = Caller {
-            line: Arc::clone(self.lines().entry(key.clone()).or_default()),
-            looks: self,
-            key,
-        };
-        let line = &caller.line;
-        let came = line.clock.fetch_add(1, Ordering::SeqCst);
-        let mut latest = line.latest.lock().await;
-        match &*latest {
-            Some(latest) if latest.began > came => Ok(latest.value.clone()),
-            _ => {
-                let began = line.clock.fetch_add(1, Ordering::SeqCst);
-                let value = look().await?;
-                *latest = Some(Latest {
-                    began,
-                    value: value.clone(),
+impl<K, V> SharedLooks<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// The value of `key` as it was at some time after this call; `None`: there is none.
+    ///
+    /// `look` finds the values of many keys; it is the same for all callers. It goes on when its caller goes away.
+    pub(crate) async fn get<L, F>(&self, key: K, look: L) -> Result<Option<V>, Problem>
+    where
+        L: Fn(Vec<K>) -> F + Send + 'static,
+        F: Future<Output = Result<Found<K, V>, Problem>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        if let Some(place) = self.ask(Question { key, answer }) {
+            tokio::spawn(place.serve(look));
+        }
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Problem::internal(BrokenOff)))
+    }
+}
+
+impl<K, V> SharedLooks<K, V> {
+    /// `None`: enough looks are under way, and one of them goes on with the question.
+    fn ask(&self, question: Question<K, V>) -> Option<Place<K, V>> {
+        let mut desk = lock(&self.0);
+        desk.waiting.push_back(question);
+        (desk.under_way < AT_ONCE).then(|| {
+            desk.under_way += 1;
+            Place {
+                desk: Arc::clone(&self.0),
+                is_given_back: false,
+            }
+        })
+    }
+}
+
+fn lock<K, V>(desk: &Mutex<Desk<K, V>>) -> MutexGuard<'_, Desk<K, V>> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of the [`AT_ONCE`], until it is given back.
+struct Place<K, V> {
+    desk: Arc<Mutex<Desk<K, V>>>,
+    is_given_back: bool,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
+    async fn serve<L, F>(mut self, look: L)
+    where
+        L: Fn(Vec<K>) -> F,
+        F: Future<Output = Result<Found<K, V>, Problem>>,
+    {
+        while let Some(questions) = self.next() {
+            let keys: HashSet<&K> = questions.iter().map(|question| &question.key).collect();
+            let found = look(keys.into_iter().cloned().collect()).await;
+            for Question { key, answer } in questions {
+                // Who asked may have gone away.
+                let _ = answer.send(match &found {
+                    Ok(found) => found.get(&key).cloned().transpose(),
+                    Err(problem) => Err(problem.clone()),
                 });
-                Ok(value)
             }
         }
     }
-}
 
-impl<K: Eq + Hash, V> SharedLooks<K, V> {
-    fn lines(&self) -> std::sync::MutexGuard<'_, HashMap<K, Arc<Line<V>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Leaves the line, also when the caller goes away; the last one takes it along.
-struct Caller<'a, K: Eq + Hash, V> {
-    looks: &'a SharedLooks<K, V>,
-    key: K,
-    line: Arc<Line<V>>,
-}
-
-impl<K: Eq + Hash, V> Drop for Caller<'_, K, V> {
-    fn drop(&mut self) {
-        let mut lines = self.looks.lines();
-        // The map's and this one.
-        if Arc::strong_count(&self.line) <= 2 {
-            lines.remove(&self.key);
+    /// All questions about the first so many subjects. `None`: there are none, and the place is given back.
+    fn next(&mut self) -> Option<Vec<Question<K, V>>> {
+        let mut desk = lock(&self.desk);
+        let mut subjects = HashSet::new();
+        let mut count = 0;
+        for Question { key, .. } in &desk.waiting {
+            if subjects.len() == MOST_SUBJECTS && !subjects.contains(key) {
+                break;
+            }
+            subjects.insert(key);
+            count += 1;
         }
+        if count == 0 {
+            // Before anybody else can ask, who would rely on it.
+            desk.under_way -= 1;
+            self.is_given_back = true;
+            return None;
+        }
+        Some(desk.waiting.drain(..count).collect())
     }
 }
 
-impl<V> Default for Line<V> {
-    fn default() -> Self {
-        Self {
-            clock: AtomicU64::new(0),
-            latest: tokio::sync::Mutex::new(None),
+impl<K, V> Drop for Place<K, V> {
+    fn drop(&mut self) {
+        if self.is_given_back {
+            return;
+        }
+        // A look panicked.
+        let mut desk = lock(&self.desk);
+        desk.under_way -= 1;
+        if desk.under_way == 0 {
+            // Nobody would answer them.
+            desk.waiting.clear();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    use super::*;
+    use futures::future::join_all;
 
-    #[tokio::test]
-    async fn who_comes_during_a_look_shares_the_next_one() {
-        let (looks, shared, world) = (
-            AtomicU32::new(0),
-            SharedLooks::<u8, u32>::default(),
-            AtomicU32::new(1),
-        );
-        let ask = async || {
-            let look = async || {
-                looks.fetch_add(1, Ordering::SeqCst);
-                let seen = world.load(Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                Ok::<_, Infallible>(seen)
-            };
-            shared.get(7, look).await.unwrap()
-        };
-        let first = ask();
-        let others = async {
-            // The first look is under way.
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            world.store(2, Ordering::SeqCst);
-            futures::future::join_all((0..50).map(|_| ask())).await
-        };
-        let (first, others) = tokio::join!(first, others);
-        assert_eq!(first, 1);
-        assert!(
-            others.iter().all(|seen| *seen == 2),
-            "none is older than its question"
-        );
-        assert_eq!(looks.load(Ordering::SeqCst), 2);
-        assert!(shared.lines().is_empty(), "nothing is left behind");
+    use super::*;
+    use crate::problem::Kind;
+
+    /// A value that changes, and looks at it that take a while.
+    #[derive(Clone, Default)]
+    struct World {
+        value: Arc<AtomicU32>,
+        looks: Arc<AtomicU32>,
+        at_once: Arc<AtomicU32>,
+        most_at_once: Arc<AtomicU32>,
+    }
+
+    impl World {
+        /// Odd keys are there.
+        async fn look(self, keys: Vec<u32>) -> Result<Found<u32, u32>, Problem> {
+            assert!(keys.len() <= MOST_SUBJECTS);
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+            let seen = self.value.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.at_once.fetch_sub(1, Ordering::SeqCst);
+            let odd = keys.into_iter().filter(|key| key % 2 == 1);
+            Ok(odd.map(|key| (key, Ok(seen))).collect())
+        }
+
+        async fn ask(&self, shared: &SharedLooks<u32, u32>, key: u32) -> Option<u32> {
+            let world = self.clone();
+            let look = move |keys| world.clone().look(keys);
+            shared.get(key, look).await.unwrap()
+        }
     }
 
     #[tokio::test]
-    async fn a_look_that_fails_is_nobody_elses() {
-        let shared = SharedLooks::<u8, u32>::default();
-        let failed = shared.get(1, async || Err::<u32, &str>("away")).await;
-        assert_eq!(failed, Err("away"));
-        assert_eq!(shared.get(1, async || Ok::<_, &str>(3)).await, Ok(3));
+    async fn who_comes_during_looks_shares_the_next_one() {
+        let (world, shared) = (World::default(), SharedLooks::default());
+        world.value.store(1, Ordering::SeqCst);
+        let first = join_all([1, 3].map(|key| world.ask(&shared, key)));
+        let others = async {
+            // The first looks are under way.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            world.value.store(2, Ordering::SeqCst);
+            join_all((0..50).map(|n| world.ask(&shared, n % 10))).await
+        };
+        let (first, others) = tokio::join!(first, others);
+        assert_eq!(first, [Some(1), Some(1)]);
+        for (n, seen) in others.iter().enumerate() {
+            let wanted = (n % 2 == 1).then_some(2);
+            assert_eq!(
+                *seen, wanted,
+                "{n}: none is older than its question, each is its own"
+            );
+        }
+        let looks = world.looks.load(Ordering::SeqCst);
+        assert!(looks <= 3, "{looks} looks for 52 callers");
+    }
+
+    #[tokio::test]
+    async fn looks_are_few_and_none_is_too_large() {
+        let (world, shared) = (World::default(), SharedLooks::default());
+        let answers = join_all((0..1000).map(|key| world.ask(&shared, key))).await;
+        assert_eq!(answers.iter().flatten().count(), 500);
+        assert_eq!(world.most_at_once.load(Ordering::SeqCst), 2);
+        let desk = lock(&shared.0);
+        assert!(
+            desk.under_way == 0 && desk.waiting.is_empty(),
+            "nothing is left behind"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_look_goes_on_when_its_caller_goes_away() {
+        let (world, shared) = (World::default(), SharedLooks::default());
+        let mut leaving = join_all([1, 3].map(|key| Box::pin(world.ask(&shared, key))));
+        assert!(futures::poll!(&mut leaving).is_pending());
+        drop(leaving);
+        assert_eq!(world.ask(&shared, 5).await, Some(0));
+    }
+
+    #[tokio::test]
+    async fn trouble_reaches_all_who_asked_and_nobody_after_them() {
+        let shared = SharedLooks::<u32, u32>::default();
+        let fails = |_| async { Err(Problem::not_found("database")) };
+        let failed = join_all([1, 1, 2].map(|key| shared.get(key, fails))).await;
+        assert!(failed.iter().all(|answer| {
+            answer
+                .as_ref()
+                .is_err_and(|problem| problem.kind() == Kind::NotFound)
+        }));
+        let panics = |_: Vec<u32>| async { panic!("a look's fault") };
+        let broken = join_all([1, 2, 3].map(|key| shared.get(key, panics))).await;
+        assert!(broken.iter().all(Result::is_err));
+        assert_eq!(World::default().ask(&shared, 1).await, Some(0));
     }
 }

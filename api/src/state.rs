@@ -33,7 +33,7 @@ struct Inner {
 }
 
 /// Looks at where indexes stand.
-pub(crate) type Standings = SharedLooks<(DomainId, IndexId), Option<Standing>>;
+pub(crate) type Standings = SharedLooks<(DomainId, IndexId), Standing>;
 
 /// What an [`App`] is made of.
 #[derive(Debug)]

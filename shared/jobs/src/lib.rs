@@ -31,7 +31,12 @@ impl JobKind for IndexBuild {
 impl IndexBuild {
     /// As [`unique_key`](Self::unique_key), for who has no payload.
     pub fn unique_key_of(index_id: IndexId) -> String {
-        format!("{}:{index_id}", Self::KIND)
+        format!("{}{index_id}", Self::unique_key_prefix())
+    }
+
+    /// What comes before the index's id in a unique key.
+    pub fn unique_key_prefix() -> String {
+        format!("{}:", Self::KIND)
     }
 
     /// One build per index is active at a time.

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use rag_db::DbError;
-use rag_db::status::{self, Counts};
+use rag_db::status::{self, Counts, Standing};
 use rag_domain::{BuildPlan, DomainId, IndexId};
 use rag_jobs::IndexBuild;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use crate::extract::{Domain, Id};
 use crate::problem::Problem;
 use crate::routes::jobs::{self, JobOut};
 use crate::schemas::IndexingStatusSchema;
+use crate::shared_looks::Found;
 use crate::state::App;
 
 /// Where an index stands.
@@ -70,12 +71,9 @@ pub(super) async fn get_status(
     Domain(domain): Domain,
     Id(index_id): Id<IndexId>,
 ) -> Result<Json<StatusOut>, Problem> {
-    let look = async || {
-        let mut connection = app.connection().await?;
-        let unique_key = IndexBuild::unique_key_of(index_id);
-        let standing =
-            status::find(&mut connection, &domain, index_id, IndexBuild::KIND, &unique_key).await?;
-        Ok::<_, Problem>(standing)
+    let look = {
+        let app = app.clone();
+        move |indexes| look(app.clone(), indexes)
     };
     let standing = app.standings().get((domain.clone(), index_id), look).await?;
     let standing = standing.ok_or(DbError::NotFound("index"))?;
@@ -109,6 +107,20 @@ pub(super) async fn get_status(
         provider_seen_at: standing.provider_seen_at,
         provider_seen_seconds_ago: standing.provider_seen_at.map(seconds_since),
     }))
+}
+
+/// At many indexes at once.
+async fn look(
+    app: App,
+    indexes: Vec<(DomainId, IndexId)>,
+) -> Result<Found<(DomainId, IndexId), Standing>, Problem> {
+    let mut db = app.connection().await?;
+    let prefix = IndexBuild::unique_key_prefix();
+    let standings = status::find_many(&mut db, &indexes, IndexBuild::KIND, &prefix).await?;
+    Ok(standings
+        .into_iter()
+        .map(|(key, standing)| (key, standing.map_err(Problem::from)))
+        .collect())
 }
 
 /// By the plan of a build, file by file.

@@ -1,4 +1,5 @@
-//! `GET /indexes/{id}/status` of an index with ten indexed files, against a bare select by primary key.
+//! `GET /indexes/{id}/status` of indexes with ten indexed files each, against a bare select by primary key: first all callers
+//! ask about one index, then each about its own.
 
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use crate::setting::{DOMAIN, Setting};
 use crate::size;
 
 const SLICE: Duration = Duration::from_secs(1);
-const INDEX: &str = "11111111-1111-4111-8111-111111111111";
 const FILES: u32 = 10;
 
 /// One server's side of the comparison.
@@ -22,17 +22,35 @@ struct Side {
 }
 
 pub(crate) async fn measure(setting: &Setting) -> Result<()> {
-    make_index(setting).await?;
-    let (pairs, callers) = (size("PAIRS", 20), size("CALLERS", 8));
+    let callers = size("CALLERS", 8);
+    for n in 0..callers {
+        make_index(setting, n).await?;
+    }
     let (bare, _server) = setting.bare().await?;
+    compare(setting, &bare, callers, 1).await?;
+    compare(setting, &bare, callers, callers).await
+}
+
+/// An index's id.
+fn index(n: usize) -> String {
+    format!("11111111-1111-4111-8111-{n:012}")
+}
+
+async fn compare(setting: &Setting, bare: &str, callers: usize, indexes: usize) -> Result<()> {
+    let pairs = size("PAIRS", 20);
     let headers = format!(
         "Authorization: Bearer {}\r\nX-Domain-Id: {DOMAIN}\r\n",
         setting.key
     );
-    let path = format!("/api/v1/indexes/{INDEX}/status");
+    let of = |n: usize| index(n % indexes);
+    let select = async |n| Caller::connect(bare, &format!("/{}", of(n)), "").await;
+    let status = async |n| {
+        let path = format!("/api/v1/indexes/{}/status", of(n));
+        Caller::connect(&setting.api, &path, &headers).await
+    };
     let mut sides = [
-        Side::new("bare select", &bare, &format!("/{INDEX}"), "", callers).await?,
-        Side::new("status", &setting.api, &path, &headers, callers).await?,
+        Side::new("bare select", try_join_all((0..callers).map(select)).await?),
+        Side::new("status", try_join_all((0..callers).map(status)).await?),
     ];
     for side in &mut sides {
         // Until connections and prepared statements are there.
@@ -45,7 +63,9 @@ pub(crate) async fn measure(setting: &Setting) -> Result<()> {
             side.ask().await?;
         }
     }
-    println!("status: {pairs} pairs of slices of 1 s, {callers} callers, an index of {FILES} files\n");
+    println!(
+        "status: {pairs} pairs of slices of 1 s, {callers} callers, {indexes} indexes of {FILES} files\n"
+    );
     println!("| server      | median us | p99 us | answers/s |");
     println!("|-------------|-----------|--------|-----------|");
     for side in &mut sides {
@@ -67,20 +87,13 @@ pub(crate) async fn measure(setting: &Setting) -> Result<()> {
 }
 
 impl Side {
-    async fn new(
-        name: &'static str,
-        address: &str,
-        path: &str,
-        headers: &str,
-        callers: usize,
-    ) -> Result<Self> {
-        let callers = (0..callers).map(|_| Caller::connect(address, path, headers));
-        Ok(Self {
+    fn new(name: &'static str, callers: Vec<Caller>) -> Self {
+        Self {
             name,
-            callers: try_join_all(callers).await?,
+            callers,
             medians: Vec::new(),
             all: Vec::new(),
-        })
+        }
     }
 
     async fn ask(&mut self) -> Result<()> {
@@ -98,27 +111,28 @@ impl Side {
 }
 
 /// An index that has been built, as the worker leaves it.
-async fn make_index(setting: &Setting) -> Result<()> {
+async fn make_index(setting: &Setting, n: usize) -> Result<()> {
+    let index = index(n);
     setting
         .sql(&format!(
             "INSERT INTO rag_indexes (id, domain_id, name, provider_type, external_id, indexing_status, indexed_at) \
-             VALUES ('{INDEX}', '{DOMAIN}', 'handbook', 'openai', 'vs_1', 'done', UTC_TIMESTAMP(6)); \
-             INSERT INTO rag_index_builds (job_id, index_id, domain_id, step) VALUES (UUID(), '{INDEX}', '{DOMAIN}', 'finish')"
+             VALUES ('{index}', '{DOMAIN}', 'handbook', 'openai', 'vs_{n}', 'done', UTC_TIMESTAMP(6)); \
+             INSERT INTO rag_index_builds (job_id, index_id, domain_id, step) VALUES (UUID(), '{index}', '{DOMAIN}', 'finish')"
         ))
         .await?;
-    for n in 0..FILES {
-        let file = format!("22222222-2222-4222-8222-{n:012}");
-        let sha = format!("{n:064x}");
+    for file in 0..FILES {
+        let (tail, sha) = (format!("{n:06}{file:06}"), format!("{file:064x}"));
+        let id = format!("22222222-2222-4222-8222-{tail}");
         setting
             .sql(&format!(
                 "INSERT INTO rag_files (id, domain_id, file_name, file_type, size_bytes, sha256, local_path) \
-                 VALUES ('{file}', '{DOMAIN}', '{n}.md', 'text/markdown', 1000, '{sha}', 'x/{n}'); \
-                 INSERT INTO rag_index_files (index_id, file_id, include_order) VALUES ('{INDEX}', '{file}', {n}); \
+                 VALUES ('{id}', '{DOMAIN}', '{file}.md', 'text/markdown', 1000, '{sha}', 'x/{tail}'); \
+                 INSERT INTO rag_index_files (index_id, file_id, include_order) VALUES ('{index}', '{id}', {file}); \
                  INSERT INTO rag_provider_file_uploads (id, provider_id, local_file_id, external_file_id, content_sha256, status) \
-                 VALUES ('33333333-3333-4333-8333-{n:012}', 'openai', '{file}', 'file_{n}', '{sha}', 'uploaded'); \
+                 VALUES ('33333333-3333-4333-8333-{tail}', 'openai', '{id}', 'file_{tail}', '{sha}', 'uploaded'); \
                  INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
                    content_sha256, size_bytes, state) \
-                 VALUES ('44444444-4444-4444-8444-{n:012}', '{INDEX}', 'vs_1', '{file}', 'file_{n}', '{sha}', 1000, 'completed')"
+                 VALUES ('44444444-4444-4444-8444-{tail}', '{index}', 'vs_{n}', '{id}', 'file_{tail}', '{sha}', 1000, 'completed')"
             ))
             .await?;
     }
