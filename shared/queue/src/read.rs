@@ -143,15 +143,18 @@ impl Queue {
         rows.iter().map(job_from_row).collect()
     }
 
-    /// Newest first. With a state and no tenant: by kind, and within a kind the latest in that state first, so that a
+    /// Newest first. With a state, and neither a tenant nor a key: by kind, and within a kind the latest in that state first, so that a
     /// few failed jobs among a million others are found at once.
     pub async fn list_jobs(&self, filter: &JobFilter, page: &Page) -> Result<JobPage, QueueError> {
         let limit = page.limit.clamp(1, MAX_PAGE);
-        let by_state = filter.state.is_some() && filter.tenant.is_none();
+        let by_key = filter.concurrency_key.is_some();
+        let by_state = filter.state.is_some() && filter.tenant.is_none() && !by_key;
         let mut query: QueryBuilder<MySql> = QueryBuilder::new("SELECT ");
         query.push(COLUMNS).push(" FROM queue_jobs ");
         if by_state {
             query.push("FORCE INDEX (ix_queue_jobs_order) ");
+        } else if by_key {
+            query.push("FORCE INDEX (ix_queue_jobs_concurrency) ");
         }
         query.push("WHERE TRUE");
         if let Some(tenant) = &filter.tenant {

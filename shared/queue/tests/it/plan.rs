@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::testing;
+use apalis_mariadb::{JobFilter, Page, State, testing};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, MySqlPool, Row};
+
+use crate::support::queue;
 
 /// Jobs in bulk, by the server itself, of two kinds: `n` waiting and half as many done; up to 100,000 in other states.
 async fn fill(pool: &MySqlPool, n: u32) {
@@ -52,6 +55,40 @@ async fn handler_reads(conn: &mut MySqlConnection) -> u64 {
 async fn a_claim_walks_its_index_and_reads_what_it_takes(pool: MySqlPool) {
     fill(&pool, 100_000).await;
     assert_claims_read_what_they_take(&pool).await;
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn the_jobs_of_a_key_are_found_without_reading_their_tenants_others(
+    options: MySqlPoolOptions,
+    connect: MySqlConnectOptions,
+) {
+    // One connection, so that what it has read is what the listing has read.
+    let pool = options.max_connections(1).connect_with(connect).await.unwrap();
+    fill(&pool, 20_000).await;
+    sqlx::query("UPDATE queue_jobs SET tenant = 'a'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let keyed = "UPDATE queue_jobs SET concurrency_key = 'index 7' WHERE state = 'done' ORDER BY id LIMIT 5";
+    sqlx::query(keyed).execute(&pool).await.unwrap();
+    let queue = queue(&pool);
+    for state in [None, Some(State::Done)] {
+        let filter = JobFilter {
+            tenant: Some("a".to_owned()),
+            concurrency_key: Some("index 7".to_owned()),
+            state,
+            ..JobFilter::default()
+        };
+        let before = handler_reads(&mut *pool.acquire().await.unwrap()).await;
+        let page = Page {
+            limit: 50,
+            after: None,
+        };
+        let found = queue.list_jobs(&filter, &page).await.unwrap();
+        let reads = handler_reads(&mut *pool.acquire().await.unwrap()).await - before;
+        assert_eq!(found.items.len(), 5);
+        assert!(reads <= 40, "{reads} reads for 5 jobs, {state:?}");
+    }
 }
 
 #[sqlx::test(migrations = "../../migrations")]
