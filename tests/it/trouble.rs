@@ -143,6 +143,40 @@ async fn a_rate_limit_is_waited_for_and_spends_no_attempt() {
 }
 
 #[tokio::test]
+async fn the_status_of_an_index_tells_until_when_the_provider_holds_its_build_back() {
+    let stack = Stack::start().await;
+    let limited = Action::RateLimit {
+        retry_after: Some(RetryAfter::Seconds(5)),
+    };
+    stack
+        .control()
+        .add_fault(on("vector_stores.create", 1, limited))
+        .unwrap();
+    let _worker = stack.worker("worker");
+    let client = &stack.client;
+    let (index, _) = index_with(&stack, 1).await;
+    let asked = chrono::Utc::now();
+    let job = client.build(&index).await;
+    let status = eventually("a visible reason", LIMIT, || async {
+        let status = client.get(&format!("/indexes/{index}/status")).await.expect(200);
+        status["job"]["waiting"]["until"].is_string().then_some(status)
+    })
+    .await;
+    let waiting = &status["job"]["waiting"];
+    assert_eq!(status["job"]["id"], json!(job), "{status}");
+    assert!(waiting["reason"].as_str().unwrap().contains("rate"), "{status}");
+    let until: chrono::DateTime<chrono::Utc> = waiting["until"].as_str().unwrap().parse().unwrap();
+    let seconds = (until - asked).num_seconds();
+    assert!((4..=12).contains(&seconds), "{seconds} s from {asked}: {status}");
+    client.finished(&job, LIMIT).await;
+    let status = client.get(&format!("/indexes/{index}/status")).await.expect(200);
+    assert_eq!(
+        (&status["job"], &status["indexing_status"]),
+        (&json!(null), &json!("done"))
+    );
+}
+
+#[tokio::test]
 async fn a_build_waits_for_a_switched_off_provider_and_says_so() {
     let stack = Stack::start().await;
     let client = &stack.client;
@@ -161,6 +195,9 @@ async fn a_build_waits_for_a_switched_off_provider_and_says_so() {
     })
     .await;
     assert_eq!(waiting["attempts"], 0, "{waiting}");
+    let status = client.get(&format!("/indexes/{index}/status")).await.expect(200);
+    let reason = status["job"]["waiting"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("switched off"), "{status}");
     assert_eq!(
         client.index(&index).await["indexing_status"],
         "not_indexed",
