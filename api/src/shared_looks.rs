@@ -2,9 +2,9 @@
 //!
 //! Nobody gets an answer that is older than its question: who comes while looks are under way waits for the next one, which
 //! is about everything that has been asked until then. So callers cost [`AT_ONCE`] looks at a time, however many they are
-//! and whatever they ask about.
+//! and whatever they ask about; and no subject is looked at twice at the same time.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +27,9 @@ pub(crate) struct SharedLooks<K, V>(Arc<Mutex<Desk<K, V>>>);
 
 #[derive(Debug)]
 struct Desk<K, V> {
-    waiting: VecDeque<Question<K, V>>,
+    waiting: Vec<Question<K, V>>,
+    /// Subjects of the looks that are under way.
+    subjects: HashSet<K>,
     under_way: usize,
 }
 
@@ -44,7 +46,8 @@ struct Question<K, V> {
 impl<K, V> Default for SharedLooks<K, V> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Desk {
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
+            subjects: HashSet::new(),
             under_way: 0,
         })))
     }
@@ -73,15 +76,16 @@ where
     }
 }
 
-impl<K, V> SharedLooks<K, V> {
+impl<K: Eq + Hash, V> SharedLooks<K, V> {
     /// `None`: enough looks are under way, and one of them goes on with the question.
     fn ask(&self, question: Question<K, V>) -> Option<Place<K, V>> {
         let mut desk = lock(&self.0);
-        desk.waiting.push_back(question);
+        desk.waiting.push(question);
         (desk.under_way < AT_ONCE).then(|| {
             desk.under_way += 1;
             Place {
                 desk: Arc::clone(&self.0),
+                subjects: Vec::new(),
                 is_given_back: false,
             }
         })
@@ -93,8 +97,10 @@ fn lock<K, V>(desk: &Mutex<Desk<K, V>>) -> MutexGuard<'_, Desk<K, V>> {
 }
 
 /// One of the [`AT_ONCE`], until it is given back.
-struct Place<K, V> {
+struct Place<K: Eq + Hash, V> {
     desk: Arc<Mutex<Desk<K, V>>>,
+    /// Of the look that is under way here.
+    subjects: Vec<K>,
     is_given_back: bool,
 }
 
@@ -105,8 +111,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
         F: Future<Output = Result<Found<K, V>, Problem>>,
     {
         while let Some(questions) = self.next() {
-            let keys: HashSet<&K> = questions.iter().map(|question| &question.key).collect();
-            let found = look(keys.into_iter().cloned().collect()).await;
+            let found = look(self.subjects.clone()).await;
             for Question { key, answer } in questions {
                 // Who asked may have gone away.
                 let _ = answer.send(match &found {
@@ -117,35 +122,53 @@ impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
         }
     }
 
-    /// All questions about the first so many subjects. `None`: there are none, and the place is given back.
+    /// All questions about the first so many subjects at which nobody is looking. `None`: there are none, and the place is
+    /// given back.
     fn next(&mut self) -> Option<Vec<Question<K, V>>> {
         let mut desk = lock(&self.desk);
-        let mut subjects = HashSet::new();
-        let mut count = 0;
-        for Question { key, .. } in &desk.waiting {
-            if subjects.len() == MOST_SUBJECTS && !subjects.contains(key) {
-                break;
-            }
-            subjects.insert(key);
-            count += 1;
-        }
-        if count == 0 {
+        desk.leave(&self.subjects);
+        let mut chosen = HashSet::new();
+        let (next, rest) = std::mem::take(&mut desk.waiting)
+            .into_iter()
+            .partition(|question| {
+                let key = &question.key;
+                let is_chosen =
+                    chosen.contains(key) || (chosen.len() < MOST_SUBJECTS && !desk.subjects.contains(key));
+                if is_chosen {
+                    chosen.insert(key.clone());
+                }
+                is_chosen
+            });
+        desk.waiting = rest;
+        if chosen.is_empty() {
             // Before anybody else can ask, who would rely on it.
             desk.under_way -= 1;
             self.is_given_back = true;
             return None;
         }
-        Some(desk.waiting.drain(..count).collect())
+        desk.subjects.extend(chosen.iter().cloned());
+        self.subjects = chosen.into_iter().collect();
+        Some(next)
     }
 }
 
-impl<K, V> Drop for Place<K, V> {
+impl<K: Eq + Hash, V> Desk<K, V> {
+    /// Nobody looks at these any more.
+    fn leave(&mut self, subjects: &[K]) {
+        for subject in subjects {
+            self.subjects.remove(subject);
+        }
+    }
+}
+
+impl<K: Eq + Hash, V> Drop for Place<K, V> {
     fn drop(&mut self) {
         if self.is_given_back {
             return;
         }
         // A look panicked.
         let mut desk = lock(&self.desk);
+        desk.leave(&self.subjects);
         desk.under_way -= 1;
         if desk.under_way == 0 {
             // Nobody would answer them.
@@ -171,18 +194,30 @@ mod tests {
         looks: Arc<AtomicU32>,
         at_once: Arc<AtomicU32>,
         most_at_once: Arc<AtomicU32>,
+        subjects: Arc<Mutex<HashSet<u32>>>,
+    }
+
+    fn lock_all(subjects: &Mutex<HashSet<u32>>) -> MutexGuard<'_, HashSet<u32>> {
+        subjects.lock().unwrap()
     }
 
     impl World {
         /// Odd keys are there.
         async fn look(self, keys: Vec<u32>) -> Result<Found<u32, u32>, Problem> {
             assert!(keys.len() <= MOST_SUBJECTS);
+            for key in &keys {
+                assert!(
+                    lock_all(&self.subjects).insert(*key),
+                    "{key} is looked at twice at the same time"
+                );
+            }
             self.looks.fetch_add(1, Ordering::SeqCst);
             let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
             let seen = self.value.load(Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(20)).await;
             self.at_once.fetch_sub(1, Ordering::SeqCst);
+            lock_all(&self.subjects).retain(|key| !keys.contains(key));
             let odd = keys.into_iter().filter(|key| key % 2 == 1);
             Ok(odd.map(|key| (key, Ok(seen))).collect())
         }
