@@ -96,6 +96,17 @@ fn without_null(schema: &mut RefOr<Schema>) {
                 *schema = either.items.remove(0);
             }
         }
+        // An inlined enumeration with a default is derived as the enumeration and an object at once.
+        RefOr::T(Schema::AllOf(both)) => {
+            if let [
+                RefOr::T(Schema::Object(values)),
+                RefOr::T(Schema::Object(default)),
+            ] = &mut both.items[..]
+            {
+                values.default = default.default.take();
+                *schema = RefOr::T(Schema::Object(std::mem::take(values)));
+            }
+        }
         _ => {}
     }
 }

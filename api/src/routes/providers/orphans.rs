@@ -34,7 +34,7 @@ pub(super) enum ModeIn {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParams {
-    #[param(inline)]
+    #[param(inline, default = "report")]
     mode: ModeIn,
 }
 
