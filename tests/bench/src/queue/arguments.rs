@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Throughput,
+    /// A million waiting and a million finished, against none.
+    Million,
     Enqueue,
     Latency,
     Idle,
@@ -44,6 +46,7 @@ impl Arguments {
                     arguments.soak = Some(Duration::from_secs_f64(minutes * 60.0));
                 }
                 "throughput" => arguments.parts.push(Part::Throughput),
+                "million" => arguments.parts.push(Part::Million),
                 "enqueue" => arguments.parts.push(Part::Enqueue),
                 "latency" => arguments.parts.push(Part::Latency),
                 "idle" => arguments.parts.push(Part::Idle),

@@ -19,8 +19,16 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn create() -> Result<Self> {
+        Self::create_named(format!("queue_bench_{}", std::process::id())).await
+    }
+
+    /// Another one on the same server.
+    pub(crate) async fn create_beside(&self, suffix: &str) -> Result<Self> {
+        Self::create_named(format!("{}_{suffix}", self.name)).await
+    }
+
+    async fn create_named(name: String) -> Result<Self> {
         let server = std::env::var("DATABASE_URL").context("DATABASE_URL names the server to measure on")?;
-        let name = format!("queue_bench_{}", std::process::id());
         let url = format!(
             "{}/{name}",
             server
@@ -123,6 +131,24 @@ impl Database {
             "{version}, buffer pool {buffer} MiB, innodb_flush_log_at_trx_commit = {flush}; {cores} cores for server and \
              clients together, load before the run {load}."
         ))
+    }
+
+    /// For an hour.
+    pub(crate) async fn put_off_counting(&self) -> Result<()> {
+        let statement =
+            format!("UPDATE queue_duties SET due_us = {NOW_US} + 3600000000 WHERE duty = 'count'");
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// How often InnoDB has ended a transaction because of a deadlock, since the server started.
+    pub(crate) async fn deadlocks(&self) -> Result<u64> {
+        let (_, count): (String, String) = sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(count.parse()?)
     }
 
     /// Waits until InnoDB has cleared away what earlier measurements deleted.
