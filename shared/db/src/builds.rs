@@ -45,7 +45,8 @@ pub struct Progress {
 const COLUMNS: &str = "job_id, index_id, domain_id, step, files_total, files_uploaded, files_attached, files_completed, \
      files_failed, bytes_total, bytes_uploaded, started_at, finished_at, updated_at";
 
-/// Makes the row if this job has none; the answer tells whether it is new, that is, whether the build begins now.
+/// Makes the row if this job has none; the answer tells whether it is new, that is, whether the build begins now. The caller
+/// holds the lock of the index.
 pub async fn begin(
     db: &mut MySqlConnection,
     job_id: &str,
@@ -60,9 +61,18 @@ pub async fn begin(
     .bind(Text(index))
     .bind(domain.as_str())
     .bind(first_step)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(result.rows_affected() == 1)
+    if result.rows_affected() == 0 {
+        return Ok(false);
+    }
+    // For the status, which is asked for all the time.
+    sqlx::query("UPDATE rag_indexes SET last_job_id = ?, updated_at = updated_at WHERE id = ?")
+        .bind(job_id)
+        .bind(Text(index))
+        .execute(db)
+        .await?;
+    Ok(true)
 }
 
 pub async fn find(db: &mut MySqlConnection, job_id: &str) -> Result<Option<Build>, DbError> {

@@ -9,8 +9,8 @@ use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{FromRow, MySqlConnection};
 
-use crate::DbError;
 use crate::sql::Text;
+use crate::{DbError, indexes};
 
 /// A row of `rag_index_looks`.
 #[derive(Debug, Clone, FromRow)]
@@ -37,7 +37,7 @@ pub async fn find_fresh(
     .await?)
 }
 
-/// A look was taken just now.
+/// A look was taken just now, and told how the index's files fare. The caller holds the lock of the index.
 pub async fn record(
     db: &mut MySqlConnection,
     index: IndexId,
@@ -49,9 +49,9 @@ pub async fn record(
     )
     .bind(Text(index))
     .bind(Json(report))
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(())
+    indexes::set_provider_seen(db, index).await
 }
 
 /// The index has no store to look at any more.

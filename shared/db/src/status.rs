@@ -47,8 +47,7 @@ pub struct Counts {
 /// The values go between these pieces: kind, prefix of the unique key, list of indexes.
 const COUNTING: [&str; 4] = [
     "SELECT i.id, i.domain_id, i.indexing_status, i.external_id, i.indexed_at, i.last_error, \
-       GREATEST(COALESCE(i.provider_seen_at, k.looked_at), COALESCE(k.looked_at, i.provider_seen_at)) AS seen_at, \
-       (SELECT b.job_id FROM rag_index_builds b WHERE b.index_id = i.id ORDER BY b.started_at DESC LIMIT 1) AS last_job_id, \
+       i.provider_seen_at, i.last_job_id, \
        (SELECT q.job_id FROM queue_unique_keys q WHERE q.kind = ",
     " AND q.unique_key = CONCAT(",
     ", i.id)) AS active_job, \
@@ -61,7 +60,6 @@ const COUNTING: [&str; 4] = [
        COUNT(CASE WHEN a.id IS NOT NULL AND NOT (a.external_store_id <=> i.external_id AND a.chunking_strategy <=> \
          COALESCE(l.chunking_strategy, f.chunking_strategy, i.chunking_strategy)) THEN 1 END) AS unsure \
      FROM rag_indexes i \
-     LEFT JOIN rag_index_looks k ON k.index_id = i.id \
      LEFT JOIN (rag_index_files l JOIN rag_files f ON f.id = l.file_id) \
        ON l.index_id = i.id AND f.domain_id = i.domain_id \
      LEFT JOIN rag_provider_file_uploads u ON u.provider_id = i.provider_type AND u.local_file_id = f.id \
@@ -114,7 +112,7 @@ fn standing(row: &MySqlRow) -> Result<Standing, DbError> {
         external_id: row.try_get("external_id")?,
         indexed_at: row.try_get("indexed_at")?,
         last_error: row.try_get("last_error")?,
-        provider_seen_at: row.try_get("seen_at")?,
+        provider_seen_at: row.try_get("provider_seen_at")?,
         last_job_id: row.try_get("last_job_id")?,
         active_job: row.try_get("active_job")?,
         counts: is_certain.then(|| Counts {
