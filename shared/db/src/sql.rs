@@ -39,7 +39,12 @@ where
     T: Clone + Encode<'q, MySql> + Type<MySql>,
 {
     let values: Vec<T> = values.into_iter().collect();
-    let length = values.len().next_power_of_two();
+    let length = if values.len() <= MOST_ROWS {
+        values.len().next_power_of_two()
+    } else {
+        // A statement has 65,535 placeholders at most.
+        values.len().next_multiple_of(MOST_ROWS)
+    };
     let padding = values.last().cloned();
     query.push("(");
     let mut list = query.separated(", ");
@@ -174,5 +179,8 @@ mod tests {
             push_list(&mut query, values);
             assert_eq!(query.sql().as_str(), list);
         }
+        let mut query = QueryBuilder::<MySql>::new("");
+        push_list(&mut query, 0..40_000);
+        assert_eq!(query.sql().as_str().matches('?').count(), 40_448);
     }
 }

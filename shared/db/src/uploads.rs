@@ -344,7 +344,10 @@ pub async fn lock_current(
     files: &[FileId],
 ) -> Result<Vec<(FileId, String)>, DbError> {
     let mut found = Vec::new();
-    for chunk in pieces(files) {
+    // As everybody locks them.
+    let mut files = files.to_vec();
+    files.sort_unstable();
+    for chunk in pieces(&files) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
             "SELECT local_file_id, COALESCE(files_api_id, external_file_id) FROM rag_provider_file_uploads \
              WHERE status = 'uploaded' AND external_file_id IS NOT NULL AND provider_id = ",
