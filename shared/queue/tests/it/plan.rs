@@ -79,13 +79,13 @@ async fn the_jobs_of_a_key_are_found_without_reading_their_tenants_others(
             state,
             ..JobFilter::default()
         };
-        let before = handler_reads(&mut *pool.acquire().await.unwrap()).await;
+        let before = handler_reads(&mut pool.acquire().await.unwrap()).await;
         let page = Page {
             limit: 50,
             after: None,
         };
         let found = queue.list_jobs(&filter, &page).await.unwrap();
-        let reads = handler_reads(&mut *pool.acquire().await.unwrap()).await - before;
+        let reads = handler_reads(&mut pool.acquire().await.unwrap()).await - before;
         assert_eq!(found.items.len(), 5);
         assert!(reads <= 40, "{reads} reads for 5 jobs, {state:?}");
     }
