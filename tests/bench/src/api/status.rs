@@ -22,7 +22,7 @@ struct Side {
 }
 
 pub(crate) async fn measure(setting: &Setting) -> Result<()> {
-    let callers = size("CALLERS", 8);
+    let callers = size("CALLERS", 64);
     for n in 0..callers {
         make_index(setting, n).await?;
     }
