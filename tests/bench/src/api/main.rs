@@ -13,7 +13,7 @@
 //!   any of them misses how its job ends, though some reconnect on the way. The server must serve nobody else meanwhile, and
 //!   `ulimit -n` must allow for the connections.
 //!
-//! `PAIRS=20` slices and `CALLERS=64`, `LISTENERS=10000` and `JOBS=200` set the sizes.
+//! `PAIRS=20` slices, `CALLERS=` (without it 8 and 64), `LISTENERS=10000` and `JOBS=200` set the sizes.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people, of a few digits")]
 

@@ -22,13 +22,19 @@ struct Side {
 }
 
 pub(crate) async fn measure(setting: &Setting) -> Result<()> {
-    let callers = size("CALLERS", 64);
-    for n in 0..callers {
+    let few_and_many = match size("CALLERS", 0) {
+        0 => vec![8, 64],
+        callers => vec![callers],
+    };
+    for n in 0..few_and_many.iter().copied().max().unwrap_or(0) {
         make_index(setting, n).await?;
     }
     let (bare, _server) = setting.bare().await?;
-    compare(setting, &bare, callers, 1).await?;
-    compare(setting, &bare, callers, callers).await
+    for callers in few_and_many {
+        compare(setting, &bare, callers, 1).await?;
+        compare(setting, &bare, callers, callers).await?;
+    }
+    Ok(())
 }
 
 /// An index's id.
