@@ -93,8 +93,8 @@ impl<K: Eq + Hash, V> SharedLooks<K, V> {
     }
 }
 
-fn lock<K, V>(desk: &Mutex<Desk<K, V>>) -> MutexGuard<'_, Desk<K, V>> {
-    desk.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One of the [`AT_ONCE`], until it is given back.
@@ -198,17 +198,13 @@ mod tests {
         subjects: Arc<Mutex<HashSet<u32>>>,
     }
 
-    fn lock_all(subjects: &Mutex<HashSet<u32>>) -> MutexGuard<'_, HashSet<u32>> {
-        subjects.lock().unwrap()
-    }
-
     impl World {
         /// Odd keys are there.
         async fn look(self, keys: Vec<u32>) -> Result<Found<u32, u32>, Problem> {
             assert!(keys.len() <= MOST_SUBJECTS);
             for key in &keys {
                 assert!(
-                    lock_all(&self.subjects).insert(*key),
+                    lock(&self.subjects).insert(*key),
                     "{key} is looked at twice at the same time"
                 );
             }
@@ -218,7 +214,7 @@ mod tests {
             let seen = self.value.load(Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(20)).await;
             self.at_once.fetch_sub(1, Ordering::SeqCst);
-            lock_all(&self.subjects).retain(|key| !keys.contains(key));
+            lock(&self.subjects).retain(|key| !keys.contains(key));
             let odd = keys.into_iter().filter(|key| key % 2 == 1);
             Ok(odd.map(|key| (key, Ok(seen))).collect())
         }
@@ -268,12 +264,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_goes_on_when_its_caller_goes_away() {
+    async fn who_waits_behind_a_look_is_answered_though_its_caller_has_gone_away() {
         let (world, shared) = (World::default(), SharedLooks::default());
-        let mut leaving = join_all([1, 3].map(|key| Box::pin(world.ask(&shared, key))));
+        let mut leaving = Box::pin(world.ask(&shared, 1));
         assert!(futures::poll!(&mut leaving).is_pending());
+        // The look is under way.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let mut waiting = Box::pin(world.ask(&shared, 1));
+        assert!(futures::poll!(&mut waiting).is_pending());
         drop(leaving);
-        assert_eq!(world.ask(&shared, 5).await, Some(0));
+        let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        assert_eq!(answer, Ok(Some(0)));
+        assert_eq!(world.looks.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

@@ -59,8 +59,15 @@ async fn a_look_brings_payload_status_and_file_states() {
         .await
         .expect(200);
     let store = built(client, &index).await;
+    let status = async || client.get(&format!("/indexes/{index}/status")).await.expect(200);
+    let before = status().await;
+    assert!(before["last_job_id"].is_string(), "{before}");
 
     let synced = sync(client, &index).await;
+    let after = status().await;
+    assert_eq!(after["last_job_id"], before["last_job_id"], "a sync is no build");
+    let seen = |status: &Value| status["provider_seen_at"].as_str().unwrap().to_owned();
+    assert!(seen(&after) > seen(&before), "{before} {after}");
     // the whole payload, and the caller's own keys.
     let metadata = &synced["metadata"];
     assert_eq!(metadata["provider_payload"]["id"], json!(store), "{synced}");

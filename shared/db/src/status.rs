@@ -39,7 +39,8 @@ pub struct Counts {
     pub cancelled: u64,
 }
 
-/// One row for each index, whatever the number of its files: transferring and sorting ten rows takes longer than everything else here.
+/// One row for each index, whatever the number of its files: transferring and sorting ten rows takes longer than everything
+/// else here.
 ///
 /// `unsure` counts what only code can judge: whether two strategies that are not the same text are the same, and what hangs
 /// in another store than the index's own. In one store a file's copy hangs once, so that no file is counted twice.

@@ -426,26 +426,3 @@ async fn the_schema_check_tells_what_is_wrong(pool: MySqlPool) {
         Err(rag_db::SchemaError::Behind(_))
     ));
 }
-
-#[sqlx::test(migrations = false)]
-async fn sessions_are_as_this_layer_needs_them(
-    _: sqlx::mysql::MySqlPoolOptions,
-    options: sqlx::mysql::MySqlConnectOptions,
-) {
-    let pool = rag_db::connect(options, 1).await.unwrap();
-    let (zone, isolation): (String, String) =
-        sqlx::query_as("SELECT @@session.time_zone, @@session.tx_isolation")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
-    assert_eq!((zone.as_str(), isolation.as_str()), ("+00:00", "READ-COMMITTED"));
-
-    // As if the process stood still.
-    let mut still = pool.begin().await.unwrap();
-    sqlx::query("DO 1").execute(&mut *still).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
-    assert!(
-        sqlx::query("DO 1").execute(&mut *still).await.is_err(),
-        "the server has ended the transaction"
-    );
-}
