@@ -38,6 +38,8 @@ async fn a_connection_that_died_while_nobody_used_it_is_replaced(
             .await
     };
     let first = id().await.unwrap();
+    // It is back in the pool, and was found alive there.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     sqlx::query(AssertSqlSafe(format!("KILL {first}")))
         .execute(&other)
         .await
