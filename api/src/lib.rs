@@ -21,6 +21,7 @@ mod routes;
 mod schemas;
 mod server;
 mod shared_looks;
+mod standings;
 mod state;
 mod upload;
 mod validate;

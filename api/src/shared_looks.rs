@@ -1,8 +1,8 @@
 //! Questions of many callers, answered by few looks at the database.
 //!
 //! Nobody gets an answer that is older than its question: who comes while looks are under way waits for the next one, which
-//! is about everything that has been asked until then. So callers cost [`AT_ONCE`] looks at a time, however many they are
-//! and whatever they ask about; and no subject is looked at twice at the same time.
+//! is about everything that has been asked until then. So callers cost a few looks at a time, however many they are and
+//! whatever they ask about; and no subject is looked at twice at the same time.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -12,15 +12,22 @@ use tokio::sync::oneshot;
 
 use crate::problem::Problem;
 
-/// Looks that are under way together.
-const AT_ONCE: usize = 4;
-
-/// Subjects of one look. More would hardly make it cheaper, and who asks about something small waits for the large ones that
-/// are looked at with it.
-const MOST_SUBJECTS: usize = 16;
-
 /// What a look found of each of its subjects that there are.
 pub(crate) type Found<K, V> = HashMap<K, Result<V, Problem>>;
+
+/// Who looks. One of them makes look after look, as long as somebody waits, and may keep what it needs for that.
+pub(crate) trait Look<K, V>: Send + 'static {
+    fn look(&mut self, keys: Vec<K>) -> impl Future<Output = Result<Found<K, V>, Problem>> + Send;
+}
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    /// Looks that are under way together.
+    pub(crate) at_once: usize,
+    /// Subjects of one look: who asks about something small waits for the large ones that are looked at with it.
+    pub(crate) most_subjects: usize,
+}
 
 /// Looks at values by their keys.
 #[derive(Debug)]
@@ -28,6 +35,7 @@ pub(crate) struct SharedLooks<K, V>(Arc<Mutex<Desk<K, V>>>);
 
 #[derive(Debug)]
 struct Desk<K, V> {
+    extent: Extent,
     waiting: Vec<Question<K, V>>,
     /// Subjects of the looks that are under way.
     subjects: HashSet<K>,
@@ -44,9 +52,10 @@ struct Question<K, V> {
     answer: oneshot::Sender<Result<Option<V>, Problem>>,
 }
 
-impl<K, V> Default for SharedLooks<K, V> {
-    fn default() -> Self {
+impl<K, V> SharedLooks<K, V> {
+    pub(crate) fn new(extent: Extent) -> Self {
         Self(Arc::new(Mutex::new(Desk {
+            extent,
             waiting: Vec::new(),
             subjects: HashSet::new(),
             under_way: 0,
@@ -62,11 +71,7 @@ where
     /// The value of `key` as it was at some time after this call; `None`: there is none.
     ///
     /// `look` finds the values of many keys; it is the same for all callers. It goes on when its caller goes away.
-    pub(crate) async fn get<L, F>(&self, key: K, look: L) -> Result<Option<V>, Problem>
-    where
-        L: Fn(Vec<K>) -> F + Send + 'static,
-        F: Future<Output = Result<Found<K, V>, Problem>> + Send + 'static,
-    {
+    pub(crate) async fn get(&self, key: K, look: impl Look<K, V>) -> Result<Option<V>, Problem> {
         let (answer, answered) = oneshot::channel();
         if let Some(place) = self.ask(Question { key, answer }) {
             tokio::spawn(place.serve(look));
@@ -82,7 +87,7 @@ impl<K: Eq + Hash, V> SharedLooks<K, V> {
     fn ask(&self, question: Question<K, V>) -> Option<Place<K, V>> {
         let mut desk = lock(&self.0);
         desk.waiting.push(question);
-        (desk.under_way < AT_ONCE).then(|| {
+        (desk.under_way < desk.extent.at_once).then(|| {
             desk.under_way += 1;
             Place {
                 desk: Arc::clone(&self.0),
@@ -97,7 +102,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One of the [`AT_ONCE`], until it is given back.
+/// One of the looks that may be under way together, until it is given back.
 struct Place<K: Eq + Hash, V> {
     desk: Arc<Mutex<Desk<K, V>>>,
     /// Of the look that is under way here.
@@ -106,13 +111,9 @@ struct Place<K: Eq + Hash, V> {
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
-    async fn serve<L, F>(mut self, look: L)
-    where
-        L: Fn(Vec<K>) -> F,
-        F: Future<Output = Result<Found<K, V>, Problem>>,
-    {
+    async fn serve(mut self, mut look: impl Look<K, V>) {
         while let Some(questions) = self.next() {
-            let found = look(self.subjects.clone()).await;
+            let found = look.look(self.subjects.clone()).await;
             for Question { key, answer } in questions {
                 // Who asked may have gone away.
                 let _ = answer.send(match &found {
@@ -120,6 +121,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
                     Err(problem) => Err(problem.clone()),
                 });
             }
+            // Who was answered goes on first, and asks again before the next look.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -128,13 +131,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
     fn next(&mut self) -> Option<Vec<Question<K, V>>> {
         let mut desk = lock(&self.desk);
         desk.leave(&self.subjects);
+        let most = desk.extent.most_subjects;
         let mut chosen = HashSet::new();
         let (next, rest) = std::mem::take(&mut desk.waiting)
             .into_iter()
             .partition(|question| {
                 let key = &question.key;
-                let is_chosen =
-                    chosen.contains(key) || (chosen.len() < MOST_SUBJECTS && !desk.subjects.contains(key));
+                let is_chosen = chosen.contains(key) || (chosen.len() < most && !desk.subjects.contains(key));
                 if is_chosen {
                     chosen.insert(key.clone());
                 }
@@ -188,6 +191,11 @@ mod tests {
     use super::*;
     use crate::problem::Kind;
 
+    const EXTENT: Extent = Extent {
+        at_once: 4,
+        most_subjects: 16,
+    };
+
     /// A value that changes, and looks at it that take a while.
     #[derive(Clone, Default)]
     struct World {
@@ -198,10 +206,10 @@ mod tests {
         subjects: Arc<Mutex<HashSet<u32>>>,
     }
 
-    impl World {
+    impl Look<u32, u32> for World {
         /// Odd keys are there.
-        async fn look(self, keys: Vec<u32>) -> Result<Found<u32, u32>, Problem> {
-            assert!(keys.len() <= MOST_SUBJECTS);
+        async fn look(&mut self, keys: Vec<u32>) -> Result<Found<u32, u32>, Problem> {
+            assert!(keys.len() <= EXTENT.most_subjects);
             for key in &keys {
                 assert!(
                     lock(&self.subjects).insert(*key),
@@ -218,17 +226,44 @@ mod tests {
             let odd = keys.into_iter().filter(|key| key % 2 == 1);
             Ok(odd.map(|key| (key, Ok(seen))).collect())
         }
+    }
 
+    impl World {
         async fn ask(&self, shared: &SharedLooks<u32, u32>, key: u32) -> Option<u32> {
-            let world = self.clone();
-            let look = move |keys| world.clone().look(keys);
-            shared.get(key, look).await.unwrap()
+            shared.get(key, self.clone()).await.unwrap()
         }
+    }
+
+    struct Fails;
+
+    impl Look<u32, u32> for Fails {
+        async fn look(&mut self, _: Vec<u32>) -> Result<Found<u32, u32>, Problem> {
+            Err(Problem::not_found("database"))
+        }
+    }
+
+    struct Panics;
+
+    impl Look<u32, u32> for Panics {
+        async fn look(&mut self, _: Vec<u32>) -> Result<Found<u32, u32>, Problem> {
+            panic!("a look's fault")
+        }
+    }
+
+    /// Until nobody looks any more.
+    async fn rest(shared: &SharedLooks<u32, u32>) {
+        while lock(&shared.0).under_way > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn shared() -> SharedLooks<u32, u32> {
+        SharedLooks::new(EXTENT)
     }
 
     #[tokio::test]
     async fn who_comes_during_looks_shares_the_next_one() {
-        let (world, shared) = (World::default(), SharedLooks::default());
+        let (world, shared) = (World::default(), shared());
         world.value.store(1, Ordering::SeqCst);
         let first = join_all([1, 3].map(|key| world.ask(&shared, key)));
         let others = async {
@@ -247,25 +282,29 @@ mod tests {
             );
         }
         let looks = world.looks.load(Ordering::SeqCst);
-        assert!(looks as usize <= 1 + AT_ONCE, "{looks} looks for 52 callers");
+        assert!(
+            looks as usize <= 1 + EXTENT.at_once,
+            "{looks} looks for 52 callers"
+        );
     }
 
     #[tokio::test]
     async fn looks_are_few_and_none_is_too_large() {
-        let (world, shared) = (World::default(), SharedLooks::default());
+        let (world, shared) = (World::default(), shared());
         let answers = join_all((0..1000).map(|key| world.ask(&shared, key))).await;
         assert_eq!(answers.iter().flatten().count(), 500);
-        assert_eq!(world.most_at_once.load(Ordering::SeqCst) as usize, AT_ONCE);
+        assert_eq!(world.most_at_once.load(Ordering::SeqCst) as usize, EXTENT.at_once);
+        rest(&shared).await;
         let desk = lock(&shared.0);
         assert!(
-            desk.under_way == 0 && desk.waiting.is_empty(),
+            desk.waiting.is_empty() && desk.subjects.is_empty(),
             "nothing is left behind"
         );
     }
 
     #[tokio::test]
     async fn who_waits_behind_a_look_is_answered_though_its_caller_has_gone_away() {
-        let (world, shared) = (World::default(), SharedLooks::default());
+        let (world, shared) = (World::default(), shared());
         let mut leaving = Box::pin(world.ask(&shared, 1));
         assert!(futures::poll!(&mut leaving).is_pending());
         // The look is under way.
@@ -280,17 +319,17 @@ mod tests {
 
     #[tokio::test]
     async fn trouble_reaches_all_who_asked_and_nobody_after_them() {
-        let shared = SharedLooks::<u32, u32>::default();
-        let fails = |_| async { Err(Problem::not_found("database")) };
-        let failed = join_all([1, 1, 2].map(|key| shared.get(key, fails))).await;
+        let shared = shared();
+        let failed = join_all([1, 1, 2].map(|key| shared.get(key, Fails))).await;
         assert!(failed.iter().all(|answer| {
             answer
                 .as_ref()
                 .is_err_and(|problem| problem.kind() == Kind::NotFound)
         }));
-        let panics = |_: Vec<u32>| async { panic!("a look's fault") };
-        let broken = join_all([1, 2, 3].map(|key| shared.get(key, panics))).await;
+        rest(&shared).await;
+        let broken = join_all([1, 2, 3].map(|key| shared.get(key, Panics))).await;
         assert!(broken.iter().all(Result::is_err));
+        rest(&shared).await;
         assert_eq!(World::default().ask(&shared, 1).await, Some(0));
     }
 }

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use apalis_mariadb::Queue;
 use rag_connections::Connections;
-use rag_db::status::Standing;
-use rag_domain::{DomainId, IndexId};
 use rag_files::FileStore;
 use rag_settings::Settings;
 use rag_telemetry::Metrics;
@@ -17,7 +15,7 @@ use crate::auth::KeyCache;
 use crate::events::Events;
 use crate::limits::{Gates, Rates};
 use crate::problem::Problem;
-use crate::shared_looks::SharedLooks;
+use crate::standings::Standings;
 
 /// The application's state. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,9 +29,6 @@ struct Inner {
     gates: Gates,
     standings: Standings,
 }
-
-/// Looks at where indexes stand.
-pub(crate) type Standings = SharedLooks<(DomainId, IndexId), Standing>;
 
 /// What an [`App`] is made of.
 #[derive(Debug)]

@@ -1,9 +1,8 @@
 //! Keys that were looked up a moment ago, so that a busy caller costs one query per [`FRESH`] and not one per request.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use moka::sync::Cache;
 use rag_db::{DbError, api_keys};
 use rag_domain::ApiKeyId;
 use sqlx::MySqlPool;
@@ -14,19 +13,27 @@ use super::key::fingerprint;
 
 /// How long a revoked key may still be taken, except by the process that revoked it.
 const FRESH: Duration = Duration::from_secs(10);
-const MOST: usize = 10_000;
+const MOST: u64 = 10_000;
 
 /// Only keys that exist are remembered: guesses cannot fill it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KeyCache {
-    callers: Mutex<HashMap<String, (Caller, Instant)>>,
+    callers: Cache<String, Caller>,
+}
+
+impl Default for KeyCache {
+    fn default() -> Self {
+        Self {
+            callers: Cache::builder().time_to_live(FRESH).max_capacity(MOST).build(),
+        }
+    }
 }
 
 impl KeyCache {
     /// The holder of this key, unless there is none in force.
     pub(crate) async fn find(&self, db: &MySqlPool, key: &str) -> Result<Option<Caller>, DbError> {
         let fingerprint = fingerprint(key);
-        if let Some(caller) = self.remembered(&fingerprint) {
+        if let Some(caller) = self.callers.get(&fingerprint) {
             return Ok(Some(caller));
         }
         let mut connection = db.acquire().await?;
@@ -44,31 +51,16 @@ impl KeyCache {
         // An admin key is for every domain.
         let domains = row.domains.filter(|_| role == Role::Service);
         let caller = Caller::new(row.id, role, domains);
-        self.remember(fingerprint, &caller);
+        self.callers.insert(fingerprint, caller.clone());
         Ok(Some(caller))
     }
 
     /// Does not take this key any more, in this process.
     pub(crate) fn forget(&self, key: ApiKeyId) {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        callers.retain(|_, (caller, _)| caller.key() != Some(key));
-    }
-
-    fn remembered(&self, fingerprint: &str) -> Option<Caller> {
-        let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        callers
-            .get(fingerprint)
-            .filter(|(_, since)| since.elapsed() < FRESH)
-            .map(|(caller, _)| caller.clone())
-    }
-
-    fn remember(&self, fingerprint: String, caller: &Caller) {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if callers.len() >= MOST {
-            callers.retain(|_, (_, since)| since.elapsed() < FRESH);
-        }
-        if callers.len() < MOST {
-            callers.insert(fingerprint, (caller.clone(), Instant::now()));
+        for (fingerprint, caller) in &self.callers {
+            if caller.key() == Some(key) {
+                self.callers.invalidate(&*fingerprint);
+            }
         }
     }
 }

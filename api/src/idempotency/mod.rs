@@ -67,7 +67,8 @@ struct Claim {
 pub(crate) async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
     match key(&request) {
         Ok(None) => next.run(request).await,
-        Ok(Some(key)) => run(app, &key, request, next)
+        // Boxed, so that requests without a key do not carry its room around.
+        Ok(Some(key)) => Box::pin(run(app, &key, request, next))
             .await
             .unwrap_or_else(Problem::into_response),
         Err(problem) => problem.into_response(),

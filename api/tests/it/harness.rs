@@ -18,6 +18,7 @@ use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection as _, MySqlConnection, MySqlPool};
 use tower::ServiceExt as _;
 
@@ -56,6 +57,16 @@ impl Api {
     }
 
     pub(crate) async fn with(pool: MySqlPool, settings: &[(&str, &str)]) -> Self {
+        pool.close().await;
+        Self::at(&pool.connect_options(), settings).await
+    }
+
+    /// Another server with the same database, and a folder of its own.
+    pub(crate) async fn another(&self) -> Self {
+        Self::at(&self.db.connect_options(), &[]).await
+    }
+
+    async fn at(database: &MySqlConnectOptions, settings: &[(&str, &str)]) -> Self {
         rag_canary::watch_logs();
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings::from_lookup(|name| {
@@ -73,10 +84,7 @@ impl Api {
         })
         .unwrap();
         // The pool of the test has neither READ COMMITTED nor UTC.
-        let db = rag_db::connect((*pool.connect_options()).clone(), 16)
-            .await
-            .unwrap();
-        pool.close().await;
+        let db = rag_db::connect(database.clone(), 16).await.unwrap();
         let queue = Queue::new(db.clone(), QueueConfig::default());
         let network = NetworkPolicy {
             allow_http_loopback: true,

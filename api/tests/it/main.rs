@@ -15,4 +15,5 @@ mod openapi;
 mod problems;
 mod providers;
 mod server;
+mod standings;
 mod syncs;

@@ -210,11 +210,28 @@ pub async fn update(
         .push(" AND domain_id = ")
         .push_bind(domain.as_str().to_owned())
         .push(" AND deleted_at IS NULL");
-    query.build().execute(db).await?;
+    query.build().execute(&mut *db).await?;
+    if changes.chunking_strategy.is_some() {
+        note_change(db, id).await?;
+    }
     Ok(())
 }
 
-/// Points the file at new bytes. The old ones stay on disk until the caller removes them after its commit.
+/// What builds go by is different now: the file's contents, its strategy, or a copy of it that a caller speaks of.
+///
+/// Nothing else is locked behind this in a transaction: many files share such a note.
+pub async fn note_change(db: &mut MySqlConnection, id: FileId) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_file_revisions SET revision = revision + 1 \
+         WHERE slot = (SELECT CRC32(domain_id) % 256 FROM rag_files WHERE id = ?)",
+    )
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Points the file at new bytes; nothing else is locked behind this in a transaction. The old ones stay on disk until the caller removes them after its commit.
 pub async fn replace_content(
     db: &mut MySqlConnection,
     domain: &DomainId,
@@ -231,9 +248,10 @@ pub async fn replace_content(
     .bind(&content.local_path)
     .bind(Text(id))
     .bind(domain.as_str())
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    exactly_one(&result, "file", id)
+    exactly_one(&result, "file", id)?;
+    note_change(db, id).await
 }
 
 /// Deletion was asked for: from now on the file is hidden.

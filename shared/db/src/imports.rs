@@ -11,9 +11,9 @@ use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
-use crate::DbError;
 use crate::files::NewFile;
 use crate::sql::{Text, pieces};
+use crate::{DbError, index_files};
 
 /// A file of ours that a provider's file is a copy of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,5 +270,6 @@ pub async fn link(db: &mut MySqlConnection, index: IndexId, links: &[SeenLink]) 
         });
         added += query.build().execute(&mut *db).await?.rows_affected();
     }
+    index_files::note_change(db, index).await?;
     Ok(added)
 }

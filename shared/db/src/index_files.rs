@@ -1,6 +1,6 @@
 //! `rag_index_files`: which files belong to an index, in which order, with which wish for chunking (R-B2).
 //!
-//! Callers hold `indexes::lock` of the index while they change its composition.
+//! Callers hold the lock of the index's row while they change its composition; each change is noted in that row.
 
 use std::collections::HashSet;
 
@@ -44,9 +44,20 @@ pub async fn insert(
     .bind(include_order)
     .bind(Text(index_id))
     .bind(strategy.map(Json))
-    .execute(db)
+    .execute(&mut *db)
     .await
     .map_err(on_duplicate("link"))?;
+    note_change(db, index_id).await
+}
+
+/// The composition is another one now. The caller holds the lock of the index's row.
+pub(crate) async fn note_change(db: &mut MySqlConnection, index_id: IndexId) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_indexes SET composition_revision = composition_revision + 1, updated_at = updated_at WHERE id = ?",
+    )
+    .bind(Text(index_id))
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -98,8 +109,8 @@ pub async fn update(
         .push_bind(Text(index_id))
         .push(" AND file_id = ")
         .push_bind(Text(file_id));
-    query.build().execute(db).await?;
-    Ok(())
+    query.build().execute(&mut *db).await?;
+    note_change(db, index_id).await
 }
 
 /// Unlinks a file; the answer tells whether it was linked.
@@ -107,8 +118,9 @@ pub async fn delete(db: &mut MySqlConnection, index_id: IndexId, file_id: FileId
     let result = sqlx::query("DELETE FROM rag_index_files WHERE index_id = ? AND file_id = ?")
         .bind(Text(index_id))
         .bind(Text(file_id))
-        .execute(db)
+        .execute(&mut *db)
         .await?;
+    note_change(db, index_id).await?;
     Ok(result.rows_affected() > 0)
 }
 
@@ -147,16 +159,7 @@ pub async fn replace_all(
         );
         query.build().execute(&mut *db).await?;
     }
-    Ok(())
-}
-
-/// Unlinks every file of an index.
-pub async fn delete_all(db: &mut MySqlConnection, index_id: IndexId) -> Result<u64, DbError> {
-    let result = sqlx::query("DELETE FROM rag_index_files WHERE index_id = ?")
-        .bind(Text(index_id))
-        .execute(db)
-        .await?;
-    Ok(result.rows_affected())
+    note_change(db, index_id).await
 }
 
 /// The indexes that hold a file, deleted ones not counted.
@@ -173,6 +176,13 @@ pub async fn list_indexes_of(db: &mut MySqlConnection, file_id: FileId) -> Resul
 
 /// Unlinks a file everywhere. The caller holds the locks of the indexes, and the file's.
 pub async fn delete_of_file(db: &mut MySqlConnection, file_id: FileId) -> Result<u64, DbError> {
+    sqlx::query(
+        "UPDATE rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
+         SET i.composition_revision = i.composition_revision + 1, i.updated_at = i.updated_at WHERE l.file_id = ?",
+    )
+    .bind(Text(file_id))
+    .execute(&mut *db)
+    .await?;
     let result = sqlx::query("DELETE FROM rag_index_files WHERE file_id = ?")
         .bind(Text(file_id))
         .execute(db)

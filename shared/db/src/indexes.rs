@@ -164,6 +164,7 @@ pub async fn update(
         query.push(", description = ").push_bind(description);
     }
     if let Some(strategy) = changes.chunking_strategy {
+        query.push(", composition_revision = composition_revision + 1");
         query.push(", chunking_strategy = ").push_bind(strategy.map(Json));
     }
     if let Some(expires_after) = &changes.expires_after {

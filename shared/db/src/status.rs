@@ -1,5 +1,8 @@
 //! Where indexes stand, many of them in one statement: callers ask for it all the time.
 //!
+//! Counting takes as long as the indexes have files, the rest little more than any select by primary key. So one can be had
+//! without the other, and who keeps counts can tell by the [`Standing`] that belongs to them when they are out of date.
+//!
 //! Their jobs are found by the queue's own keys, which the caller names: nothing here knows how such keys are made.
 
 use std::collections::HashMap;
@@ -13,7 +16,10 @@ use crate::sql::{Text, push_list};
 use crate::{DbError, attachments, composition};
 
 /// An index without its files.
-#[derive(Debug, Clone)]
+///
+/// Two that are equal had the same files in between, as far as callers are concerned; only workers may have got on with
+/// them. A build that begins or ends, and a sync, make a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub indexing_status: IndexingStatus,
     pub external_id: Option<String>,
@@ -24,6 +30,16 @@ pub struct Standing {
     pub last_job_id: Option<String>,
     /// Its id as 16 bytes.
     pub active_job: Option<Vec<u8>>,
+    /// Grows with each change to the index's links and to its own chunking strategy.
+    composition_revision: u64,
+    /// Grows with each change to contents, strategies and copies of the domain's files, and sometimes to those of others.
+    files_revision: u64,
+}
+
+/// An index with its files.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    pub standing: Standing,
     /// `None`: SQL alone can't tell, see [`files`].
     pub counts: Option<Counts>,
 }
@@ -39,19 +55,32 @@ pub struct Counts {
     pub cancelled: u64,
 }
 
-/// One row for each index, whatever the number of its files: transferring and sorting ten rows takes longer than everything
-/// else here.
+/// How to recognise the jobs of indexes: they are of this kind, and their unique keys are this prefix with an index's id.
+#[derive(Debug, Clone, Copy)]
+pub struct JobsOfIndexes<'a> {
+    pub kind: &'a str,
+    pub unique_key_prefix: &'a str,
+}
+
+/// What was found of each index that there is. One whose row can't be read has an error of its own.
+pub type FoundMany<T> = HashMap<(DomainId, IndexId), Result<T, DbError>>;
+
+/// The columns of a [`Standing`]. Kind and prefix go between these pieces.
+const STANDING: [&str; 3] = [
+    "i.id, i.domain_id, i.indexing_status, i.external_id, i.indexed_at, i.last_error, i.provider_seen_at, i.last_job_id, \
+       i.composition_revision, \
+       (SELECT r.revision FROM rag_file_revisions r WHERE r.slot = CRC32(i.domain_id) % 256) AS files_revision, \
+       (SELECT q.job_id FROM queue_unique_keys q WHERE q.kind = ",
+    " AND q.unique_key = CONCAT(",
+    ", i.id)) AS active_job",
+];
+
+/// The columns of [`Counts`]: one row for each index, whatever the number of its files, because transferring and sorting ten
+/// rows takes longer than everything else here.
 ///
 /// `unsure` counts what only code can judge: whether two strategies that are not the same text are the same, and what hangs
 /// in another store than the index's own. In one store a file's copy hangs once, so that no file is counted twice.
-///
-/// The values go between these pieces: kind, prefix of the unique key, list of indexes.
-const COUNTING: [&str; 4] = [
-    "SELECT i.id, i.domain_id, i.indexing_status, i.external_id, i.indexed_at, i.last_error, \
-       i.provider_seen_at, i.last_job_id, \
-       (SELECT q.job_id FROM queue_unique_keys q WHERE q.kind = ",
-    " AND q.unique_key = CONCAT(",
-    ", i.id)) AS active_job, \
+const COUNTS: &str = ", \
        COUNT(l.file_id) AS total, \
        COUNT(CASE WHEN u.status = 'failed' THEN 1 END) AS upload_failed, \
        COUNT(CASE WHEN a.state = 'completed' THEN 1 END) AS completed, \
@@ -59,55 +88,79 @@ const COUNTING: [&str; 4] = [
        COUNT(CASE WHEN a.state = 'cancelled' THEN 1 END) AS cancelled, \
        COUNT(a.id) AS there, \
        COUNT(CASE WHEN a.id IS NOT NULL AND NOT (a.external_store_id <=> i.external_id AND a.chunking_strategy <=> \
-         COALESCE(l.chunking_strategy, f.chunking_strategy, i.chunking_strategy)) THEN 1 END) AS unsure \
-     FROM rag_indexes i \
+         COALESCE(l.chunking_strategy, f.chunking_strategy, i.chunking_strategy)) THEN 1 END) AS unsure";
+
+/// The rows that are counted.
+const FILES: &str = " \
      LEFT JOIN (rag_index_files l JOIN rag_files f ON f.id = l.file_id) \
        ON l.index_id = i.id AND f.domain_id = i.domain_id \
      LEFT JOIN rag_provider_file_uploads u ON u.provider_id = i.provider_type AND u.local_file_id = f.id \
        AND u.content_sha256 = f.sha256 \
      LEFT JOIN rag_index_attachments a ON a.index_id = i.id AND a.local_file_id = f.id AND a.content_sha256 = f.sha256 \
        AND u.status = 'uploaded' AND a.external_file_id = COALESCE(u.files_api_id, u.external_file_id) \
-       AND a.state <> 'detaching' \
-     WHERE i.deleted_at IS NULL AND i.id IN ",
-    " GROUP BY i.id",
-];
+       AND a.state <> 'detaching'";
 
-/// Those of the indexes that there are, as they stand. An active job of an index is of this kind, and its unique key is
-/// the prefix with the index's id. An index whose row can't be read has an error of its own.
+/// Those of the indexes that there are, as they stand, without their files.
 pub async fn find_many(
     db: &mut MySqlConnection,
     indexes: &[(DomainId, IndexId)],
-    kind: &str,
-    unique_key_prefix: &str,
-) -> Result<HashMap<(DomainId, IndexId), Result<Standing, DbError>>, DbError> {
-    let mut standings = HashMap::new();
+    jobs: JobsOfIndexes<'_>,
+) -> Result<FoundMany<Standing>, DbError> {
+    let mut query = select_standing(jobs);
+    query.push(" FROM rag_indexes i");
+    push_which(&mut query, indexes);
+    find(db, query, indexes, standing).await
+}
+
+/// Those of the indexes that there are, as they stand, with their files as they are at the same moment.
+pub async fn count_many(
+    db: &mut MySqlConnection,
+    indexes: &[(DomainId, IndexId)],
+    jobs: JobsOfIndexes<'_>,
+) -> Result<FoundMany<Counted>, DbError> {
+    let mut query = select_standing(jobs);
+    query.push(COUNTS).push(" FROM rag_indexes i").push(FILES);
+    push_which(&mut query, indexes);
+    query.push(" GROUP BY i.id");
+    find(db, query, indexes, counted).await
+}
+
+fn select_standing(jobs: JobsOfIndexes<'_>) -> QueryBuilder<MySql> {
+    let [columns, and_key, end] = STANDING;
+    let mut query = QueryBuilder::new("SELECT ");
+    query.push(columns).push_bind(jobs.kind);
+    query.push(and_key).push_bind(jobs.unique_key_prefix).push(end);
+    query
+}
+
+fn push_which(query: &mut QueryBuilder<MySql>, indexes: &[(DomainId, IndexId)]) {
+    query.push(" WHERE i.deleted_at IS NULL AND i.id IN ");
+    push_list(query, indexes.iter().map(|(_, index)| Text(*index)));
+}
+
+async fn find<T>(
+    db: &mut MySqlConnection,
+    mut query: QueryBuilder<MySql>,
+    indexes: &[(DomainId, IndexId)],
+    read: impl Fn(&MySqlRow) -> Result<T, DbError>,
+) -> Result<FoundMany<T>, DbError> {
+    let mut found = HashMap::new();
     if indexes.is_empty() {
-        return Ok(standings);
+        return Ok(found);
     }
-    let [select, and_key, from, group] = COUNTING;
-    let mut query = QueryBuilder::<MySql>::new(select);
-    query.push_bind(kind).push(and_key).push_bind(unique_key_prefix);
-    query.push(from);
-    push_list(&mut query, indexes.iter().map(|(_, index)| Text(*index)));
-    query.push(group);
     for row in query.build().fetch_all(db).await? {
         let Text(id) = row.try_get::<Text<IndexId>, _>("id")?;
         let domain: String = row.try_get("domain_id")?;
         let is_asked = |(asked, index): &&(DomainId, IndexId)| *index == id && asked.as_str() == domain;
         // Who asked for an index of another domain gets nothing.
         if let Some(key) = indexes.iter().find(is_asked) {
-            standings.insert(key.clone(), standing(&row));
+            found.insert(key.clone(), read(&row));
         }
     }
-    Ok(standings)
+    Ok(found)
 }
 
 fn standing(row: &MySqlRow) -> Result<Standing, DbError> {
-    let count = |column| Ok::<_, DbError>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
-    let (total, there) = (count("total")?, count("there")?);
-    let (completed, failed, cancelled) = (count("completed")?, count("failed")?, count("cancelled")?);
-    let upload_failed = count("upload_failed")?;
-    let is_certain = count("unsure")? == 0;
     Ok(Standing {
         indexing_status: row.try_get::<Text<IndexingStatus>, _>("indexing_status")?.0,
         external_id: row.try_get("external_id")?,
@@ -116,6 +169,19 @@ fn standing(row: &MySqlRow) -> Result<Standing, DbError> {
         provider_seen_at: row.try_get("provider_seen_at")?,
         last_job_id: row.try_get("last_job_id")?,
         active_job: row.try_get("active_job")?,
+        composition_revision: row.try_get("composition_revision")?,
+        files_revision: row.try_get("files_revision")?,
+    })
+}
+
+fn counted(row: &MySqlRow) -> Result<Counted, DbError> {
+    let count = |column| Ok::<_, DbError>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
+    let (total, there) = (count("total")?, count("there")?);
+    let (completed, failed, cancelled) = (count("completed")?, count("failed")?, count("cancelled")?);
+    let upload_failed = count("upload_failed")?;
+    let is_certain = count("unsure")? == 0;
+    Ok(Counted {
+        standing: standing(row)?,
         counts: is_certain.then(|| Counts {
             pending: total.saturating_sub(there + upload_failed),
             in_progress: there.saturating_sub(completed + failed + cancelled),

@@ -1,15 +1,11 @@
 //! `GET /indexes/{index_id}/status`: where the index stands, from rows alone.
 
-use apalis_mariadb::JobKind as _;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use rag_db::DbError;
-use rag_db::status::{self, Counts, Standing};
-use rag_domain::{BuildPlan, DomainId, IndexId};
-use rag_jobs::IndexBuild;
+use rag_domain::IndexId;
 use serde::Serialize;
-use sqlx::MySqlConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -17,7 +13,7 @@ use crate::extract::{Domain, Id};
 use crate::problem::Problem;
 use crate::routes::jobs::{self, JobOut};
 use crate::schemas::IndexingStatusSchema;
-use crate::shared_looks::Found;
+use crate::standings::Picture;
 use crate::state::App;
 
 /// Where an index stands.
@@ -59,7 +55,8 @@ struct FileCountsOut {
 
 /// Read where an index stands
 ///
-/// Answered from the database, whatever the provider does.
+/// Answered from the database, whatever the provider does. What you change is in the answer at once, as is the beginning and
+/// the end of a build; while a build is at work, its progress is in `file_counts` within a second.
 #[utoipa::path(get, path = "/indexes/{index_id}/status", tag = "indexes",
     params(("index_id" = uuid::Uuid, Path, description = "The index")),
     responses(
@@ -71,16 +68,8 @@ pub(super) async fn get_status(
     Domain(domain): Domain,
     Id(index_id): Id<IndexId>,
 ) -> Result<Json<StatusOut>, Problem> {
-    let look = {
-        let app = app.clone();
-        move |indexes| look(app.clone(), indexes)
-    };
-    let standing = app.standings().get((domain.clone(), index_id), look).await?;
-    let standing = standing.ok_or(DbError::NotFound("index"))?;
-    let counts = match standing.counts {
-        Some(counts) => counts,
-        None => count(&mut *app.connection().await?, &domain, index_id).await?,
-    };
+    let picture = app.standings().get(&app, (domain.clone(), index_id)).await?;
+    let Picture { standing, counts } = picture.ok_or(DbError::NotFound("index"))?;
     let job = match standing.active_job.as_deref().map(Uuid::from_slice) {
         Some(id) => {
             let id = id.map_err(Problem::internal)?.to_string();
@@ -107,34 +96,6 @@ pub(super) async fn get_status(
         provider_seen_at: standing.provider_seen_at,
         provider_seen_seconds_ago: standing.provider_seen_at.map(seconds_since),
     }))
-}
-
-/// At many indexes at once.
-async fn look(
-    app: App,
-    indexes: Vec<(DomainId, IndexId)>,
-) -> Result<Found<(DomainId, IndexId), Standing>, Problem> {
-    let mut db = app.connection().await?;
-    let prefix = IndexBuild::unique_key_prefix();
-    let standings = status::find_many(&mut db, &indexes, IndexBuild::KIND, &prefix).await?;
-    Ok(standings
-        .into_iter()
-        .map(|(key, standing)| (key, standing.map_err(Problem::from)))
-        .collect())
-}
-
-/// By the plan of a build, file by file.
-async fn count(db: &mut MySqlConnection, domain: &DomainId, index_id: IndexId) -> Result<Counts, Problem> {
-    let (desired, present) = status::files(db, domain, index_id).await?;
-    let plan = BuildPlan::new(&desired, &present);
-    let pending = plan.attach.len() as u64;
-    Ok(Counts {
-        pending,
-        in_progress: plan.counts.in_progress.saturating_sub(pending),
-        completed: plan.counts.completed,
-        failed: plan.counts.failed,
-        cancelled: plan.counts.cancelled,
-    })
 }
 
 fn seconds_since(at: DateTime<Utc>) -> u64 {

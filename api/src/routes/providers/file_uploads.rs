@@ -143,6 +143,7 @@ pub(super) async fn create_file_upload(
         )));
     }
     let id = uploads::insert_uploaded(&mut tx, &provider_type, file.id, &file.sha256, external).await?;
+    files::note_change(&mut tx, file.id).await?;
     let row = uploads::lock(&mut tx, &provider_type, id).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(row.into())))
@@ -193,6 +194,7 @@ pub(super) async fn update_file_upload(
     match patch.status {
         NewStatus::Pending => {
             uploads::mark_pending(&mut tx, &provider_type, row.local_file_id, &row.content_sha256).await?;
+            files::note_change(&mut tx, row.local_file_id).await?;
         }
     }
     let row = uploads::get(&mut tx, &provider_type, id).await?;
@@ -230,6 +232,7 @@ pub(super) async fn delete_file_upload(
             "the copy hangs in a vector store: unlink the file and build the index first",
         ));
     }
+    files::note_change(&mut tx, row.local_file_id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
