@@ -64,8 +64,8 @@ async fn wait_for(app: &App, prefer: Prefer, job: JobId) -> Result<(Option<Wait>
         // Whether in vain or not is seen in the job.
         let _in_time = tokio::time::timeout_at(Instant::now() + wait.time, app.events().over(app, job)).await;
     }
-    let job = read_jobs(app, &[job]).await?.pop();
-    Ok((wait, job.ok_or_else(|| Problem::not_found("job"))?))
+    let job = read_jobs(app, &[job]).await?.remove(&job);
+    Ok((wait, job.ok_or_else(|| Problem::not_found("job"))??))
 }
 
 async fn respond<J: Serialize, T: Serialize, F: Future<Output = Result<T, Problem>>>(

@@ -124,16 +124,23 @@ impl Events {
     }
 
     async fn look(&self, app: &App, ids: &[JobId]) -> Result<(), Problem> {
-        let jobs = read_jobs(app, ids).await?;
-        let mut found = HashMap::with_capacity(jobs.len());
-        for job in &jobs {
-            found.insert(job.id(), Arc::new(Snapshot::of(job)?));
+        let mut found = HashMap::with_capacity(ids.len());
+        for (id, job) in read_jobs(app, ids).await? {
+            found.insert(id, job.and_then(|job| Snapshot::of(&job)).map(Arc::new));
         }
         let mut watched = self.watched();
         for id in ids {
-            let Some(snapshot) = found.remove(id) else {
-                watched.jobs.remove(id);
-                continue;
+            let snapshot = match found.remove(id) {
+                Some(Ok(snapshot)) => snapshot,
+                Some(Err(problem)) => {
+                    let cause = problem.cause_chain();
+                    tracing::warn!(job.id = %id, cause, "a watched job could not be read, it will be tried again");
+                    continue;
+                }
+                None => {
+                    watched.jobs.remove(id);
+                    continue;
+                }
             };
             if let Some(sender) = watched.jobs.get(id) {
                 sender.send_if_modified(|latest| {

@@ -15,6 +15,7 @@ use crate::auth::KeyCache;
 use crate::events::Events;
 use crate::limits::{Gates, Rates};
 use crate::problem::Problem;
+use crate::routes::JobLooks;
 use crate::standings::Standings;
 
 /// The application's state. Cheap to clone.
@@ -28,6 +29,7 @@ struct Inner {
     rates: Rates,
     gates: Gates,
     standings: Standings,
+    jobs: JobLooks,
 }
 
 /// What an [`App`] is made of.
@@ -51,6 +53,7 @@ impl App {
             rates,
             gates,
             standings: Standings::default(),
+            jobs: JobLooks::default(),
         }))
     }
 
@@ -60,6 +63,10 @@ impl App {
 
     pub(crate) fn standings(&self) -> &Standings {
         &self.0.standings
+    }
+
+    pub(crate) fn jobs(&self) -> &JobLooks {
+        &self.0.jobs
     }
 
     pub(crate) fn gates(&self) -> &Gates {

@@ -2,23 +2,24 @@
 
 mod control;
 mod events;
+mod read;
 
-use std::collections::HashMap;
-
-use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, JobKind as _, State as JobState};
+use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, State as JobState};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use rag_db::builds::{self, Build, Progress};
-use rag_db::syncs::{self, Run};
-use rag_domain::{DomainId, IndexId};
-use rag_jobs::{DomainSync, ProviderSync};
+use rag_db::builds::{Build, Progress};
+use rag_db::syncs::Run;
+use rag_domain::IndexId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::read::queue_job;
+pub(crate) use self::read::{JobLooks, read_jobs};
+pub(super) use self::read::{find, read, with_progress};
 use crate::extract::{Domain, Id, Params};
 use crate::paging::Page;
 use crate::problem::Problem;
@@ -35,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 /// A piece of work in the background.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Job)]
 pub(crate) struct JobOut {
     #[schema(value_type = uuid::Uuid)]
@@ -73,7 +74,7 @@ pub(crate) struct JobOut {
     finished_at: Option<DateTime<Utc>>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = JobWaiting)]
 struct WaitingOut {
     #[schema(example = "waits for a worker")]
@@ -84,7 +85,7 @@ struct WaitingOut {
     ahead: Option<u32>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = BuildProgress)]
 struct ProgressOut {
     /// ensure_vector_store | upload_files | attach_files | await_indexing | detach_files | finish
@@ -102,7 +103,7 @@ struct ProgressOut {
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = SyncProgress)]
 struct SyncProgressOut {
     /// Of a provider: list | missing | detach | stores; of a domain: looking | detaching
@@ -117,7 +118,7 @@ struct SyncProgressOut {
     updated_at: DateTime<Utc>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = JobRun)]
 struct RunOut {
     /// retried | failed | cancelled | handed_back | lease_lost
@@ -211,72 +212,6 @@ async fn get_job(
     Ok(Json(read(&app, &domain, job_id).await?))
 }
 
-/// The domain's job with this id.
-pub(super) async fn read(app: &App, domain: &DomainId, id: JobId) -> Result<JobOut, Problem> {
-    find(app, domain, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("job"))
-}
-
-pub(super) async fn find(app: &App, domain: &DomainId, id: JobId) -> Result<Option<JobOut>, Problem> {
-    let Some(job) = queue_job(app, domain, id).await? else {
-        return Ok(None);
-    };
-    Ok(Some(with_progress(app, job).await?))
-}
-
-/// The job with what its own rows tell.
-pub(super) async fn with_progress(app: &App, job: Job) -> Result<JobOut, Problem> {
-    let (mut connection, id) = (app.connection().await?, job.id.to_string());
-    let build = builds::find(&mut connection, &id).await?;
-    let sync = if is_sync(&job) {
-        syncs::find(&mut connection, &id).await?
-    } else {
-        None
-    };
-    drop(connection);
-    let ahead = app.queue.count_ahead(&job).await?;
-    let mut job = JobOut::new(job, build).with_sync(sync);
-    if let Some(waiting) = &mut job.waiting {
-        waiting.ahead = ahead;
-    }
-    Ok(job)
-}
-
-/// A job that goes through many things, and has a run to tell of it.
-fn is_sync(job: &Job) -> bool {
-    [DomainSync::KIND, ProviderSync::KIND].contains(&job.kind.as_str())
-}
-
-/// As the queue has it.
-async fn queue_job(app: &App, domain: &DomainId, id: JobId) -> Result<Option<Job>, Problem> {
-    let job = app.queue.find_job(id).await?;
-    Ok(job.filter(|job| job.tenant.as_deref() == Some(domain.as_str())))
-}
-
-/// Of whatever domain, those that there are: for callers who know that they may.
-pub(crate) async fn read_jobs(app: &App, ids: &[JobId]) -> Result<Vec<JobOut>, Problem> {
-    let jobs = app.queue.find_jobs(ids).await?;
-    let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
-    let mut builds: HashMap<String, Build> = builds::find_many(&mut *app.connection().await?, &ids)
-        .await?
-        .into_iter()
-        .map(|build| (build.job_id.clone(), build))
-        .collect();
-    let syncing: Vec<String> = jobs
-        .iter()
-        .filter(|job| is_sync(job))
-        .map(|job| job.id.to_string())
-        .collect();
-    let mut syncs: HashMap<String, Run> = syncs::find_many(&mut *app.connection().await?, &syncing)
-        .await?
-        .into_iter()
-        .map(|run| (run.job_id.clone(), run))
-        .collect();
-    let view = |(job, id)| JobOut::new(job, builds.remove(&id)).with_sync(syncs.remove(&id));
-    Ok(jobs.into_iter().zip(ids).map(view).collect())
-}
-
 impl JobOut {
     pub(crate) fn id(&self) -> JobId {
         self.id
@@ -324,6 +259,13 @@ impl JobOut {
     fn with_sync(mut self, run: Option<Run>) -> Self {
         self.sync_progress = run.map(SyncProgressOut::from);
         self
+    }
+
+    /// Jobs that are taken before it.
+    fn set_ahead(&mut self, ahead: Option<u32>) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.ahead = ahead;
+        }
     }
 
     pub(super) fn finished_at(&self) -> Option<DateTime<Utc>> {

@@ -10,7 +10,7 @@ mod operations;
 mod providers;
 
 pub(crate) use files::upload_limit;
-pub(crate) use jobs::{JobOut, read_jobs};
+pub(crate) use jobs::{JobLooks, JobOut, read_jobs};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};

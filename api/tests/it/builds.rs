@@ -1,8 +1,10 @@
 //! a build is one job, whoever asks how often; and its state can be read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
+use http_body_util::BodyExt as _;
 use serde_json::json;
 use sqlx::MySqlPool;
 
@@ -99,6 +101,71 @@ async fn a_new_build_is_a_new_job_once_the_old_one_is_over(pool: MySqlPool) {
         api.get(&format!("/api/v1/jobs/{first}")).await.expect(200)["state"],
         "cancelled"
     );
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn a_job_that_cannot_be_read_hides_no_other(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    api.make_connection().await;
+    let mut jobs = Vec::new();
+    for _ in 0..2 {
+        let path = format!("/api/v1/indexes/{}/build", api.make_index().await);
+        jobs.push(id(&api.call("POST", &path).send().await.expect(202)));
+    }
+    let mut listeners = Vec::new();
+    for job in &jobs {
+        let listener = api.call("GET", &format!("/api/v1/jobs/{job}/events")).start();
+        listeners.push(listener.await.unwrap());
+    }
+    sqlx::query("UPDATE queue_jobs SET payload = 'no JSON' WHERE id = UNHEX(REPLACE(?, '-', ''))")
+        .bind(&jobs[0])
+        .execute(&api.db)
+        .await
+        .unwrap();
+    let paths = jobs.iter().map(|job| format!("/api/v1/jobs/{job}"));
+    let paths: Vec<String> = paths.collect();
+    for _ in 0..10 {
+        let [broken, sound] = [&paths[0], &paths[1]].map(|path| api.get(path));
+        let (broken, sound) = tokio::join!(broken, sound);
+        broken.expect_problem(500, "internal-error");
+        sound.expect(200);
+    }
+    api.call("POST", &format!("{}/cancel", paths[1]))
+        .send()
+        .await
+        .expect(200);
+    let events = listeners.pop().unwrap().into_body().collect();
+    let events = tokio::time::timeout(Duration::from_secs(20), events)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&events.to_bytes()).contains("cancelled"));
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn many_callers_of_many_jobs_get_each_its_own(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    api.make_connection().await;
+    let mut jobs = Vec::new();
+    for _ in 0..10 {
+        let path = format!("/api/v1/indexes/{}/build", api.make_index().await);
+        jobs.push(id(&api.call("POST", &path).send().await.expect(202)));
+    }
+    let calls = (0..200).map(|n| {
+        let (n, api) = (n % jobs.len(), &api);
+        let job = &jobs[n];
+        async move {
+            let path = format!("/api/v1/jobs/{job}");
+            api.call("GET", &path)
+                .domain("tenant-2")
+                .send()
+                .await
+                .expect_problem(404, "not-found");
+            let answer = api.get(&path).await.expect(200);
+            assert_eq!((&id(&answer), &answer["waiting"]["ahead"]), (job, &json!(n)));
+        }
+    });
+    join_all(calls).await;
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]

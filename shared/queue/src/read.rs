@@ -1,5 +1,6 @@
 //! Reading jobs: one, a page, or until it is over.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -127,10 +128,13 @@ impl Queue {
         row.as_ref().map(job_from_row).transpose()
     }
 
-    /// Those of these jobs that there are, in one statement, in no order.
-    pub async fn find_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, QueueError> {
+    /// Those of these jobs that there are, in one statement. One whose row can't be read has an error of its own.
+    pub async fn find_jobs(
+        &self,
+        ids: &[JobId],
+    ) -> Result<HashMap<JobId, Result<Job, QueueError>>, QueueError> {
         if ids.is_empty() {
-            return Ok(Vec::new());
+            return Ok(HashMap::new());
         }
         let mut query: QueryBuilder<MySql> = QueryBuilder::new("SELECT ");
         query.push(COLUMNS).push(" FROM queue_jobs WHERE id IN (");
@@ -140,7 +144,8 @@ impl Queue {
         }
         query.push(")");
         let rows = query.build().fetch_all(self.pool()).await?;
-        rows.iter().map(job_from_row).collect()
+        let found = rows.iter().map(|row| Ok((row.try_get("id")?, job_from_row(row))));
+        found.collect()
     }
 
     /// Newest first. With a state, and neither a tenant nor a key: by kind, and within a kind the latest in that state first, so that a

@@ -175,7 +175,8 @@ impl Sync<'_> {
             .iter()
             .filter_map(|item| serde_json::from_value(item.detail.clone()?).ok())
             .collect();
-        let jobs = self.context.queue.find_jobs(&ids).await?;
+        let jobs = self.context.queue.find_jobs(&ids).await?.into_values();
+        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
         let mut ended = Vec::new();
         for item in &asked {
             let id = item.detail.clone().and_then(|id| serde_json::from_value(id).ok());

@@ -1,6 +1,6 @@
 //! `/admin/providers/{provider_type}/deletions`: indexes that are hidden but not deleted yet, and what they wait for.
 
-use apalis_mariadb::{Job, JobKind as _};
+use apalis_mariadb::{JobId, JobKind as _};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -66,11 +66,11 @@ pub(super) async fn list_deletions(
     }
     drop(connection);
     let ids: Vec<_> = jobs.iter().flatten().copied().collect();
-    let found: Vec<Job> = app.queue.find_jobs(&ids).await?;
-    let view = |(row, id): (Tombstone, Option<apalis_mariadb::JobId>)| DeletionOut {
-        job: found
-            .iter()
-            .find(|job| Some(job.id) == id)
+    let found = app.queue.find_jobs(&ids).await?;
+    let view = |(row, id): (Tombstone, Option<JobId>)| DeletionOut {
+        // A job that can't be read must not hide the deletion.
+        job: id
+            .and_then(|id| found.get(&id)?.as_ref().ok())
             .map(|job| JobOut::without_build(job.clone())),
         index_id: row.index.id,
         domain_id: row.index.domain_id.to_string(),

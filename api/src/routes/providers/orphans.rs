@@ -78,8 +78,8 @@ pub(super) async fn search_orphans(
     let enqueued = app.queue.enqueue(&mut tx, job.to_job()?).await?;
     tx.commit().await?;
     app.queue.notify(OrphanReconcile::KIND);
-    let job = read_jobs(&app, &[enqueued.id]).await?.pop();
-    let job = job.ok_or_else(|| Problem::not_found("job"))?;
+    let job = read_jobs(&app, &[enqueued.id]).await?.remove(&enqueued.id);
+    let job = job.ok_or_else(|| Problem::not_found("job"))??;
     let location = format!("{location}/{}", enqueued.id);
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(job)))
 }

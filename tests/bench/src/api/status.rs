@@ -1,5 +1,5 @@
 //! `GET /indexes/{id}/status` of indexes with ten indexed files each, against a bare select by primary key: first all callers
-//! ask about one index, then each about its own.
+//! ask about one index, then each about its own, then again while each is being built, which is two more rows of an answer.
 
 use std::time::Duration;
 
@@ -30,9 +30,14 @@ pub(crate) async fn measure(setting: &Setting) -> Result<()> {
         make_index(setting, n).await?;
     }
     let (bare, _server) = setting.bare().await?;
-    for callers in few_and_many {
-        compare(setting, &bare, callers, 1).await?;
-        compare(setting, &bare, callers, callers).await?;
+    for callers in &few_and_many {
+        compare(setting, &bare, *callers, 1, "at rest").await?;
+        compare(setting, &bare, *callers, *callers, "at rest").await?;
+    }
+    begin_builds(setting).await?;
+    for callers in &few_and_many {
+        compare(setting, &bare, *callers, 1, "being built").await?;
+        compare(setting, &bare, *callers, *callers, "being built").await?;
     }
     Ok(())
 }
@@ -42,7 +47,7 @@ fn index(n: usize) -> String {
     format!("11111111-1111-4111-8111-{n:012}")
 }
 
-async fn compare(setting: &Setting, bare: &str, callers: usize, indexes: usize) -> Result<()> {
+async fn compare(setting: &Setting, bare: &str, callers: usize, indexes: usize, state: &str) -> Result<()> {
     let pairs = size("PAIRS", 20);
     let headers = format!(
         "Authorization: Bearer {}\r\nX-Domain-Id: {DOMAIN}\r\n",
@@ -70,7 +75,7 @@ async fn compare(setting: &Setting, bare: &str, callers: usize, indexes: usize) 
         }
     }
     println!(
-        "status: {pairs} pairs of slices of 1 s, {callers} callers, {indexes} indexes of {FILES} files\n"
+        "status: {pairs} pairs of slices of 1 s, {callers} callers, {indexes} indexes {state}, of {FILES} files\n"
     );
     println!("| server      | median us | p99 us | answers/s |");
     println!("|-------------|-----------|--------|-----------|");
@@ -143,4 +148,21 @@ async fn make_index(setting: &Setting, n: usize) -> Result<()> {
             .await?;
     }
     Ok(())
+}
+
+/// All indexes are being built from now on, as a worker would have it.
+async fn begin_builds(setting: &Setting) -> Result<()> {
+    setting
+        .sql(
+            "INSERT INTO queue_jobs (id, kind, state, order_us, rank_us, claim_no, max_attempts, tenant, unique_key, \
+               concurrency_key, payload, created_at, started_at, claimed_at) \
+             SELECT UNHEX(REPLACE(job_id, '-', '')), 'index_build', 'running', \
+               UNIX_TIMESTAMP(UTC_TIMESTAMP(6) + INTERVAL 1 DAY) * 1000000, UNIX_TIMESTAMP(UTC_TIMESTAMP(6)) * 1000000, 1, 8, \
+               domain_id, CONCAT('index_build:', index_id), CONCAT('index:', index_id), \
+               JSON_OBJECT('index_id', index_id, 'domain_id', domain_id), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) \
+             FROM rag_index_builds; \
+             INSERT INTO queue_unique_keys (kind, unique_key, job_id) SELECT kind, unique_key, id FROM queue_jobs; \
+             UPDATE rag_indexes SET indexing_status = 'in_progress'",
+        )
+        .await
 }
