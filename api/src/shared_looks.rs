@@ -112,6 +112,8 @@ struct Place<K: Eq + Hash, V> {
 
 impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
     async fn serve(mut self, mut look: impl Look<K, V>) {
+        // Who is about to ask, having been answered something else together with the first, may come along.
+        tokio::task::yield_now().await;
         while let Some(questions) = self.next() {
             let found = look.look(self.subjects.clone()).await;
             for Question { key, answer } in questions {

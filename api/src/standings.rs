@@ -72,7 +72,9 @@ impl Standings {
         };
         if let Some(picture) = self.kept.get(&key) {
             match self.without_files.get(key.clone(), look()).await? {
-                Some(standing) if standing == picture.standing => return Ok(Some(picture)),
+                Some(standing) if standing.has_files_of(&picture.standing) => {
+                    return Ok(Some(Picture { standing, ..picture }));
+                }
                 Some(_) => {}
                 None => return Ok(None),
             }

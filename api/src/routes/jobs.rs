@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use self::read::queue_job;
 pub(crate) use self::read::{JobLooks, read_jobs};
-pub(super) use self::read::{find, read, with_progress};
+pub(super) use self::read::{read, with_progress};
 use crate::extract::{Domain, Id, Params};
 use crate::paging::Page;
 use crate::problem::Problem;

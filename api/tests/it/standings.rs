@@ -173,6 +173,44 @@ async fn what_callers_change_is_in_the_next_answer(pool: MySqlPool) {
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn the_active_job_is_as_it_is_now(pool: MySqlPool) {
+    let setting = Setting::new(pool).await;
+    let build = setting
+        .change("POST", "indexes/{index}/build", &Value::Null, 202)
+        .await;
+    let job = async || {
+        setting.status(&setting.api).await;
+        let mut status = setting.status(&setting.api).await;
+        status["job"].take()
+    };
+    assert_eq!(
+        (id(&job().await), job().await["progress"].take()),
+        (id(&build), Value::Null)
+    );
+    // As a worker would.
+    setting
+        .sql("UPDATE queue_jobs SET state = 'running', claim_no = 1")
+        .await;
+    assert_eq!(job().await["state"], "running");
+    let (index, build) = (&setting.index, id(&build));
+    setting
+        .sql(&format!(
+            "INSERT INTO rag_index_builds (job_id, index_id, domain_id, step) VALUES ('{build}', '{index}', 'tenant-1', 'x'); \
+             UPDATE rag_indexes SET last_job_id = '{build}'"
+        ))
+        .await;
+    assert_eq!(job().await["progress"]["files_uploaded"], 0);
+    setting
+        .sql("UPDATE rag_index_builds SET files_uploaded = 1, updated_at = UTC_TIMESTAMP(6)")
+        .await;
+    assert_eq!(job().await["progress"]["files_uploaded"], 1);
+    setting
+        .change("POST", &format!("jobs/{build}/cancel"), &Value::Null, 202)
+        .await;
+    assert_eq!(job().await["cancel_requested"], true);
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn what_workers_do_is_seen_within_a_second_and_at_once_when_the_build_ends(pool: MySqlPool) {
     let setting = Setting::new(pool).await;
     let state = |state: &str| format!("UPDATE rag_index_attachments SET state = '{state}'");

@@ -16,9 +16,6 @@ use crate::sql::{Text, push_list};
 use crate::{DbError, attachments, composition};
 
 /// An index without its files.
-///
-/// Two that are equal had the same files in between, as far as callers are concerned; only workers may have got on with
-/// them. A build that begins or ends, and a sync, make a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub indexing_status: IndexingStatus,
@@ -28,12 +25,33 @@ pub struct Standing {
     /// When the provider last told how its files fare: to a build, or to a sync.
     pub provider_seen_at: Option<DateTime<Utc>>,
     pub last_job_id: Option<String>,
-    /// Its id as 16 bytes.
-    pub active_job: Option<Vec<u8>>,
+    pub active_job: Option<ActiveJob>,
     /// Grows with each change to the index's links and to its own chunking strategy.
     composition_revision: u64,
     /// Grows with each change to contents, strategies and copies of the domain's files, and sometimes to those of others.
     files_revision: u64,
+}
+
+/// The job that builds the index, or will.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveJob {
+    /// 16 bytes.
+    pub id: Vec<u8>,
+    /// Another one whenever the job's row is, or the progress of its build.
+    pub revision: String,
+}
+
+impl Standing {
+    /// Whether the index had the same files then, as far as callers are concerned; only workers may have got on with them. A
+    /// build that begins or ends, and a sync, make a difference.
+    pub fn has_files_of(&self, then: &Self) -> bool {
+        let job = |standing: &Self| standing.active_job.as_ref().map(|job| job.id.clone());
+        let but_for_the_job = |standing: &Self| Self {
+            active_job: None,
+            ..standing.clone()
+        };
+        job(self) == job(then) && but_for_the_job(self) == but_for_the_job(then)
+    }
 }
 
 /// An index with its files.
@@ -65,14 +83,21 @@ pub struct JobsOfIndexes<'a> {
 /// What was found of each index that there is. One whose row can't be read has an error of its own.
 pub type FoundMany<T> = HashMap<(DomainId, IndexId), Result<T, DbError>>;
 
-/// The columns of a [`Standing`]. Kind and prefix go between these pieces.
-const STANDING: [&str; 3] = [
-    "i.id, i.domain_id, i.indexing_status, i.external_id, i.indexed_at, i.last_error, i.provider_seen_at, i.last_job_id, \
-       i.composition_revision, \
-       (SELECT r.revision FROM rag_file_revisions r WHERE r.slot = CRC32(i.domain_id) % 256) AS files_revision, \
-       (SELECT q.job_id FROM queue_unique_keys q WHERE q.kind = ",
+/// The columns of a [`Standing`].
+const STANDING: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.indexed_at, i.last_error, \
+       i.provider_seen_at, i.last_job_id, i.composition_revision, r.revision AS files_revision, q.job_id AS active_job, \
+       CONCAT_WS(' ', j.state, j.order_us, j.claim_no, j.attempts, j.snoozes, j.lease_losses, j.cancel_requested, b.updated_at) \
+         AS job_revision";
+
+/// Its rows. Kind and prefix go between these pieces. (The active build is the one that began last, if it has begun.)
+const ROWS: [&str; 3] = [
+    " FROM rag_indexes i \
+     JOIN rag_file_revisions r ON r.slot = CRC32(i.domain_id) % 256 \
+     LEFT JOIN queue_unique_keys q ON q.kind = ",
     " AND q.unique_key = CONCAT(",
-    ", i.id)) AS active_job",
+    ", i.id) \
+     LEFT JOIN queue_jobs j ON j.id = q.job_id \
+     LEFT JOIN rag_index_builds b ON b.job_id = i.last_job_id",
 ];
 
 /// The columns of [`Counts`]: one row for each index, whatever the number of its files, because transferring and sorting ten
@@ -106,9 +131,7 @@ pub async fn find_many(
     indexes: &[(DomainId, IndexId)],
     jobs: JobsOfIndexes<'_>,
 ) -> Result<FoundMany<Standing>, DbError> {
-    let mut query = select_standing(jobs);
-    query.push(" FROM rag_indexes i");
-    push_which(&mut query, indexes);
+    let query = select("", "", indexes, jobs);
     find(db, query, indexes, standing).await
 }
 
@@ -118,24 +141,27 @@ pub async fn count_many(
     indexes: &[(DomainId, IndexId)],
     jobs: JobsOfIndexes<'_>,
 ) -> Result<FoundMany<Counted>, DbError> {
-    let mut query = select_standing(jobs);
-    query.push(COUNTS).push(" FROM rag_indexes i").push(FILES);
-    push_which(&mut query, indexes);
+    let mut query = select(COUNTS, FILES, indexes, jobs);
     query.push(" GROUP BY i.id");
     find(db, query, indexes, counted).await
 }
 
-fn select_standing(jobs: JobsOfIndexes<'_>) -> QueryBuilder<MySql> {
-    let [columns, and_key, end] = STANDING;
+/// Standings, with further columns of further rows.
+fn select(
+    columns: &str,
+    rows: &str,
+    indexes: &[(DomainId, IndexId)],
+    jobs: JobsOfIndexes<'_>,
+) -> QueryBuilder<MySql> {
+    let [from, and_key, end] = ROWS;
     let mut query = QueryBuilder::new("SELECT ");
-    query.push(columns).push_bind(jobs.kind);
-    query.push(and_key).push_bind(jobs.unique_key_prefix).push(end);
-    query
-}
-
-fn push_which(query: &mut QueryBuilder<MySql>, indexes: &[(DomainId, IndexId)]) {
+    query.push(STANDING).push(columns);
+    query.push(from).push_bind(jobs.kind);
+    query.push(and_key).push_bind(jobs.unique_key_prefix);
+    query.push(end).push(rows);
     query.push(" WHERE i.deleted_at IS NULL AND i.id IN ");
-    push_list(query, indexes.iter().map(|(_, index)| Text(*index)));
+    push_list(&mut query, indexes.iter().map(|(_, index)| Text(*index)));
+    query
 }
 
 async fn find<T>(
@@ -161,6 +187,8 @@ async fn find<T>(
 }
 
 fn standing(row: &MySqlRow) -> Result<Standing, DbError> {
+    let active_job: Option<Vec<u8>> = row.try_get("active_job")?;
+    let revision = row.try_get("job_revision")?;
     Ok(Standing {
         indexing_status: row.try_get::<Text<IndexingStatus>, _>("indexing_status")?.0,
         external_id: row.try_get("external_id")?,
@@ -168,7 +196,7 @@ fn standing(row: &MySqlRow) -> Result<Standing, DbError> {
         last_error: row.try_get("last_error")?,
         provider_seen_at: row.try_get("provider_seen_at")?,
         last_job_id: row.try_get("last_job_id")?,
-        active_job: row.try_get("active_job")?,
+        active_job: active_job.map(|id| ActiveJob { id, revision }),
         composition_revision: row.try_get("composition_revision")?,
         files_revision: row.try_get("files_revision")?,
     })

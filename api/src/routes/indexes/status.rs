@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::extract::{Domain, Id};
 use crate::problem::Problem;
-use crate::routes::jobs::{self, JobOut};
+use crate::routes::jobs::JobOut;
 use crate::schemas::IndexingStatusSchema;
 use crate::standings::Picture;
 use crate::state::App;
@@ -55,8 +55,9 @@ struct FileCountsOut {
 
 /// Read where an index stands
 ///
-/// Answered from the database, whatever the provider does. What you change is in the answer at once, as is the beginning and
-/// the end of a build; while a build is at work, its progress is in `file_counts` within a second.
+/// Answered from the database, whatever the provider does. What you change is in the answer at once, as are the beginning, the
+/// progress and the end of a build. Only `file_counts` of a build that is at work, and how many jobs are ahead of one that
+/// waits, may be a second old.
 #[utoipa::path(get, path = "/indexes/{index_id}/status", tag = "indexes",
     params(("index_id" = uuid::Uuid, Path, description = "The index")),
     responses(
@@ -70,10 +71,11 @@ pub(super) async fn get_status(
 ) -> Result<Json<StatusOut>, Problem> {
     let picture = app.standings().get(&app, (domain.clone(), index_id)).await?;
     let Picture { standing, counts } = picture.ok_or(DbError::NotFound("index"))?;
-    let job = match standing.active_job.as_deref().map(Uuid::from_slice) {
-        Some(id) => {
-            let id = id.map_err(Problem::internal)?.to_string();
-            jobs::find(&app, &domain, id.parse().map_err(Problem::internal)?).await?
+    let job = match standing.active_job {
+        Some(job) => {
+            let id = Uuid::from_slice(&job.id).map_err(Problem::internal)?.to_string();
+            let key = (domain, id.parse().map_err(Problem::internal)?);
+            app.jobs().find_as_of(&app, key, job.revision).await?
         }
         None => None,
     };

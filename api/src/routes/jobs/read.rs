@@ -1,8 +1,10 @@
 //! Jobs for answers: many at once, and in common for all who ask at the same time.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use apalis_mariadb::{Job, JobId, JobKind as _};
+use moka::sync::Cache;
 use rag_db::builds::{self, Build};
 use rag_db::syncs::{self, Run};
 use rag_domain::DomainId;
@@ -13,37 +15,67 @@ use crate::problem::Problem;
 use crate::shared_looks::{Extent, Found, Look, SharedLooks};
 use crate::state::App;
 
-/// How many jobs are ahead of one that waits is counted one by one.
+/// How many jobs are ahead of one that waits is counted for each of them.
 const EXTENT: Extent = Extent {
-    at_once: 4,
+    at_once: 2,
     most_subjects: 8,
 };
+
+/// How long a job that did not change may be kept; its place in line may change.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Of jobs that are kept.
+const MOST: u64 = 10_000;
 
 type Key = (DomainId, JobId);
 
 /// Looks at jobs, each as its domain may see it.
 #[derive(Debug)]
-pub(crate) struct JobLooks(SharedLooks<Key, JobOut>);
+pub(crate) struct JobLooks {
+    looks: SharedLooks<Key, JobOut>,
+    /// By what the caller took for their revision.
+    kept: Cache<Key, (String, JobOut)>,
+}
 
 impl Default for JobLooks {
     fn default() -> Self {
-        Self(SharedLooks::new(EXTENT))
+        Self {
+            looks: SharedLooks::new(EXTENT),
+            kept: Cache::builder().time_to_live(FRESH).max_capacity(MOST).build(),
+        }
+    }
+}
+
+impl JobLooks {
+    async fn find(&self, app: &App, key: Key) -> Result<Option<JobOut>, Problem> {
+        self.looks.get(key, QueueLook(app.clone())).await
+    }
+
+    /// For who has just seen that the job is at this revision.
+    pub(in crate::routes) async fn find_as_of(
+        &self,
+        app: &App,
+        key: Key,
+        revision: String,
+    ) -> Result<Option<JobOut>, Problem> {
+        if let Some((known, job)) = self.kept.get(&key)
+            && known == revision
+        {
+            return Ok(Some(job));
+        }
+        let job = self.find(app, key.clone()).await?;
+        if let Some(job) = &job {
+            // It is no older than its revision; if it is newer, the next caller has another one.
+            self.kept.insert(key, (revision, job.clone()));
+        }
+        Ok(job)
     }
 }
 
 /// The domain's job with this id.
 pub(in crate::routes) async fn read(app: &App, domain: &DomainId, id: JobId) -> Result<JobOut, Problem> {
-    let job = find(app, domain, id).await?;
+    let job = app.jobs().find(app, (domain.clone(), id)).await?;
     job.ok_or_else(|| Problem::not_found("job"))
-}
-
-pub(in crate::routes) async fn find(
-    app: &App,
-    domain: &DomainId,
-    id: JobId,
-) -> Result<Option<JobOut>, Problem> {
-    let look = QueueLook(app.clone());
-    app.jobs().0.get((domain.clone(), id), look).await
 }
 
 /// The job with what its own rows tell.
