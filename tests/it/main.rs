@@ -15,6 +15,8 @@ mod events;
 mod fleet;
 mod guises;
 mod index_sync;
+mod killing;
+mod large_build;
 mod ledger;
 mod live;
 mod orphans;

@@ -9,6 +9,8 @@ use rag_emulator::{Action, Emulator, LedgerQuery, Rule, Seed, When};
 use rag_tests::Stack;
 use serde_json::{Value, json};
 
+use crate::killing::Killing;
+
 /// As many files are on their way at once, and as many may have come and not been written down: they are downloaded again
 /// when their worker dies.
 const AT_ONCE: usize = 4;
@@ -85,7 +87,11 @@ async fn survives(scale: &Scale) {
     let path = format!("/admin/providers/openai/syncs/{}", answer["id"].as_str().unwrap());
 
     let begun = Instant::now();
-    let (job, kills, peak_kib) = kill_until_over(&stack, &path, scale).await;
+    let killing = Killing {
+        every: scale.kill_every,
+        limit: scale.limit,
+    };
+    let (job, kills, peak_kib) = killing.until_over(&stack, &stack.admin, &path).await;
     let files = scale.stores * scale.files_per_store;
     let took = begun.elapsed();
     assert_eq!(job["state"], "done", "{job}");
@@ -119,47 +125,6 @@ async fn survives(scale: &Scale) {
         "{downloads} downloads of {files} files"
     );
     assert!(peak_kib > 0 && peak_kib < MOST_MEMORY_KIB, "{peak_kib} KiB");
-}
-
-/// Kills a worker every now and then until the job is over: the job, how many were killed, and the most memory that one had.
-async fn kill_until_over(stack: &Stack, path: &str, scale: &Scale) -> (Value, usize, u64) {
-    let begun = Instant::now();
-    let (mut kills, mut peak_kib) = (0_usize, 0);
-    let mut workers = vec![stack.worker("worker-a"), stack.worker("worker-b")];
-    loop {
-        let killing = Instant::now() + scale.kill_every;
-        let mut over = None;
-        while Instant::now() < killing && over.is_none() {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let job = stack.admin.get(path).await.expect(200);
-            over = ["done", "failed", "cancelled"]
-                .contains(&job["state"].as_str().unwrap())
-                .then_some(job);
-        }
-        peak_kib = workers
-            .iter()
-            .filter_map(rag_tests::Program::peak_memory_kib)
-            .fold(peak_kib, u64::max);
-        if let Some(job) = over {
-            return (job, kills, peak_kib);
-        }
-        assert!(
-            begun.elapsed() < scale.limit,
-            "still at it: {}",
-            stack.admin.get(path).await.body
-        );
-        // The one that has been there longer; the other goes on, or takes over.
-        workers.remove(0).kill().await;
-        workers.push(stack.worker(&format!("worker-{kills}")));
-        kills += 1;
-        if kills.is_multiple_of(10) {
-            let progress = stack.admin.get(path).await.expect(200)["sync_progress"].clone();
-            eprintln!(
-                "{:?}: {kills} kills, {peak_kib} KiB at most, {progress}",
-                begun.elapsed()
-            );
-        }
-    }
 }
 
 /// Every store is one index with exactly its files, in their order.

@@ -174,15 +174,19 @@ pub async fn list_indexes_of(db: &mut MySqlConnection, file_id: FileId) -> Resul
     Ok(rows.into_iter().map(|id| id.0).collect())
 }
 
-/// Unlinks a file everywhere. The caller holds the locks of the indexes, and the file's.
-pub async fn delete_of_file(db: &mut MySqlConnection, file_id: FileId) -> Result<u64, DbError> {
-    sqlx::query(
-        "UPDATE rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
-         SET i.composition_revision = i.composition_revision + 1, i.updated_at = i.updated_at WHERE l.file_id = ?",
-    )
-    .bind(Text(file_id))
-    .execute(&mut *db)
-    .await?;
+/// Unlinks a file everywhere. `indexes` are those that hold it and are not deleted; the caller has their locks, and the file's.
+pub async fn delete_of_file(
+    db: &mut MySqlConnection,
+    file_id: FileId,
+    indexes: &[IndexId],
+) -> Result<u64, DbError> {
+    if !indexes.is_empty() {
+        let mut query = QueryBuilder::<MySql>::new(
+            "UPDATE rag_indexes SET composition_revision = composition_revision + 1, updated_at = updated_at WHERE id IN ",
+        );
+        push_list(&mut query, indexes.iter().copied().map(Text));
+        query.build().execute(&mut *db).await?;
+    }
     let result = sqlx::query("DELETE FROM rag_index_files WHERE file_id = ?")
         .bind(Text(file_id))
         .execute(db)

@@ -113,6 +113,9 @@ async fn resolve_unknown(build: &Build<'_>) -> Result<(), Halt> {
             None => absent.push(row.id),
         }
     }
+    if !found.is_empty() {
+        build.claim.progress(&mut tx).await?;
+    }
     await_indexing::observe_all(build, &mut tx, &found).await?;
     attachments::mark_pending(&mut tx, &absent).await?;
     tracing::info!(
@@ -199,7 +202,7 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
         .collect();
     match build.provider.create_file_batch(build.store_id()?, files).await {
         Ok(answer) => {
-            let mut tx = build.write().await?;
+            let mut tx = build.write_progress().await?;
             attachments::mark_in_progress(&mut tx, &ids, Some(&answer.id)).await?;
             attachments::set_strategy_applied(&mut tx, &ids, answer.chunking_strategy_applied).await?;
             tx.commit().await?;
@@ -236,7 +239,7 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), Halt> {
     let file = request(&row.external_file_id, row.chunking_strategy);
     match build.provider.attach_file(build.store_id()?, file).await {
         Ok(answer) => {
-            let mut tx = build.write().await?;
+            let mut tx = build.write_progress().await?;
             attachments::mark_in_progress(&mut tx, &[row.id], None).await?;
             attachments::set_strategy_applied(&mut tx, &[row.id], answer.chunking_strategy_applied).await?;
             await_indexing::observe_all(build, &mut tx, &[(row, &answer.file)]).await?;

@@ -102,6 +102,9 @@ async fn look<'a>(build: &Build<'_>, waiting: &'a [Attachment]) -> Result<Vec<&'
     }
     let (mut tx, index) = build.write_index().await?;
     indexes::set_provider_seen(&mut tx, index.id).await?;
+    if !ended.is_empty() {
+        build.claim.progress(&mut tx).await?;
+    }
     observe_all(build, &mut tx, &ended).await?;
     fail(
         &mut tx,

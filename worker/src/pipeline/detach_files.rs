@@ -37,7 +37,7 @@ pub(crate) async fn detach(scope: &Scope<'_>, rows: &[&Attachment]) -> Result<()
             .provider
             .detach_file(&row.external_store_id, row.store_file_id())
             .await?;
-        let mut tx = scope.write().await?;
+        let mut tx = scope.write_progress().await?;
         attachments::delete_detached(&mut tx, row.id).await?;
         let owner = intents::Owner::File(row.local_file_id);
         intents::retire_file_for(&mut tx, &scope.provider_type, &row.external_file_id, owner).await?;

@@ -87,7 +87,7 @@ async fn recorded(
     intent: &Intent,
     file: &ProviderFile,
 ) -> Result<Uploaded, Halt> {
-    let mut tx = scope.write().await?;
+    let mut tx = scope.write_progress().await?;
     record(scope, &mut tx, member, intent, &file.id, &file.raw).await?;
     tx.commit().await?;
     tracing::info!(file.id = %member.desired.file_id, external_file_id = file.id, "uploaded");
@@ -175,6 +175,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         Some(found) if same_content => {
             tracing::info!(file.id = %file.file_id, external_file_id = found.id, "adopted an upload of an earlier attempt");
             record(scope, &mut tx, member, &intent, &found.id, &found.raw).await?;
+            scope.claim.progress(&mut tx).await?;
             Inherited::Adopted
         }
         found => {

@@ -110,7 +110,7 @@ async fn try_delete(
         }
         return Err(held(&now));
     }
-    index_files::delete_of_file(&mut tx, file_id).await?;
+    index_files::delete_of_file(&mut tx, file_id, &holders).await?;
     let done = if is_at_provider(&mut tx, file_id).await? {
         files::mark_deleted(&mut tx, domain, file_id).await?;
         let job = FileDelete {

@@ -7,8 +7,8 @@
 //!
 //! Parts, all unless named:
 //! - `status`: response times of `GET /indexes/{id}/status` against those of a bare axum server that selects one row by its
-//!   primary key; all callers about the same index, then each about its own. Both are asked in turn, in slices of a second:
-//!   what disturbs one disturbs the other.
+//!   primary key; all callers about the same index, then each about its own; at rest, and while they are being built. Both
+//!   are asked in turn, in slices of a second: what disturbs one disturbs the other.
 //! - `listeners`: statements a second on the database server with 10 and with 10,000 listeners to job events, and whether
 //!   any of them misses how its job ends, though some reconnect on the way. The server must serve nobody else meanwhile, and
 //!   `ulimit -n` must allow for the connections.

@@ -1,5 +1,5 @@
 //! `GET /indexes/{id}/status` of indexes with ten indexed files each, against a bare select by primary key: first all callers
-//! ask about one index, then each about its own, then again while each is being built, which is two more rows of an answer.
+//! ask about one index, then each about its own, then again while each is being built.
 
 use std::time::Duration;
 
