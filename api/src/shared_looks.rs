@@ -7,8 +7,9 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::problem::Problem;
 
@@ -29,17 +30,29 @@ pub(crate) struct Extent {
     pub(crate) most_subjects: usize,
 }
 
+/// How long who has nothing to look at stays for the next question: callers who ask again and again do so within this time.
+const LINGER: Duration = Duration::from_millis(2);
+
 /// Looks at values by their keys.
 #[derive(Debug)]
-pub(crate) struct SharedLooks<K, V>(Arc<Mutex<Desk<K, V>>>);
+pub(crate) struct SharedLooks<K, V>(Arc<Office<K, V>>);
+
+#[derive(Debug)]
+struct Office<K, V> {
+    extent: Extent,
+    desk: Mutex<Desk<K, V>>,
+    /// For those who have nothing to look at.
+    asked: Notify,
+}
 
 #[derive(Debug)]
 struct Desk<K, V> {
-    extent: Extent,
     waiting: Vec<Question<K, V>>,
     /// Subjects of the looks that are under way.
     subjects: HashSet<K>,
-    under_way: usize,
+    /// Places that are taken, and how many of those have nothing to look at.
+    taken: usize,
+    idle: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +67,17 @@ struct Question<K, V> {
 
 impl<K, V> SharedLooks<K, V> {
     pub(crate) fn new(extent: Extent) -> Self {
-        Self(Arc::new(Mutex::new(Desk {
-            extent,
+        let desk = Desk {
             waiting: Vec::new(),
             subjects: HashSet::new(),
-            under_way: 0,
-        })))
+            taken: 0,
+            idle: 0,
+        };
+        Self(Arc::new(Office {
+            extent,
+            desk: Mutex::new(desk),
+            asked: Notify::new(),
+        }))
     }
 }
 
@@ -83,15 +101,21 @@ where
 }
 
 impl<K: Eq + Hash, V> SharedLooks<K, V> {
-    /// `None`: enough looks are under way, and one of them goes on with the question.
+    /// `None`: who has a place already takes the question up.
     fn ask(&self, question: Question<K, V>) -> Option<Place<K, V>> {
-        let mut desk = lock(&self.0);
+        let Self(office) = self;
+        let mut desk = lock(&office.desk);
         desk.waiting.push(question);
-        (desk.under_way < desk.extent.at_once).then(|| {
-            desk.under_way += 1;
+        if desk.idle > 0 {
+            office.asked.notify_one();
+            return None;
+        }
+        (desk.taken < office.extent.at_once).then(|| {
+            desk.taken += 1;
             Place {
-                desk: Arc::clone(&self.0),
+                office: Arc::clone(office),
                 subjects: Vec::new(),
+                is_idle: false,
                 is_given_back: false,
             }
         })
@@ -102,11 +126,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One of the looks that may be under way together, until it is given back.
+/// One of those that may look at the same time, until it is given back.
 struct Place<K: Eq + Hash, V> {
-    desk: Arc<Mutex<Desk<K, V>>>,
+    office: Arc<Office<K, V>>,
     /// Of the look that is under way here.
     subjects: Vec<K>,
+    is_idle: bool,
     is_given_back: bool,
 }
 
@@ -114,7 +139,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
     async fn serve(mut self, mut look: impl Look<K, V>) {
         // Who is about to ask, having been answered something else together with the first, may come along.
         tokio::task::yield_now().await;
-        while let Some(questions) = self.next() {
+        let mut may_linger = true;
+        while !self.is_given_back {
+            let Some(questions) = self.next(may_linger) else {
+                let asked = self.office.asked.notified();
+                may_linger = tokio::time::timeout(LINGER, asked).await.is_ok();
+                continue;
+            };
             let found = look.look(self.subjects.clone()).await;
             for Question { key, answer } in questions {
                 // Who asked may have gone away.
@@ -123,17 +154,20 @@ impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
                     Err(problem) => Err(problem.clone()),
                 });
             }
+            may_linger = true;
             // Who was answered goes on first, and asks again before the next look.
             tokio::task::yield_now().await;
         }
     }
 
-    /// All questions about the first so many subjects at which nobody is looking. `None`: there are none, and the place is
-    /// given back.
-    fn next(&mut self) -> Option<Vec<Question<K, V>>> {
-        let mut desk = lock(&self.desk);
+    /// All questions about the first so many subjects at which nobody is looking. `None`: there are none; the place is idle,
+    /// or given back.
+    fn next(&mut self, may_linger: bool) -> Option<Vec<Question<K, V>>> {
+        let mut desk = lock(&self.office.desk);
         desk.leave(&self.subjects);
-        let most = desk.extent.most_subjects;
+        self.subjects.clear();
+        desk.idle -= usize::from(std::mem::take(&mut self.is_idle));
+        let most = self.office.extent.most_subjects;
         let mut chosen = HashSet::new();
         let (next, rest) = std::mem::take(&mut desk.waiting)
             .into_iter()
@@ -148,8 +182,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Place<K, V> {
         desk.waiting = rest;
         if chosen.is_empty() {
             // Before anybody else can ask, who would rely on it.
-            desk.under_way -= 1;
-            self.is_given_back = true;
+            if may_linger {
+                desk.idle += 1;
+                self.is_idle = true;
+            } else {
+                desk.taken -= 1;
+                self.is_given_back = true;
+            }
             return None;
         }
         desk.subjects.extend(chosen.iter().cloned());
@@ -172,11 +211,12 @@ impl<K: Eq + Hash, V> Drop for Place<K, V> {
         if self.is_given_back {
             return;
         }
-        // A look panicked.
-        let mut desk = lock(&self.desk);
+        // A look panicked, or everything ends.
+        let mut desk = lock(&self.office.desk);
         desk.leave(&self.subjects);
-        desk.under_way -= 1;
-        if desk.under_way == 0 {
+        desk.idle -= usize::from(self.is_idle);
+        desk.taken -= 1;
+        if desk.taken == 0 {
             // Nobody would answer them.
             desk.waiting.clear();
         }
@@ -186,7 +226,6 @@ impl<K: Eq + Hash, V> Drop for Place<K, V> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
 
     use futures::future::join_all;
 
@@ -254,8 +293,8 @@ mod tests {
 
     /// Until nobody looks any more.
     async fn rest(shared: &SharedLooks<u32, u32>) {
-        while lock(&shared.0).under_way > 0 {
-            tokio::task::yield_now().await;
+        while lock(&shared.0.desk).taken > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -297,11 +336,26 @@ mod tests {
         assert_eq!(answers.iter().flatten().count(), 500);
         assert_eq!(world.most_at_once.load(Ordering::SeqCst) as usize, EXTENT.at_once);
         rest(&shared).await;
-        let desk = lock(&shared.0);
+        let desk = lock(&shared.0.desk);
         assert!(
-            desk.waiting.is_empty() && desk.subjects.is_empty(),
+            desk.waiting.is_empty() && desk.subjects.is_empty() && desk.idle == 0,
             "nothing is left behind"
         );
+    }
+
+    /// One who asks again at once is served by the same looker, who keeps what it needs; after a pause by another.
+    #[tokio::test]
+    async fn who_looks_lingers_and_then_goes() {
+        let (world, shared) = (World::default(), shared());
+        for _ in 0..20 {
+            world.ask(&shared, 1).await;
+            let taken = lock(&shared.0.desk).taken;
+            assert!(taken <= 2, "{taken} places for one caller");
+        }
+        assert_eq!(world.looks.load(Ordering::SeqCst), 20);
+        rest(&shared).await;
+        assert_eq!(world.ask(&shared, 1).await, Some(0));
+        rest(&shared).await;
     }
 
     #[tokio::test]
