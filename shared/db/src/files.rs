@@ -231,7 +231,8 @@ pub async fn note_change(db: &mut MySqlConnection, id: FileId) -> Result<(), DbE
     Ok(())
 }
 
-/// Points the file at new bytes; nothing else is locked behind this in a transaction. The old ones stay on disk until the caller removes them after its commit.
+/// Points the file at new bytes; nothing else is locked behind this in a transaction. The old bytes stay on disk until the
+/// caller removes them after its commit.
 pub async fn replace_content(
     db: &mut MySqlConnection,
     domain: &DomainId,

@@ -143,8 +143,8 @@ pub(super) async fn create_file_upload(
         )));
     }
     let id = uploads::insert_uploaded(&mut tx, &provider_type, file.id, &file.sha256, external).await?;
-    files::note_change(&mut tx, file.id).await?;
     let row = uploads::lock(&mut tx, &provider_type, id).await?;
+    files::note_change(&mut tx, file.id).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
