@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::problem::{FieldError, Problem};
 
 pub(crate) const NAME_CHARS: usize = 255;
-pub(crate) const DESCRIPTION_BYTES: usize = 16 * 1024;
+/// As many as go into a column of 64 KiB, whatever the script.
+pub(crate) const TEXT_CHARS: usize = 16 * 1024 - 1;
 pub(crate) const TAGS: usize = 64;
 pub(crate) const TAG_CHARS: usize = 128;
-pub(crate) const NOTES_BYTES: usize = 64 * 1024 - 1;
 pub(crate) const METADATA_BYTES: usize = 64 * 1024;
 
 /// Collects what is wrong.
@@ -47,9 +47,9 @@ impl Checks {
     }
 
     /// Free text of several lines.
-    pub(crate) fn text(&mut self, field: &str, text: &str, most_bytes: usize) {
-        if text.len() > most_bytes {
-            self.fail(field, format!("must not be longer than {most_bytes} bytes"));
+    pub(crate) fn text(&mut self, field: &str, text: &str, most_chars: usize) {
+        if text.chars().count() > most_chars {
+            self.fail(field, format!("must not be longer than {most_chars} characters"));
         } else if text.contains('\0') {
             self.fail(field, "must not contain NUL");
         }
@@ -204,8 +204,12 @@ mod tests {
             ["t"]
         );
         assert_eq!(
-            fields(|checks| checks.text("n", &"x".repeat(NOTES_BYTES + 1), NOTES_BYTES)),
+            fields(|checks| checks.text("n", &"x".repeat(TEXT_CHARS + 1), TEXT_CHARS)),
             ["n"]
+        );
+        assert!(
+            fields(|checks| checks.text("n", &"щ".repeat(TEXT_CHARS), TEXT_CHARS)).is_empty(),
+            "all scripts are alike"
         );
         assert!(
             fields(|checks| checks.expires_after("e", &json!({"anchor": "last_active_at", "days": 7})))

@@ -6,18 +6,21 @@ use rag_tests::{Client, Stack};
 use serde_json::Value;
 
 pub(crate) struct Killing {
+    /// That work at the same time.
+    pub(crate) workers: usize,
     /// From one kill to the next.
     pub(crate) every: Duration,
     pub(crate) limit: Duration,
 }
 
 impl Killing {
-    /// Kills one of two workers every now and then until the job at `path`, as this client sees it, is over: the job, how
+    /// Kills one of the workers every now and then until the job at `path`, as this client sees it, is over: the job, how
     /// many were killed, and the most memory that one had.
     pub(crate) async fn until_over(&self, stack: &Stack, client: &Client, path: &str) -> (Value, usize, u64) {
         let begun = Instant::now();
         let (mut kills, mut peak_kib) = (0_usize, 0);
-        let mut workers = vec![stack.worker("worker-a"), stack.worker("worker-b")];
+        let names = (0..self.workers).map(|n| format!("first-{n}"));
+        let mut workers: Vec<_> = names.map(|name| stack.worker(&name)).collect();
         loop {
             let killing = Instant::now() + self.every;
             let mut over = None;
@@ -40,7 +43,7 @@ impl Killing {
                 "still at it: {}",
                 client.get(path).await.body
             );
-            // The one that has been there longer; the other goes on, or takes over.
+            // The one that has been there longest; another one goes on, or takes over.
             workers.remove(0).kill().await;
             workers.push(stack.worker(&format!("worker-{kills}")));
             kills += 1;

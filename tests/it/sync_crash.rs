@@ -88,6 +88,7 @@ async fn survives(scale: &Scale) {
 
     let begun = Instant::now();
     let killing = Killing {
+        workers: 2,
         every: scale.kill_every,
         limit: scale.limit,
     };

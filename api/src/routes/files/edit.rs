@@ -13,7 +13,7 @@ use crate::extract::{Domain, Id, JsonBody};
 use crate::problem::Problem;
 use crate::schemas::{ChunkingSchema, FileNameSchema, TagSchema};
 use crate::state::App;
-use crate::validate::{Checks, NOTES_BYTES, present};
+use crate::validate::{Checks, TEXT_CHARS, present};
 
 /// Fields to change; what is absent stays, null clears.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -67,7 +67,7 @@ impl FilePatch {
             checks.tags("tags", tags);
         }
         if let Some(Some(notes)) = &self.notes {
-            checks.text("notes", notes, NOTES_BYTES);
+            checks.text("notes", notes, TEXT_CHARS);
         }
         let chunking_strategy = self
             .chunking_strategy

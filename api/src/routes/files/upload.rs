@@ -18,10 +18,10 @@ use crate::quota::{self, Change, Room};
 use crate::schemas::{ChunkingSchema, TagSchema};
 use crate::state::App;
 use crate::upload::{Form, Part, media_type};
-use crate::validate::{Checks, NOTES_BYTES};
+use crate::validate::{Checks, TEXT_CHARS};
 
-/// Text parts hold JSON of this size at most; `notes` has the same limit.
-const TEXT_BYTES: usize = NOTES_BYTES;
+/// Of a text part: `notes` in a script of four bytes a character.
+const TEXT_BYTES: usize = 4 * TEXT_CHARS;
 /// What a form may have besides the file, generously: three text parts and the headers of all.
 const FORM_BYTES: u64 = 512 * 1024;
 
@@ -38,7 +38,7 @@ pub(super) struct UploadForm {
     /// One part for each, or one part that is a JSON array of them: at most 64.
     #[schema(example = json!(["contract", "2026"]), max_items = 64)]
     tags: Option<Vec<TagSchema>>,
-    /// Free text of at most 64 KiB.
+    /// Free text.
     #[schema(max_length = 16383, pattern = r"^[^\x00]*$")]
     notes: Option<String>,
 }
@@ -151,8 +151,8 @@ impl Received {
                 checks.tags(name, tags);
             }
             "notes" => {
-                let notes = part.text(NOTES_BYTES).await?;
-                checks.text(name, &notes, NOTES_BYTES);
+                let notes = part.text(TEXT_BYTES).await?;
+                checks.text(name, &notes, TEXT_CHARS);
                 self.notes = Some(notes).filter(|notes| !notes.is_empty());
             }
             _ => checks.fail(

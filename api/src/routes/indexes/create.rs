@@ -14,7 +14,7 @@ use crate::idempotency::Once;
 use crate::problem::{Kind, Problem};
 use crate::schemas::{ChunkingSchema, ExpiresAfterSchema, NameSchema};
 use crate::state::App;
-use crate::validate::{Checks, DESCRIPTION_BYTES, NAME_CHARS};
+use crate::validate::{Checks, NAME_CHARS, TEXT_CHARS};
 
 /// A knowledge base to make.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -24,7 +24,7 @@ use crate::validate::{Checks, DESCRIPTION_BYTES, NAME_CHARS};
 pub(super) struct NewIndexIn {
     #[schema(value_type = NameSchema)]
     name: String,
-    #[schema(max_length = 16384, pattern = r"^[^\x00]*$")]
+    #[schema(max_length = 16383, pattern = r"^[^\x00]*$")]
     description: Option<String>,
     /// One of those that `GET /providers` lists. It cannot be changed later.
     #[schema(example = "openai")]
@@ -80,7 +80,7 @@ impl NewIndexIn {
         let mut checks = Checks::default();
         checks.line("name", &self.name, NAME_CHARS);
         if let Some(description) = &self.description {
-            checks.text("description", description, DESCRIPTION_BYTES);
+            checks.text("description", description, TEXT_CHARS);
         }
         let chunking_strategy = self
             .chunking_strategy

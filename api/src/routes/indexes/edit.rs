@@ -13,7 +13,7 @@ use crate::extract::{Domain, Id, JsonBody};
 use crate::problem::Problem;
 use crate::schemas::{ChunkingSchema, ExpiresAfterSchema, NameSchema};
 use crate::state::App;
-use crate::validate::{Checks, DESCRIPTION_BYTES, NAME_CHARS, present};
+use crate::validate::{Checks, NAME_CHARS, TEXT_CHARS, present};
 
 /// Fields to change; what is absent stays, null clears.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -22,7 +22,7 @@ pub(super) struct IndexPatch {
     #[schema(value_type = Option<NameSchema>)]
     name: Option<String>,
     #[serde(deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 16384, pattern = r"^[^\x00]*$")]
+    #[schema(value_type = Option<String>, max_length = 16383, pattern = r"^[^\x00]*$")]
     description: Option<Option<String>>,
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<ChunkingSchema>)]
@@ -67,7 +67,7 @@ impl IndexPatch {
             checks.line("name", name, NAME_CHARS);
         }
         if let Some(Some(description)) = &self.description {
-            checks.text("description", description, DESCRIPTION_BYTES);
+            checks.text("description", description, TEXT_CHARS);
         }
         let chunking_strategy = self
             .chunking_strategy

@@ -18,7 +18,7 @@ use crate::schemas::QuerySchema;
 use crate::state::App;
 use crate::validate::Checks;
 
-const QUERY_BYTES: usize = 16 * 1024;
+const QUERY_CHARS: usize = 4096;
 const QUERIES: usize = 16;
 
 /// What to look for.
@@ -164,7 +164,7 @@ impl SearchIn {
             checks.fail("query", format!("must be one text, or 1 to {QUERIES} of them"));
         }
         for query in &queries {
-            checks.text("query", query, QUERY_BYTES);
+            checks.text("query", query, QUERY_CHARS);
             if query.trim().is_empty() {
                 checks.fail("query", "must not be blank");
             }
