@@ -8,13 +8,14 @@ use serde_json::Value;
 
 /// Crate → what of ours it may depend on. Development dependencies (tests, the emulator) are free.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("apalis-mariadb", &[]),
+    ("rag-mariadb", &[]),
+    ("apalis-mariadb", &["rag-mariadb"]),
     ("rag-domain", &[]),
     ("rag-settings", &[]),
     ("rag-secrets", &[]),
     ("rag-telemetry", &["rag-settings"]),
     ("rag-files", &[]),
-    ("rag-db", &["rag-domain"]),
+    ("rag-db", &["rag-domain", "rag-mariadb"]),
     ("rag-providers", &["rag-domain"]),
     ("rag-jobs", &["rag-domain", "apalis-mariadb"]),
     (
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "rag-domain",
             "rag-files",
             "rag-jobs",
+            "rag-mariadb",
             "rag-providers",
             "rag-secrets",
             "rag-settings",
@@ -45,6 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "rag-domain",
             "rag-files",
             "rag-jobs",
+            "rag-mariadb",
             "rag-providers",
             "rag-secrets",
             "rag-settings",
@@ -53,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("rag-canary", &[]),
     ("rag-emulator", &[]),
+    ("rag-test-mariadb", &[]),
     ("rag-demo", &[]),
     ("xtask", &[]),
     ("rag-tests", &["rag-canary", "rag-db", "rag-emulator"]),

@@ -21,24 +21,7 @@ impl DbError {
     /// Worth another try without anything having changed: a lost connection, a deadlock, a lock wait that timed out.
     pub fn is_transient(&self) -> bool {
         let Self::Sqlx(error) = self else { return false };
-        match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_) => true,
-            // 1205 lock wait timeout, 1213 deadlock, 1020 record changed since last read, 1927 connection killed,
-            // 1053 shutdown in progress, 1040 too many connections, 1290/1836 read only (a failover in progress).
-            sqlx::Error::Database(error) => error
-                .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
-                .is_some_and(|error| {
-                    matches!(
-                        error.number(),
-                        1205 | 1213 | 1020 | 1927 | 1053 | 1040 | 1290 | 1836
-                    )
-                }),
-            _ => false,
-        }
+        rag_mariadb::cause(error) != rag_mariadb::Cause::Statement
     }
 }
 

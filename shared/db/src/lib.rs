@@ -18,7 +18,6 @@ pub mod index_files;
 pub mod indexes;
 pub mod intents;
 pub mod looks;
-mod pool;
 pub mod quotas;
 pub mod schedules;
 mod schema;
@@ -31,6 +30,6 @@ pub mod upload_jobs;
 pub mod uploads;
 
 pub use error::DbError;
-pub use pool::{connect, connect_lazy};
+pub use rag_mariadb::{connect, connect_lazy};
 pub use schema::{MIGRATOR, SchemaError, check_schema, migrate};
 pub use sql::Text;

@@ -3,11 +3,6 @@
 use crate::id::{ClaimToken, JobId};
 use crate::state::State;
 
-/// Deadlock, lock wait timeout, "record has changed since last read".
-const CONFLICT_ERRORS: [u16; 3] = [1213, 1205, 1020];
-/// Too many connections, server shutdown in progress, query interrupted, connection killed.
-const OUTAGE_ERRORS: [u16; 4] = [1040, 1053, 1317, 1927];
-
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     #[error("the database refused")]
@@ -49,17 +44,5 @@ impl QueueError {
 }
 
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => error
-            .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
-            .is_some_and(|error| {
-                CONFLICT_ERRORS.contains(&error.number()) || OUTAGE_ERRORS.contains(&error.number())
-            }),
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::WorkerCrashed => true,
-        _ => false,
-    }
+    rag_mariadb::cause(error) != rag_mariadb::Cause::Statement
 }

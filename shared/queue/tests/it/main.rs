@@ -9,7 +9,6 @@ mod operate;
 mod outage;
 mod plan;
 mod processes;
-mod server;
 mod support;
 mod view;
 mod workers;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use apalis_mariadb::{NewJob, State};
+use rag_test_mariadb::Server;
 use serde_json::json;
 use sqlx::MySqlPool;
 use sqlx::mysql::MySqlPoolOptions;
 use tokio::time::Instant;
 
 use crate::processes::{Process, count, enqueue_notes, prepare, until_all_noted_once};
-use crate::server::Server;
+
 use crate::support::{enqueue, until, until_state};
 
 const JOBS: i64 = 3000;
@@ -41,8 +42,10 @@ async fn until_more(pool: &MySqlPool, more: i64) {
 
 #[tokio::test]
 async fn workers_outlive_their_server_and_lose_no_job() {
-    let Some(mut server) = Server::start() else { return };
-    let url = server.create_database().await;
+    let Some(mut server) = Server::builder().start().await else {
+        return;
+    };
+    let url = server.create_database("outage").await;
     let pool = connect(&url).await;
     sqlx::migrate!("../../migrations").run(&pool).await.unwrap();
     let queue = prepare(&pool).await;
