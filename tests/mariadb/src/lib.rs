@@ -1,6 +1,6 @@
 //! MariaDB servers of a test's own, so that nobody else notices what is done to them.
 //!
-//! `programs` says where the server's programs come from, `server` runs one.
+//! `programs` says where the server's programs come from, `server` runs one, `certificates` makes what TLS needs.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +8,9 @@
     reason = "tests report by panicking"
 )]
 
+pub mod certificates;
 mod programs;
 mod server;
 
+pub use certificates::{Authority, Certificate};
 pub use server::{Server, ServerBuilder};
