@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use crate::failure::{Failure, Result};
+use crate::mariadb::{Choice, Transport, Version};
 
 pub(crate) const HELP: &str = "\
-cargo xtask demo [--keep] [--provider emulator|openai] [--query TEXT] [FOLDER]
+cargo xtask demo [--keep] [--provider emulator|openai] [--query TEXT] [--mariadb VERSION] [--over tls] [FOLDER]
     Indexes the documents of FOLDER (default: this repository's own) through the real API, queue and worker, shows
     the progress, the result per file and a search answer.
       --keep             leave everything running afterwards, and print the addresses and curl lines to try;
@@ -14,13 +15,20 @@ cargo xtask demo [--keep] [--provider emulator|openai] [--query TEXT] [FOLDER]
                          emulator that comes with the repository; files and a vector store are created there
       --query TEXT       what to search for at the end (default: words from one of the documents)
 
-cargo xtask test [ARGS...]
+cargo xtask test [--mariadb VERSION] [--over tls] [ARGS...]
     Runs all tests: `cargo nextest run --workspace` if cargo-nextest is installed, else `cargo test --workspace`,
     and then the doc tests. With ARGS, which go to the test runner as they are, only what they select runs.
 
-Both need MariaDB 10.6 or newer, and start a private instance of it (own data, own socket, no TCP port) that ends with
+Both need MariaDB 10.11 or newer, and start a private instance of it (own data, own socket, no TCP port) that ends with
 the command. Missing server programs are installed by apt: with root rights or password-less sudo as packages
 mariadb-server-core and mariadb-client-core, which start no service; without them unpacked into .local/mariadb.
+
+--mariadb VERSION
+    A private instance of this version, 10.11 or 11.8, whatever is installed: unpacked from the Debian release that has it
+    into .local/mariadb-VERSION.
+--over tls
+    Programs and tests reach the private instance at a port of 127.0.0.1, over TLS with a verified certificate, instead
+    of at its socket.
 
 DATABASE_URI=mysql://user:password@host:3306/name
     Use this server and start none. For the tests its account must be able to create and drop databases.
@@ -31,8 +39,8 @@ DATABASE_URI=mysql://user:password@host:3306/name
 pub(crate) enum Request {
     Help,
     Demo(DemoOptions),
-    /// Arguments for the test runner.
-    Test(Vec<String>),
+    /// With arguments for the test runner.
+    Test(Choice, Vec<String>),
     /// Internal: this program as the process that cleans up after another one.
     Keeper {
         run_id: String,
@@ -46,6 +54,7 @@ pub(crate) struct DemoOptions {
     pub(crate) provider: Provider,
     pub(crate) query: Option<String>,
     pub(crate) folder: Option<PathBuf>,
+    pub(crate) database: Choice,
 }
 
 /// Where the demo's documents are indexed.
@@ -61,7 +70,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Request> {
     match args.next().as_deref() {
         None | Some("help" | "--help" | "-h") => Ok(Request::Help),
         Some("demo") => parse_demo(args),
-        Some("test") => Ok(Request::Test(args.collect())),
+        Some("test") => parse_test(args),
         Some("keeper") => {
             let run_id = args
                 .next()
@@ -77,11 +86,40 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Request> {
     }
 }
 
+/// Our own options come first; what follows is the runner's.
+fn parse_test(args: impl Iterator<Item = String>) -> Result<Request> {
+    let mut args = args.peekable();
+    let mut choice = Choice::default();
+    while let Some(option) = args.next_if(|arg| DATABASE_OPTIONS.contains(&arg.as_str())) {
+        choose_database(&mut choice, &option, args.next().as_deref())?;
+    }
+    Ok(Request::Test(choice, args.collect()))
+}
+
+const DATABASE_OPTIONS: [&str; 2] = ["--mariadb", "--over"];
+
+fn choose_database(choice: &mut Choice, option: &str, value: Option<&str>) -> Result<()> {
+    if option == "--mariadb" {
+        let version = value.and_then(Version::parse);
+        choice.version = Some(version.ok_or_else(|| Failure::new("--mariadb takes a version, 11.8 say"))?);
+    } else {
+        choice.transport = match value {
+            Some("tls") => Transport::Tls,
+            Some("socket") => Transport::Socket,
+            _ => return Err(Failure::new("--over takes tls or socket")),
+        };
+    }
+    Ok(())
+}
+
 fn parse_demo(args: impl Iterator<Item = String>) -> Result<Request> {
     let mut options = DemoOptions::default();
     let mut args = args;
     while let Some(arg) = args.next() {
         match arg.as_str() {
+            option if DATABASE_OPTIONS.contains(&option) => {
+                choose_database(&mut options.database, option, args.next().as_deref())?;
+            }
             "--help" | "-h" => return Ok(Request::Help),
             "--keep" => options.keep = true,
             "--provider" => {
@@ -135,6 +173,7 @@ mod tests {
             provider: Provider::OpenAi,
             query: Some("lease".to_owned()),
             folder: Some("docs".into()),
+            ..DemoOptions::default()
         });
         assert_eq!(
             parsed("demo docs --keep --query lease --provider openai").unwrap(),
@@ -150,7 +189,25 @@ mod tests {
     #[test]
     fn test_passes_everything_through() {
         let args = ["-p", "rag-db", "--help"].map(str::to_owned).to_vec();
-        assert_eq!(parsed("test -p rag-db --help").unwrap(), Request::Test(args));
+        let expected = Request::Test(Choice::default(), args);
+        assert_eq!(parsed("test -p rag-db --help").unwrap(), expected);
+    }
+
+    #[test]
+    fn both_take_a_version_and_a_way_to_it() {
+        let database = Choice {
+            version: Some(Version::new(11, 8)),
+            transport: Transport::Tls,
+        };
+        assert_eq!(
+            parsed("test --mariadb 11.8 --over tls -p rag-db --over").unwrap(),
+            Request::Test(database, ["-p", "rag-db", "--over"].map(str::to_owned).to_vec())
+        );
+        let expected = Request::Demo(DemoOptions {
+            database,
+            ..DemoOptions::default()
+        });
+        assert_eq!(parsed("demo --over tls --mariadb 11.8").unwrap(), expected);
     }
 
     #[test]
@@ -161,6 +218,9 @@ mod tests {
             ("demo a b", "`b` is a second one"),
             ("demo --provider", "emulator or openai"),
             ("demo --provider yandex", "emulator or openai"),
+            ("test --mariadb", "takes a version"),
+            ("test --mariadb newest", "takes a version"),
+            ("demo --over air", "tls or socket"),
             ("demo --query", "takes the text"),
         ] {
             let message = parsed(line).unwrap_err().to_string();

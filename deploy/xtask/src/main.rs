@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Ok(Request::Demo(options)) => demo::run(&options),
-        Ok(Request::Test(runner_args)) => test::run(&runner_args),
+        Ok(Request::Test(database, runner_args)) => test::run(database, &runner_args),
         Ok(Request::Keeper { run_id, folders }) => {
             keeper::wait_and_clean(&run_id, &folders);
             Ok(ExitCode::SUCCESS)

@@ -16,13 +16,14 @@ const DATABASE: &str = "rag_test";
 /// In every secret that tests make up (`rag-canary`).
 const MARK: &str = "c4n4ry";
 
-pub(crate) fn run(runner_args: &[String]) -> Result<ExitCode> {
-    let source = mariadb::Source::find()?;
+pub(crate) fn run(choice: mariadb::Choice, runner_args: &[String]) -> Result<ExitCode> {
+    let source = mariadb::Source::find(choice)?;
     let programs = source.programs_for_tests()?;
     let run = Run::start()?;
     // Binaries and tests in one build: apart, their dependencies would be built twice where features differ.
     let binaries = cargo::build(&run, &["--workspace", "--lib", "--bins", "--tests"], &[])?;
-    let database = source.open(&run, DATABASE, &run.fast_folder(MEMORY_BYTES).join("mariadb"))?;
+    let data = run.fast_folder(MEMORY_BYTES).join("mariadb");
+    let database = source.open(&run, DATABASE, &data, &binaries)?;
 
     let for_tests = |mut command: Command| {
         command

@@ -43,7 +43,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<ExitCode> {
         Provider::Emulator => None,
         Provider::OpenAi => Some(openai_account()?),
     };
-    let source = mariadb::Source::find()?;
+    let source = mariadb::Source::find(options.database)?;
     let mut home = Home::open()?;
     let run = Run::start()?;
     let binaries = cargo::build(&run, &BUILD, &BINARIES)?;
@@ -57,7 +57,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<ExitCode> {
     } else {
         run.fast_folder(MEMORY_BYTES)
     };
-    let mut database = source.open(&run, DATABASE, &data.join("mariadb"))?;
+    let mut database = source.open(&run, DATABASE, &data.join("mariadb"), &binaries)?;
     let mut system = System::start(&run, &binaries, &home, &database.uri, account)?;
     println!(
         "Programs: API, worker and provider answer ({:.1} s since the start)\n",

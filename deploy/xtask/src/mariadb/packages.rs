@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use super::VARIABLE;
 use crate::failure::{Failure, Result, Trying};
 
-const SERVER: &str = "mariadb-server-core";
-const CLIENT: &str = "mariadb-client-core";
+pub(super) const SERVER: &str = "mariadb-server-core";
+pub(super) const CLIENT: &str = "mariadb-client-core";
 
 /// Installs the packages, or unpacks them into `unpacked`.
 pub(crate) fn provide(unpacked: &Path) -> Result<()> {
@@ -78,12 +78,7 @@ fn unpack(target: &Path) -> Result<()> {
         "MariaDB is not installed, and there are no root rights: unpacking it into {}",
         target.display()
     );
-    let work = with_suffix(target, ".new");
-    remove(&work)?;
-    for folder in ["debs", "lists/partial", "cache/archives/partial", "root"] {
-        let folder = work.join(folder);
-        fs::create_dir_all(&folder).trying(|| format!("create {}", folder.display()))?;
-    }
+    let work = work_folder(target)?;
     let own_lists = [
         format!("-oDir::State::lists={}", work.join("lists").display()),
         format!("-oDir::Cache={}", work.join("cache").display()),
@@ -100,20 +95,52 @@ fn unpack(target: &Path) -> Result<()> {
     });
     let debs = fetched
         .map_err(|failure| Failure::new(format!("{failure}; set {VARIABLE} to use a server instead")))?;
+    extract(&debs, &work.join("root"))?;
+    move_into_place(&work, target)
+}
+
+/// An empty folder beside `target` for what is on the way there.
+pub(super) fn work_folder(target: &Path) -> Result<PathBuf> {
+    let work = with_suffix(target, ".new");
+    remove(&work)?;
+    for folder in ["debs", "lists/partial", "cache/archives/partial", "root"] {
+        let folder = work.join(folder);
+        fs::create_dir_all(&folder).trying(|| format!("create {}", folder.display()))?;
+    }
+    Ok(work)
+}
+
+/// Unpacks packages into `root`.
+pub(super) fn extract(debs: &[PathBuf], root: &Path) -> Result<()> {
     for deb in debs {
-        if !succeeds(Command::new("dpkg").arg("-x").arg(&deb).arg(work.join("root"))) {
+        if !succeeds(Command::new("dpkg").arg("-x").arg(deb).arg(root)) {
             return Err(Failure::new(format!("dpkg could not unpack {}", deb.display())));
         }
     }
+    Ok(())
+}
+
+/// The unpacked root becomes `target`, at once: a copy that is there is whole.
+pub(super) fn move_into_place(work: &Path, target: &Path) -> Result<()> {
     remove(target)?;
     fs::rename(work.join("root"), target).trying(|| format!("create {}", target.display()))?;
-    remove(&work)
+    remove(work)
 }
 
 /// Downloads the packages and those they need that are not installed.
 fn fetch(work: &Path, options: &[String]) -> Result<Vec<PathBuf>> {
     let names =
         package_names(options).ok_or_else(|| Failure::new(format!("apt knows no package {SERVER}")))?;
+    download(work, options, &names, &[])
+}
+
+/// Downloads packages with those they need that are not installed, and `alone` without.
+pub(super) fn download(
+    work: &Path,
+    options: &[String],
+    names: &[String],
+    alone: &[&str],
+) -> Result<Vec<PathBuf>> {
     let plan = Command::new("apt-get")
         .args(options)
         .args(["-s", "-qq", "--no-install-recommends", "install"])
@@ -131,6 +158,7 @@ fn fetch(work: &Path, options: &[String]) -> Result<Vec<PathBuf>> {
         .args(options)
         .args(["-qq", "download"])
         .args(wanted)
+        .args(alone)
         .current_dir(&folder)
         .stdout(Stdio::null());
     if !succeeds(&mut download) {
@@ -177,7 +205,7 @@ fn planned(plan: &str) -> Vec<&str> {
         .collect()
 }
 
-fn succeeds(command: &mut Command) -> bool {
+pub(super) fn succeeds(command: &mut Command) -> bool {
     command.stdin(Stdio::null());
     if command.get_args().any(|arg| arg == "--version" || arg == "true") {
         command.stdout(Stdio::null()).stderr(Stdio::null());

@@ -5,17 +5,32 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{VARIABLE, packages};
+use super::{VARIABLE, copies, packages};
 use crate::failure::{Failure, Result, Trying};
 use crate::run::repository;
 
-/// The oldest MariaDB with `SKIP LOCKED`.
-const OLDEST: Version = Version { major: 10, minor: 6 };
+/// The oldest MariaDB that the tests run on.
+const OLDEST: Version = Version::new(10, 11);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     major: u32,
     minor: u32,
+}
+
+impl Version {
+    /// `11.8`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+        })
+    }
+
+    pub(crate) const fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor }
+    }
 }
 
 impl fmt::Display for Version {
@@ -30,6 +45,8 @@ pub(crate) struct Programs {
     installer: PathBuf,
     /// The root of an unpacked copy; the programs then need to be told where their other files are.
     unpacked: Option<PathBuf>,
+    /// The copy brings the C library that its programs need, and starts them with it.
+    has_own_libraries: bool,
     version: Version,
 }
 
@@ -68,17 +85,13 @@ impl Programs {
                     server,
                     installer,
                     unpacked: None,
+                    has_own_libraries: false,
                     version,
                 }));
             }
             println!("{} is not {OLDEST} or newer: not used", server.display());
         }
-        let mut copy = Self {
-            server: unpacked.join("usr/sbin/mariadbd"),
-            installer: unpacked.join("usr/bin/mariadb-install-db"),
-            unpacked: Some(unpacked.clone()),
-            version: OLDEST,
-        };
+        let mut copy = Self::unpacked(&unpacked, OLDEST, false);
         if !copy.server.is_file() {
             return Ok(None);
         }
@@ -93,6 +106,34 @@ impl Programs {
                 ))
             })?;
         Ok(Some(copy))
+    }
+
+    /// A copy of just this version, made below `.local/` if it is not there yet. Installs nothing.
+    pub(crate) fn of_version(wanted: Version) -> Result<Self> {
+        let root = repository().join(format!(".local/mariadb-{}.{}", wanted.major, wanted.minor));
+        let copy = Self::unpacked(&root, wanted, true);
+        if !copy.server.is_file() {
+            copies::provide(wanted, &root)?;
+        }
+        let found = version(Command::new(&copy.server))?;
+        if found == Some(wanted) {
+            return Ok(copy);
+        }
+        let name = copy.server.display();
+        Err(Failure::new(format!(
+            "{name} is not {wanted}; remove {} and try again",
+            root.display()
+        )))
+    }
+
+    fn unpacked(root: &Path, version: Version, has_own_libraries: bool) -> Self {
+        Self {
+            server: root.join("usr/sbin/mariadbd"),
+            installer: root.join("usr/bin/mariadb-install-db"),
+            unpacked: Some(root.to_path_buf()),
+            has_own_libraries,
+            version,
+        }
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -116,14 +157,21 @@ impl Programs {
             option
         };
         self.unpacked.as_ref().map_or_else(Vec::new, |root| {
+            // Newer packages have the second.
+            let messages = ["usr/share/mysql", "usr/share/mariadb"]
+                .map(|folder| root.join(folder))
+                .into_iter()
+                .find(|folder| folder.join("english").is_dir())
+                .unwrap_or_else(|| root.join("usr/share/mariadb"));
             vec![
                 option("--basedir=", root.join("usr")),
-                option("--lc-messages-dir=", root.join("usr/share/mysql")),
+                option("--lc-messages-dir=", messages),
+                option("--plugin-dir=", root.join("usr/lib/mysql/plugin")),
             ]
         })
     }
 
-    /// Variables that tell tests where the programs are: `shared/queue/tests/it/server.rs` reads them.
+    /// Variables that tell tests where the programs are: `tests/mariadb` reads them.
     pub(crate) fn for_tests(&self) -> Vec<(&'static str, OsString)> {
         let options = self.place_options().join(&OsString::from("\n"));
         let mut variables = vec![
@@ -138,7 +186,7 @@ impl Programs {
 
     /// Variables that an unpacked copy needs to find its libraries.
     pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
-        let Some(root) = &self.unpacked else {
+        let Some(root) = self.unpacked.as_ref().filter(|_| !self.has_own_libraries) else {
             return Vec::new();
         };
         let folders = ["usr/lib", "lib"]
@@ -157,7 +205,7 @@ fn unpacked_copy() -> PathBuf {
 }
 
 /// A folder of libraries and its subfolders by architecture (`x86_64-linux-gnu`).
-fn library_folders(parent: &Path) -> Vec<PathBuf> {
+pub(super) fn library_folders(parent: &Path) -> Vec<PathBuf> {
     let mut folders = vec![parent.to_path_buf()];
     if let Ok(entries) = std::fs::read_dir(parent) {
         let below = entries.flatten().map(|entry| entry.path());
@@ -196,8 +244,10 @@ mod tests {
         let debian =
             "/usr/sbin/mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)";
         assert_eq!(parse_version(debian), Some(Version { major: 10, minor: 11 }));
-        assert!(parse_version(debian).unwrap() > OLDEST);
+        assert!(parse_version(debian).unwrap() >= OLDEST);
         assert!(parse_version("mariadbd  Ver 11.4.2-MariaDB for Linux on x86_64").unwrap() > OLDEST);
+        assert_eq!(Version::parse("11.8"), Some(Version::new(11, 8)));
+        assert_eq!(Version::parse("11"), None);
         assert!(
             parse_version("mysqld  Ver 10.5.23-MariaDB-0+deb11u1 for debian-linux-gnu").unwrap() < OLDEST
         );
