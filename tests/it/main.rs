@@ -19,6 +19,8 @@ mod killing;
 mod large_build;
 mod ledger;
 mod live;
+mod mariadb_rights;
+mod mariadb_settings;
 mod orphans;
 mod provider_sync;
 mod provider_uploads;
