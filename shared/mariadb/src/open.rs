@@ -24,10 +24,6 @@ pub enum StartError {
     Refused(#[from] Refusal),
     #[error("{}", list(place, unmet))]
     Requirements { place: String, unmet: Vec<Unmet> },
-    #[error("MariaDB does not take the settings that each session needs")]
-    Session(#[source] sqlx::Error),
-    #[error("what the database is like could not be found out")]
-    Sqlx(#[from] sqlx::Error),
 }
 
 /// Connects as `uri` says (normalized by `rag-settings`), and refuses a server or account on which this product would work
@@ -38,7 +34,8 @@ pub async fn open(uri: &str, max_connections: u32, purpose: Purpose) -> Result<M
     let checked = check(&mut first, purpose).await;
     // What matters was said; how this connection ends does not.
     let _closed = first.close().await;
-    let unmet = checked?;
+    // An account may be let in and refused everything: one whose password has expired, say.
+    let unmet = checked.map_err(|error| Refusal::new(&target, error))?;
     if !unmet.is_empty() {
         let place = target.place();
         return Err(StartError::Requirements { place, unmet });
@@ -48,11 +45,10 @@ pub async fn open(uri: &str, max_connections: u32, purpose: Purpose) -> Result<M
         .map_err(|error| Refusal::new(&target, error).into())
 }
 
-async fn check(connection: &mut MySqlConnection, purpose: Purpose) -> Result<Vec<Unmet>, StartError> {
+async fn check(connection: &mut MySqlConnection, purpose: Purpose) -> Result<Vec<Unmet>, sqlx::Error> {
     let unmet = requirements::unmet(connection, purpose).await?;
     if unmet.is_empty() {
-        let setup = sqlx::raw_sql(session::SETUP).execute(connection).await;
-        setup.map_err(StartError::Session)?;
+        sqlx::raw_sql(session::SETUP).execute(connection).await?;
     }
     Ok(unmet)
 }

@@ -113,9 +113,10 @@ fn explain_number(target: &Target, number: u16) -> Option<String> {
     let place = target.place();
     let account = target.options.get_username();
     Some(match number {
-        1045 | 1698 => {
-            format!("MariaDB at {place} does not let the account `{account}` in: wrong name or password")
-        }
+        1045 | 1698 => format!(
+            "MariaDB at {place} does not let the account `{account}` in: the name or the password is wrong, or the account \
+             is for another host, or asks for TLS, for a client certificate or for unix_socket"
+        ),
         1049 => format!(
             "MariaDB at {place} has no database `{}`: create it, or correct DATABASE_URI",
             target.options.get_database().unwrap_or_default()
@@ -135,17 +136,20 @@ fn explain_number(target: &Target, number: u16) -> Option<String> {
     })
 }
 
+/// For a name that it does not know a server goes on as if it were one that it knows, and so may ask for any plugin.
 fn unknown_plugin(target: &Target, text: &str) -> Option<String> {
     let (_, plugin) = text.split_once("unknown authentication plugin: ")?;
-    let plugin = match plugin.trim() {
+    // The driver adds where in its sources it stands.
+    let plugin = match plugin.split_whitespace().next()? {
         "client_ed25519" => "ed25519",
         "dialog" => "pam",
         "auth_gssapi_client" => "gssapi",
         other => other,
     };
     Some(format!(
-        "the account `{}` logs in by `{plugin}`, which this program does not speak; use mysql_native_password \
-         (ALTER USER … IDENTIFIED VIA mysql_native_password USING PASSWORD('…')), or unix_socket on the same machine",
+        "the account `{}` logs in by `{plugin}`, which this program does not speak (or there is no such account); use \
+         mysql_native_password (ALTER USER … IDENTIFIED VIA mysql_native_password USING PASSWORD('…')), or unix_socket on \
+         the same machine",
         target.options.get_username()
     ))
 }

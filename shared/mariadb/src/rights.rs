@@ -1,5 +1,5 @@
 //! What the account may do in its database, found out by asking for something impossible: a server looks at the rights first,
-//! and says "denied" before it says "there is no such table" or "no such column". Roles and rights of everybody count in this
+//! and says "denied" before it says "there is no such table", "no such column" or "two columns of one name". Roles and rights of everybody count in this
 //! way, which a list of grants would not tell. Nothing is changed by it.
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ const ROWS: &[(&str, &str)] = &[
 
 /// For a table that is not there.
 const TABLES: &[(&str, &str)] = &[
-    ("CREATE", "CREATE TABLE {table} LIKE rag_no_such_table_either"),
+    ("CREATE", "CREATE TABLE {table} (a INT, a INT)"),
     ("ALTER", "ALTER TABLE {table} ADD COLUMN a INT"),
     ("INDEX", "CREATE INDEX a ON {table} (a)"),
 ];
