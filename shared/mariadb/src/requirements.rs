@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use sqlx::Row as _;
 use sqlx::mysql::MySqlConnection;
 
 use crate::rights;
@@ -69,19 +70,20 @@ pub(crate) async fn unmet(
     connection: &mut MySqlConnection,
     purpose: Purpose,
 ) -> Result<Vec<Unmet>, sqlx::Error> {
-    let version = sqlx::query_scalar("SELECT VERSION()")
+    // Not prepared: a server may have no room for that.
+    let version = sqlx::raw_sql("SELECT VERSION()")
         .fetch_one(&mut *connection)
-        .await?;
-    let rows: Vec<(String, String)> = sqlx::query_as("SHOW VARIABLES")
+        .await?
+        .try_get(0)?;
+    let rows = sqlx::raw_sql("SHOW VARIABLES")
         .fetch_all(&mut *connection)
         .await?;
-    let found = Found {
-        version,
-        variables: rows
-            .into_iter()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value))
-            .collect(),
-    };
+    let mut variables = HashMap::new();
+    for row in rows {
+        let name: String = row.try_get(0)?;
+        variables.insert(name.to_ascii_lowercase(), row.try_get(1)?);
+    }
+    let found = Found { version, variables };
     if let Some(wrong) = wrong_version(&found.version) {
         // Whatever else is missing comes of that.
         return Ok(vec![wrong]);
