@@ -14,11 +14,20 @@ pub struct TestDatabase {
     pub uri: String,
     /// Of an account that may do more than the programs'.
     pub pool: MySqlPool,
-    server: String,
-    name: String,
+    /// To drop it there; `None`: it goes with its server.
+    made_on: Option<(String, String)>,
 }
 
 impl TestDatabase {
+    /// One that the test has made on a server of its own; it is empty.
+    pub fn of_own_server(uri: &str) -> Self {
+        Self {
+            uri: uri.to_owned(),
+            pool: rag_db::connect_lazy(MySqlConnectOptions::from_str(uri).unwrap(), 4),
+            made_on: None,
+        }
+    }
+
     pub async fn new() -> Self {
         let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names the MariaDB server for tests");
         let name = format!("rag_it_{}", Uuid::new_v4().simple());
@@ -38,16 +47,16 @@ impl TestDatabase {
         Self {
             uri,
             pool,
-            server,
-            name,
+            made_on: Some((server, name)),
         }
     }
 }
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let server = self.server.clone();
-        let name = &self.name;
+        let Some((server, name)) = self.made_on.take() else {
+            return;
+        };
         let statements = [
             format!("DROP DATABASE IF EXISTS {name}"),
             format!("DROP USER IF EXISTS {name}@'%', {name}@localhost"),
@@ -84,7 +93,9 @@ async fn execute(server: &str, sql: String) -> Result<(), sqlx::Error> {
     let options = MySqlConnectOptions::from_str(server)?;
     let mut connection = MySqlConnection::connect_with(&options).await?;
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-    connection.close().await
+    // The statement has succeeded; how its connection ends does not matter.
+    let _closed = connection.close().await;
+    Ok(())
 }
 
 /// `mysql://old:password@host/…` with another account.

@@ -13,7 +13,7 @@ mod stack;
 
 pub use client::{Answer, Client};
 pub use database::TestDatabase;
-pub use program::Program;
+pub use program::{Ended, Program, run};
 pub use stack::{DOMAIN, PROVIDER_KEY, Stack, StackBuilder};
 
 use std::time::{Duration, Instant};

@@ -87,21 +87,38 @@ impl Drop for Program {
     }
 }
 
-/// Runs `binary` to its end and answers its standard output; panics if it fails.
-pub(crate) async fn output(binary: &str, args: &[&str], env: &[(String, String)]) -> String {
+/// How a program has ended, and what it printed.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs `binary` to its end with exactly this environment. One that goes on for a minute is killed.
+pub async fn run(binary: &str, args: &[&str], env: &[(String, String)]) -> Ended {
     let output = Command::new(path(binary))
         .args(args)
         .env_clear()
         .envs(env.iter().map(|(name, value)| (name, value)))
-        .output()
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_mins(1), output)
         .await
+        .unwrap_or_else(|_| panic!("{binary} {args:?} still runs after a minute"))
         .unwrap_or_else(|error| panic!("cannot start {binary}: {error} (is it built?)"));
-    assert!(
-        output.status.success(),
-        "{binary} {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    Ended {
+        status: output.status,
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs `binary` to its end and answers its standard output; panics if it fails.
+pub(crate) async fn output(binary: &str, args: &[&str], env: &[(String, String)]) -> String {
+    let ended = run(binary, args, env).await;
+    assert!(ended.status.success(), "{binary} {args:?}: {}", ended.stderr);
+    ended.stdout.trim().to_owned()
 }
 
 fn path(binary: &str) -> PathBuf {

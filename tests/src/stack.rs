@@ -38,6 +38,7 @@ pub struct Stack {
 pub struct StackBuilder {
     emulator: Builder,
     env: Vec<(String, String)>,
+    database: Option<String>,
     of_emulator: Vec<(String, OfEmulator)>,
 }
 
@@ -49,6 +50,13 @@ impl StackBuilder {
     #[must_use]
     pub fn emulator(self, emulator: Builder) -> Self {
         Self { emulator, ..self }
+    }
+
+    /// An empty database on a server of the test's own, instead of a new one on everybody's.
+    #[must_use]
+    pub fn database(mut self, uri: &str) -> Self {
+        self.database = Some(uri.to_owned());
+        self
     }
 
     /// A setting for API and workers.
@@ -67,13 +75,20 @@ impl StackBuilder {
 
     pub async fn start(self) -> Stack {
         install_crypto();
-        let (database, folder) = (TestDatabase::new().await, tempfile::tempdir().unwrap());
+        let database = match &self.database {
+            Some(uri) => TestDatabase::of_own_server(uri),
+            None => TestDatabase::new().await,
+        };
+        let folder = tempfile::tempdir().unwrap();
         let emulator = self.emulator.api_key(PROVIDER_KEY).start().await.unwrap();
         let address = free_address();
         let mut env = settings(&database, folder.path(), &address);
         env.extend(self.env);
         let of_emulator = self.of_emulator.into_iter();
         env.extend(of_emulator.map(|(name, value)| (name, value(&emulator))));
+        if self.database.is_some() {
+            program::output("rag-api", &["migrate"], &env).await;
+        }
         let admin_key = program::output(
             "rag-api",
             &["keys", "create", "--name", "it", "--role", "admin"],
@@ -109,6 +124,7 @@ impl Stack {
         StackBuilder {
             emulator: Emulator::builder().indexing(5, 0.0),
             env: Vec::new(),
+            database: None,
             of_emulator: Vec::new(),
         }
     }

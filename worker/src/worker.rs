@@ -1,6 +1,5 @@
 //! Puts the program together: database, queue, providers, upkeep, health port; and takes it apart again.
 
-use std::str::FromStr as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -12,13 +11,16 @@ use rag_jobs::{
     DomainSync, FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, IndexSync,
     OrphanReconcile, ProviderSync,
 };
+use rag_mariadb::Purpose;
 use rag_settings::{QueueSettings, Settings};
 use rag_telemetry::Metrics;
-use sqlx::mysql::MySqlConnectOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::{jobs, schedule, server, upkeep};
+
+/// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, looks for work, and keeps leases.
+const ENGINE_CONNECTIONS: u32 = 4;
 
 /// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs come to a halt within the grace time and
 /// hands back what is not finished.
@@ -27,10 +29,11 @@ pub async fn run(
     metrics: Metrics,
     shutdown: impl Future<Output = &'static str> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let options = MySqlConnectOptions::from_str(settings.database.uri.expose())?;
-    let pool = rag_db::connect(options, settings.database.max_connections)
-        .await
-        .context("cannot reach the database")?;
+    let database = &settings.database;
+    let purpose = Purpose::Serve {
+        connections: database.max_connections + ENGINE_CONNECTIONS,
+    };
+    let pool = rag_mariadb::open(database.uri.expose(), database.max_connections, purpose).await?;
     rag_db::check_schema(&pool).await?;
     let queue = Queue::new(pool.clone(), queue_config(&settings.queue));
     let context = Context {

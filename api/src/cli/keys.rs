@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 use rag_db::api_keys::{self, ApiKey};
 use rag_domain::ApiKeyId;
+use rag_mariadb::Purpose;
 use rag_settings::Settings;
 use secrecy::ExposeSecret as _;
 use sqlx::MySqlConnection;
@@ -31,7 +32,7 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
-    let db = super::connect(settings).await?;
+    let db = super::connect(settings, Purpose::Command).await?;
     rag_db::check_schema(&db).await?;
     let mut connection = db.acquire().await?;
     match command {

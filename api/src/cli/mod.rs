@@ -5,14 +5,12 @@ mod migrate;
 mod secrets;
 mod serve;
 
-use std::str::FromStr as _;
-
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use rag_connections::Connections;
+use rag_mariadb::Purpose;
 use rag_settings::Settings;
 use sqlx::MySqlPool;
-use sqlx::mysql::MySqlConnectOptions;
 
 /// The HTTP API of rag-indexer. Settings are environment variables: `rag-api settings` lists them.
 #[derive(Debug, Parser)]
@@ -70,12 +68,10 @@ fn read_settings() -> Result<Settings> {
     Ok(settings)
 }
 
-async fn connect(settings: &Settings) -> Result<MySqlPool> {
-    let uri = &settings.database.uri;
-    let options = MySqlConnectOptions::from_str(uri.expose()).context("DATABASE_URI is not usable")?;
-    rag_db::connect(options, settings.database.max_connections)
-        .await
-        .with_context(|| format!("the database at {uri} cannot be reached"))
+/// Refuses a server that will not do for `purpose`.
+async fn connect(settings: &Settings, purpose: Purpose) -> Result<MySqlPool> {
+    let database = &settings.database;
+    Ok(rag_mariadb::open(database.uri.expose(), database.max_connections, purpose).await?)
 }
 
 fn connections(settings: &Settings, pool: MySqlPool) -> Result<Connections> {

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use rag_connections::Connections;
 use rag_db::connections::{self, Connection, SealedColumn};
+use rag_mariadb::Purpose;
 use rag_secrets::Keyring;
 use rag_settings::Settings;
 use serde_json::Value;
@@ -16,7 +17,7 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
-    let db = super::connect(settings).await?;
+    let db = super::connect(settings, Purpose::Command).await?;
     rag_db::check_schema(&db).await?;
     let connections = super::connections(settings, db.clone())?;
     match command {

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use apalis_mariadb::{Queue, QueueConfig};
 use rag_db::{DbError, idempotency};
 use rag_files::FileStore;
+use rag_mariadb::Purpose;
 use rag_settings::{ApiAuth, Settings};
 use rag_telemetry::Metrics;
 use sqlx::MySqlPool;
@@ -22,7 +23,10 @@ const SWEEP_EVERY: Duration = Duration::from_hours(1);
 pub(super) async fn serve(settings: &Settings) -> Result<()> {
     let stop = rag_telemetry::shutdown_signal()?;
     let metrics = Metrics::install()?;
-    let db = super::connect(settings).await?;
+    let purpose = Purpose::Serve {
+        connections: settings.database.max_connections,
+    };
+    let db = super::connect(settings, purpose).await?;
     rag_db::check_schema(&db).await?;
     require_a_key(&db, settings.api.auth).await?;
     let files = FileStore::at(&settings.files.root)

@@ -6,6 +6,8 @@ use log::LevelFilter;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::session;
+
 const SLOW_STATEMENT: Duration = Duration::from_secs(4);
 
 /// A connection that was used so recently is taken to be alive. Asking it, as the pool does by itself, would cost each use a
@@ -14,9 +16,7 @@ const ALIVE_FOR: Duration = Duration::from_secs(1);
 
 /// Opens a pool and makes sure that the database answers.
 ///
-/// Sessions run in UTC and READ COMMITTED. Under REPEATABLE READ the same workload meets gap-lock deadlocks, and a
-/// conditional `UPDATE` judges by an old snapshot. A transaction in which nothing happens for five seconds is ended by the
-/// server: a process that is stopped, or cut off, must not keep its locks, and none of ours waits for anything meanwhile.
+/// Its sessions are as [`session::SETUP`] makes them.
 pub async fn connect(options: MySqlConnectOptions, max_connections: u32) -> Result<MySqlPool, sqlx::Error> {
     pool_options(max_connections).connect_with(quiet(options)).await
 }
@@ -46,14 +46,10 @@ fn pool_options(max_connections: u32) -> MySqlPoolOptions {
         })
         .after_connect(|connection, _| {
             Box::pin(async move {
-                // The time zone is sqlx's own doing; named here because rows rely on it.
-                sqlx::raw_sql(
-                    "SET time_zone = '+00:00'; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                     SET SESSION idle_transaction_timeout = 5",
-                )
-                .execute(connection)
-                .await
-                .map(|_| ())
+                sqlx::raw_sql(session::SETUP)
+                    .execute(connection)
+                    .await
+                    .map(|_| ())
             })
         })
 }

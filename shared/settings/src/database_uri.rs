@@ -1,12 +1,14 @@
 //! `DATABASE_URI` in the forms people already have: plain, and as SQLAlchemy writes it.
 
+mod options;
+
 use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use url::Url;
 
-/// Where MariaDB is, normalized to `mysql://user:password@host:port/database?socket=…`.
+/// Where MariaDB is, normalized to `mysql://user:password@host:port/database?ssl-mode=…&socket=…`.
 #[derive(Clone)]
 pub struct DatabaseUri {
     normalized: SecretString,
@@ -27,11 +29,17 @@ pub enum DatabaseUriError {
     NoDatabase,
     #[error("has an empty socket path")]
     EmptySocket,
+    #[error("has the option `{0}`, which {1}")]
+    Option(String, String),
+    #[error(
+        "contradicts itself: `{asking}` asks for TLS that `{forbidding}` switches off; take one of them out"
+    )]
+    Contradiction { asking: String, forbidding: String },
 }
 
 impl DatabaseUri {
     /// Accepts `mysql://` and `mariadb://`, each also with a SQLAlchemy driver (`mysql+pymysql://`), and a unix socket
-    /// as `?socket=` or `?unix_socket=`. Options that belong to a Python driver are dropped.
+    /// as `?socket=` or `?unix_socket=`. What becomes of other options is in `options`.
     pub fn parse(text: &str) -> Result<Self, DatabaseUriError> {
         let mut url = Url::parse(&with_host(text)).map_err(DatabaseUriError::Syntax)?;
         let scheme = url.scheme().to_owned();
@@ -43,7 +51,7 @@ impl DatabaseUri {
         if database.is_empty() || database.contains('/') {
             return Err(DatabaseUriError::NoDatabase);
         }
-        let options = known_options(&url)?;
+        let options = options::normalize(url.query_pairs())?;
         url.set_query(None);
         if !options.is_empty() {
             url.query_pairs_mut().extend_pairs(options);
@@ -96,26 +104,6 @@ fn with_host(text: &str) -> String {
     text.to_owned()
 }
 
-fn known_options(url: &Url) -> Result<Vec<(String, String)>, DatabaseUriError> {
-    let mut options = Vec::new();
-    for (name, value) in url.query_pairs() {
-        let name = match name.as_ref() {
-            "socket" | "unix_socket" if value.is_empty() => return Err(DatabaseUriError::EmptySocket),
-            "socket" | "unix_socket" => "socket",
-            // SQLAlchemy's mysqldb spelling, and this service's driver's.
-            "ssl_ca" | "ssl-ca" => "ssl-ca",
-            "ssl_cert" | "ssl-cert" => "ssl-cert",
-            "ssl_key" | "ssl-key" => "ssl-key",
-            "ssl_mode" | "ssl-mode" => "ssl-mode",
-            "statement-cache-capacity" => "statement-cache-capacity",
-            // `charset` too: the service always speaks utf8mb4.
-            _ => continue,
-        };
-        options.push((name.to_owned(), value.into_owned()));
-    }
-    Ok(options)
-}
-
 fn without_password(normalized: &str) -> String {
     Url::parse(normalized).map_or_else(
         |_| "[REDACTED]".to_owned(),
@@ -155,7 +143,7 @@ mod tests {
 
     #[test]
     fn sockets_with_and_without_host() {
-        let expected = "mysql://root@localhost/rag?socket=%2Frun%2Fm.sock";
+        let expected = "mysql://root@localhost/rag?ssl-mode=DISABLED&socket=%2Frun%2Fm.sock";
         assert_eq!(
             normalized("mysql+pymysql://root@/rag?unix_socket=/run/m.sock"),
             expected
@@ -166,7 +154,7 @@ mod tests {
         );
         assert_eq!(
             normalized("mysql:///rag?socket=/run/m.sock"),
-            "mysql://localhost/rag?socket=%2Frun%2Fm.sock"
+            "mysql://localhost/rag?ssl-mode=DISABLED&socket=%2Frun%2Fm.sock"
         );
         assert_eq!(
             DatabaseUri::parse("mysql://h/rag?socket=").unwrap_err(),

@@ -45,7 +45,8 @@ pub const SETTINGS: &[Setting] = &[
         "database",
         "DATABASE_URI",
         "Required. MariaDB, e.g. mysql://user:password@host:3306/rag; also mariadb:// and SQLAlchemy forms such as \
-         mysql+pymysql://. A socket: ?socket=/run/mysqld/mysqld.sock",
+         mysql+pymysql://. A socket: ?socket=/run/mysqld/mysqld.sock. TLS: ?ssl_ca=/path/ca.pem&ssl_mode=VERIFY_IDENTITY \
+         (deploy/README.md has all options)",
     ),
     setting(
         "database",

@@ -132,10 +132,13 @@ impl Server {
     /// Runs statements as root.
     pub async fn execute(&self, sql: &str) {
         let mut connection = self.root().await;
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        // Whatever the server's default is.
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "SET SESSION TRANSACTION READ WRITE; {sql}"
+        )))
+        .execute(&mut connection)
+        .await
+        .unwrap();
     }
 
     /// Makes a database; answers the URI by which root reaches it over the socket.
