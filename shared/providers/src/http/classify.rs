@@ -4,21 +4,46 @@ use std::error::Error as _;
 
 use http::{HeaderMap, StatusCode};
 
+use super::call::Call;
 use super::error_body::{ErrorBody, Form};
+use super::exhausted;
 use super::guard::Refused;
-use crate::error::{Effect, ErrorKind, Operation};
+use crate::error::{Effect, ErrorKind, Exhaustion, Operation};
 
-/// The kind of a refusal, from its status and what its body says.
-pub(crate) fn kind_of_status(
-    operation: Operation,
-    status: StatusCode,
-    body: &ErrorBody,
-    kind_of_empty_404: ErrorKind,
-) -> ErrorKind {
+/// What a refusal amounts to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    pub(crate) kind: ErrorKind,
+    /// With `NotFound`: the id that the answer names.
+    pub(crate) absent: Option<String>,
+    pub(crate) exhausted: Option<Exhaustion>,
+}
+
+/// Judges a refusal by its status and what its body says.
+pub(crate) fn judge(call: &Call, status: StatusCode, body: &ErrorBody) -> Judgement {
+    let exhausted = exhausted::find(call, status, body);
+    let absent = absent_id(call, status, body);
+    let kind = if exhausted.is_some() {
+        ErrorKind::QuotaExceeded
+    } else if status == StatusCode::BAD_REQUEST && absent.is_some() {
+        ErrorKind::NotFound
+    } else if status == StatusCode::SERVICE_UNAVAILABLE && wants_less(body) {
+        ErrorKind::RateLimited
+    } else {
+        kind_of_status(call, status, body)
+    };
+    Judgement {
+        absent: absent.filter(|_| kind == ErrorKind::NotFound).map(str::to_owned),
+        kind,
+        exhausted,
+    }
+}
+
+fn kind_of_status(call: &Call, status: StatusCode, body: &ErrorBody) -> ErrorKind {
     match status.as_u16() {
         401 | 403 => ErrorKind::Unauthorized,
-        402 => ErrorKind::QuotaExceeded,
-        404 if body.form == Form::Empty => kind_of_empty_404,
+        402 | 507 => ErrorKind::QuotaExceeded,
+        404 if body.form == Form::Empty => call.kind_of_empty_404,
         404 => kind_of_404(body),
         408 | 504 => ErrorKind::Timeout,
         // Two writers got in each other's way; the loser may try again. Something that exists already will go on existing.
@@ -26,10 +51,11 @@ pub(crate) fn kind_of_status(
         405 | 501 => ErrorKind::Unsupported,
         410 => ErrorKind::NotFound,
         413 => ErrorKind::TooLarge,
-        429 if is_exhausted_quota(body) => ErrorKind::QuotaExceeded,
         429 => ErrorKind::RateLimited,
         409 | 425 | 499 | 500..=599 => ErrorKind::Unavailable,
-        400 if operation == Operation::FileContent && body.message.contains("Not allowed to download") => {
+        400 if call.operation == Operation::FileContent
+            && body.message.contains("Not allowed to download") =>
+        {
             ErrorKind::ContentUnavailable
         }
         400..=499 => ErrorKind::InvalidRequest,
@@ -38,26 +64,69 @@ pub(crate) fn kind_of_status(
     }
 }
 
-/// "Not found" makes callers forget things, so it must come from the provider and be about the thing: a proxy's page, or a
-/// path that the server does not know at all, says nothing about it.
+/// "Not found" makes callers forget things, so it must come from the provider and be about the thing: a proxy's page (also
+/// one that a gateway has wrapped into JSON), or a path that the server does not know at all, says nothing about it.
 fn kind_of_404(body: &ErrorBody) -> ErrorKind {
     let unknown_path = body.message.starts_with("Invalid URL") || body.message == "Not Found";
     match body.form {
         Form::Foreign => ErrorKind::Protocol,
+        Form::Json if body.quotes_html => ErrorKind::Protocol,
         Form::Json if unknown_path => ErrorKind::Unsupported,
         Form::Json | Form::Empty => ErrorKind::NotFound,
     }
 }
 
-fn is_exhausted_quota(body: &ErrorBody) -> bool {
-    [
-        "insufficient_quota",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "quota_exceeded",
-    ]
-    .iter()
-    .any(|code| body.code_is(code))
+/// The first id of the call's own that the answer names as absent. Servers say so with 404, and with 400: OGX of stores,
+/// attached files and batches ("… not found"), OpenAI of ids that have not the form of one ("Invalid 'batch_id': … Expected
+/// an ID that begins with …").
+fn absent_id<'a>(call: &'a Call, status: StatusCode, body: &ErrorBody) -> Option<&'a str> {
+    if body.form != Form::Json || body.quotes_html {
+        return None;
+    }
+    let message = body.message.to_ascii_lowercase();
+    let says_so = || {
+        ["not found", "does not exist", "doesn't exist", "no such"]
+            .iter()
+            .any(|words| message.contains(words))
+            || (message.starts_with("invalid '") && message.contains("expected an id that begins with"))
+    };
+    match status.as_u16() {
+        404 | 410 => {}
+        400 if says_so() => {}
+        _ => return None,
+    }
+    let named = call
+        .ids()
+        .into_iter()
+        .filter_map(|id| Some((position(&body.message, id)?, id)));
+    named.min().map(|(_, id)| id)
+}
+
+/// Where a text names an id, as a word of its own.
+fn position(text: &str, id: &str) -> Option<usize> {
+    let belongs = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    text.match_indices(id).map(|(at, _)| at).find(|at| {
+        let before = text[..*at].chars().next_back();
+        let after = text[at + id.len()..].chars().next();
+        !before.is_some_and(belongs) && !after.is_some_and(belongs)
+    })
+}
+
+/// A 503 that means "slow down" rather than "out of order".
+fn wants_less(body: &ErrorBody) -> bool {
+    let codes = [
+        "slow_down",
+        "SlowDown",
+        "rate_limit_exceeded",
+        "too_many_requests",
+        "throttling_error",
+        "RESOURCE_EXHAUSTED",
+    ];
+    let message = body.message.to_ascii_lowercase();
+    codes.iter().any(|code| body.code_is(code))
+        || ["slow down", "rate limit", "too many requests"]
+            .iter()
+            .any(|words| message.contains(words))
 }
 
 /// A provider that refuses has done nothing; one that is in trouble may have.
@@ -153,6 +222,62 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
 mod tests {
     use super::*;
 
+    fn attach() -> Call {
+        Call::post(Operation::AttachFile, &["vector_stores", "vs_1", "files"])
+            .unwrap()
+            .json(serde_json::json!({"file_id": "file-1"}))
+    }
+
+    fn judged(call: &Call, status: u16, body: &str) -> Judgement {
+        let status = StatusCode::from_u16(status).unwrap();
+        judge(call, status, &ErrorBody::read(body.as_bytes()))
+    }
+
+    #[test]
+    fn what_is_absent_is_named_or_nothing_is_certain() {
+        use ErrorKind::{InvalidRequest, NotFound, Protocol, Unsupported};
+        let detach =
+            Call::delete(Operation::DetachFile, &["vector_stores", "vs_1", "files", "file-1"]).unwrap();
+        let batch =
+            Call::get(Operation::GetFileBatch, &["vector_stores", "vs_1", "file_batches", "nonsense"]).unwrap();
+        for (call, status, message, kind, absent) in [
+            (&detach, 404, "No vector store found with id 'vs_1'.", NotFound, Some("vs_1")),
+            (&detach, 400, "Vector Store 'vs_1' not found. Use the list.", NotFound, Some("vs_1")),
+            (&detach, 400, "File file-1 not found in vector store vs_1", NotFound, Some("file-1")),
+            (&detach, 400, "File file-10 not found", InvalidRequest, None),
+            (&detach, 400, "file-1 is being indexed", InvalidRequest, None),
+            (
+                &batch,
+                400,
+                "Invalid 'batch_id': 'nonsense'. Expected an ID that begins with 'vsfb_'.",
+                NotFound,
+                Some("nonsense"),
+            ),
+            (&detach, 404, "litellm.BadRequestError: No such file: file-1", NotFound, Some("file-1")),
+            (&detach, 404, "something is not found", NotFound, None),
+            (&detach, 404, "litellm.NotFoundError: <html><body>file-1</body></html>", Protocol, None),
+            (&detach, 404, "Invalid URL (DELETE /v1/vector_stores/vs_1)", Unsupported, None),
+            (&attach(), 404, "No such File object: file-1", NotFound, Some("file-1")),
+        ] {
+            let body = serde_json::json!({"error": {"message": message}}).to_string();
+            let found = judged(call, status, &body);
+            assert_eq!((found.kind, found.absent.as_deref()), (kind, absent), "{status} {message}");
+        }
+        let route = judged(&detach, 404, r#"{"detail":"Not Found"}"#);
+        assert_eq!((route.kind, route.absent), (Unsupported, Option::None));
+    }
+
+    #[test]
+    fn a_503_may_mean_slow_down() {
+        for (body, kind) in [
+            (r#"{"error":{"message":"Slow down","code":"slow_down"}}"#, ErrorKind::RateLimited),
+            (r#"{"error":{"message":"Please slow down."}}"#, ErrorKind::RateLimited),
+            (r#"{"error":{"message":"overloaded"}}"#, ErrorKind::Unavailable),
+        ] {
+            assert_eq!(judged(&attach(), 503, body).kind, kind, "{body}");
+        }
+    }
+
     #[test]
     fn every_status_has_its_kind_and_effect() {
         use Effect::{None, Unknown};
@@ -216,7 +341,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             let read = ErrorBody::read(body.as_bytes());
             assert_eq!(
-                kind_of_status(Operation::AttachFile, status, &read, ErrorKind::NotFound),
+                judge(&attach(), status, &read).kind,
                 kind,
                 "{status} {body}"
             );
@@ -238,7 +363,10 @@ mod tests {
         let body = ErrorBody::read(
             br#"{"error":{"message":"Not allowed to download files of purpose: assistants","type":"invalid_request_error"}}"#,
         );
-        let kind = |operation| kind_of_status(operation, StatusCode::BAD_REQUEST, &body, ErrorKind::NotFound);
+        let kind = |operation| {
+            let call = Call::get(operation, &["files"]).unwrap();
+            judge(&call, StatusCode::BAD_REQUEST, &body).kind
+        };
         assert_eq!(kind(Operation::FileContent), ErrorKind::ContentUnavailable);
         assert_eq!(kind(Operation::UploadFile), ErrorKind::InvalidRequest);
     }

@@ -7,6 +7,7 @@ pub(crate) mod call;
 pub(crate) mod classify;
 mod content;
 mod error_body;
+mod exhausted;
 pub(crate) mod guard;
 mod outcome;
 mod redact;

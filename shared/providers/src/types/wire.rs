@@ -24,6 +24,25 @@ where
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// A text of at most so many characters; what is beyond is cut off. `null` and an absent field are empty. Everything that a
+/// provider says in words is cut where it enters, so that it fits the columns that it may end up in.
+pub(crate) fn at_most<'de, D, const CHARS: usize>(deserializer: D) -> Result<String, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Ok(cut(null_as_default(deserializer)?, CHARS))
+}
+
+/// The first so many characters, and a sign that there were more.
+pub(crate) fn cut(mut text: String, chars: usize) -> String {
+    if let Some((at, _)) = text.char_indices().nth(chars) {
+        let last = text[..at].char_indices().next_back().map_or(0, |(at, _)| at);
+        text.truncate(last);
+        text.push('…');
+    }
+    text
+}
+
 /// Unix seconds, whole or fractional; `null`, absent or out of range is no time at all.
 pub(crate) fn unix_seconds<'de, D>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error>
 where
@@ -58,6 +77,13 @@ mod tests {
     struct Timed {
         #[serde(default, deserialize_with = "unix_seconds")]
         at: Option<DateTime<Utc>>,
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        assert_eq!(cut("яяя".to_owned(), 3), "яяя");
+        assert_eq!(cut("яяяя".to_owned(), 3), "яя…");
+        assert_eq!(cut(String::new(), 3), "");
     }
 
     #[test]

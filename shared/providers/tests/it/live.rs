@@ -33,11 +33,13 @@ impl RequestBudget for Sent {
         Ok(Permit::free())
     }
 
-    async fn rate_limited(&self, _: Operation, _: Option<Duration>) {}
+    async fn rate_limited(&self, _: Operation, hint: Option<Duration>) -> Option<Duration> {
+        hint
+    }
 
     async fn refused(&self, _: &ProviderError) {}
 
-    async fn accepted(&self) {}
+    async fn accepted(&self, _: Operation) {}
 }
 
 struct Live {
