@@ -116,17 +116,34 @@ async fn a_renamed_file_goes_up_under_its_new_name() {
     let stack = Stack::start().await;
     let _worker = stack.worker("one");
     let client = &stack.client;
-    let (index, _) = index_with(&stack, 1).await;
+    let (index, files) = index_with(&stack, 1).await;
     let file = client.upload("noext", &prose("n", 40), None).await;
     client.link(&index, &file).await;
     built(&stack, &index, "").await;
     let rename = json!({"file_name": "Ünter uns.txt"});
     client.patch(&format!("/files/{file}"), &rename).await.expect(200);
+    let rename = json!({"file_name": "page zero.md"});
+    client
+        .patch(&format!("/files/{}", files[0]), &rename)
+        .await
+        .expect(200);
     let dry = plan(&stack, &index).await;
-    assert_eq!(dry["upload"][0]["file_name"], "Ünter uns.txt", "{dry}");
-    assert_eq!(dry["detach"][0]["reason"], "renamed", "{dry}");
+    let names = |list: &Value| -> Vec<String> {
+        let list = list.as_array().unwrap();
+        list.iter()
+            .map(|file| file["file_name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(&dry["upload"]), ["page zero.md", "Ünter uns.txt"], "{dry}");
+    let reasons: Vec<&Value> = dry["detach"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| &line["reason"])
+        .collect();
+    assert!(reasons.contains(&&json!("renamed")), "{dry}");
     let status = client.get(&format!("/indexes/{index}/status")).await.expect(200);
-    assert_eq!(status["file_counts"]["pending"], 1, "{status}");
+    assert_eq!(status["file_counts"]["pending"], 2, "{status}");
     // Whatever the server makes of the name.
     let fields = json!({"filename": "_nter_uns.txt"}).as_object().unwrap().clone();
     stack
@@ -147,11 +164,13 @@ async fn a_renamed_file_goes_up_under_its_new_name() {
         .map(|file| file.filename.to_string())
         .collect();
     assert!(
-        names.contains(&"Ünter uns.txt".to_owned()) && names.len() == 2,
+        names.contains(&"Ünter uns.txt".to_owned())
+            && names.contains(&"page zero.md".to_owned())
+            && names.len() == 2,
         "{names:?}"
     );
     built(&stack, &index, "").await;
-    assert_eq!(effects(&stack, Effect::FileCreated).len(), 3, "and not again");
+    assert_eq!(effects(&stack, Effect::FileCreated).len(), 4, "and not again");
     assert_no_orphans(&stack).await;
 }
 

@@ -11,7 +11,7 @@ use rag_db::attachments::{self, Attachment, Observation};
 use rag_db::indexes::{self, Index, IndexChanges};
 use rag_db::{composition, looks};
 use rag_domain::{AttachmentState, ChunkingStrategy, FileCounts, IndexingStatus};
-use rag_providers::ReportedStrategy;
+use rag_providers::{ReportedStrategy, VectorStoreStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::MySqlConnection;
@@ -200,6 +200,8 @@ pub(crate) async fn settle_index(
         };
         indexes::update(db, &index.domain_id, index.id, &changes).await?;
     }
+    let expired = look.store.status == VectorStoreStatus::Expired;
+    indexes::set_store_expired(db, index.id, &look.store.id, expired).await?;
     let report = Report {
         external_id: look.store.id.clone(),
         store_status: Some(look.store.status.to_string()),

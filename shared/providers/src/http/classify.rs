@@ -236,14 +236,38 @@ mod tests {
     #[test]
     fn what_is_absent_is_named_or_nothing_is_certain() {
         use ErrorKind::{InvalidRequest, NotFound, Protocol, Unsupported};
-        let detach =
-            Call::delete(Operation::DetachFile, &["vector_stores", "vs_1", "files", "file-1"]).unwrap();
-        let batch =
-            Call::get(Operation::GetFileBatch, &["vector_stores", "vs_1", "file_batches", "nonsense"]).unwrap();
+        let detach = Call::delete(
+            Operation::DetachFile,
+            &["vector_stores", "vs_1", "files", "file-1"],
+        )
+        .unwrap();
+        let batch = Call::get(
+            Operation::GetFileBatch,
+            &["vector_stores", "vs_1", "file_batches", "nonsense"],
+        )
+        .unwrap();
         for (call, status, message, kind, absent) in [
-            (&detach, 404, "No vector store found with id 'vs_1'.", NotFound, Some("vs_1")),
-            (&detach, 400, "Vector Store 'vs_1' not found. Use the list.", NotFound, Some("vs_1")),
-            (&detach, 400, "File file-1 not found in vector store vs_1", NotFound, Some("file-1")),
+            (
+                &detach,
+                404,
+                "No vector store found with id 'vs_1'.",
+                NotFound,
+                Some("vs_1"),
+            ),
+            (
+                &detach,
+                400,
+                "Vector Store 'vs_1' not found. Use the list.",
+                NotFound,
+                Some("vs_1"),
+            ),
+            (
+                &detach,
+                400,
+                "File file-1 not found in vector store vs_1",
+                NotFound,
+                Some("file-1"),
+            ),
             (&detach, 400, "File file-10 not found", InvalidRequest, None),
             (&detach, 400, "file-1 is being indexed", InvalidRequest, None),
             (
@@ -253,15 +277,43 @@ mod tests {
                 NotFound,
                 Some("nonsense"),
             ),
-            (&detach, 404, "litellm.BadRequestError: No such file: file-1", NotFound, Some("file-1")),
+            (
+                &detach,
+                404,
+                "litellm.BadRequestError: No such file: file-1",
+                NotFound,
+                Some("file-1"),
+            ),
             (&detach, 404, "something is not found", NotFound, None),
-            (&detach, 404, "litellm.NotFoundError: <html><body>file-1</body></html>", Protocol, None),
-            (&detach, 404, "Invalid URL (DELETE /v1/vector_stores/vs_1)", Unsupported, None),
-            (&attach(), 404, "No such File object: file-1", NotFound, Some("file-1")),
+            (
+                &detach,
+                404,
+                "litellm.NotFoundError: <html><body>file-1</body></html>",
+                Protocol,
+                None,
+            ),
+            (
+                &detach,
+                404,
+                "Invalid URL (DELETE /v1/vector_stores/vs_1)",
+                Unsupported,
+                None,
+            ),
+            (
+                &attach(),
+                404,
+                "No such File object: file-1",
+                NotFound,
+                Some("file-1"),
+            ),
         ] {
             let body = serde_json::json!({"error": {"message": message}}).to_string();
             let found = judged(call, status, &body);
-            assert_eq!((found.kind, found.absent.as_deref()), (kind, absent), "{status} {message}");
+            assert_eq!(
+                (found.kind, found.absent.as_deref()),
+                (kind, absent),
+                "{status} {message}"
+            );
         }
         let route = judged(&detach, 404, r#"{"detail":"Not Found"}"#);
         assert_eq!((route.kind, route.absent), (Unsupported, Option::None));
@@ -270,8 +322,14 @@ mod tests {
     #[test]
     fn a_503_may_mean_slow_down() {
         for (body, kind) in [
-            (r#"{"error":{"message":"Slow down","code":"slow_down"}}"#, ErrorKind::RateLimited),
-            (r#"{"error":{"message":"Please slow down."}}"#, ErrorKind::RateLimited),
+            (
+                r#"{"error":{"message":"Slow down","code":"slow_down"}}"#,
+                ErrorKind::RateLimited,
+            ),
+            (
+                r#"{"error":{"message":"Please slow down."}}"#,
+                ErrorKind::RateLimited,
+            ),
             (r#"{"error":{"message":"overloaded"}}"#, ErrorKind::Unavailable),
         ] {
             assert_eq!(judged(&attach(), 503, body).kind, kind, "{body}");
@@ -340,11 +398,7 @@ mod tests {
         for (status, body, kind, effect) in rows {
             let status = StatusCode::from_u16(status).unwrap();
             let read = ErrorBody::read(body.as_bytes());
-            assert_eq!(
-                judge(&attach(), status, &read).kind,
-                kind,
-                "{status} {body}"
-            );
+            assert_eq!(judge(&attach(), status, &read).kind, kind, "{status} {body}");
             assert_eq!(
                 effect_of_status(Operation::AttachFile, status),
                 effect,

@@ -121,9 +121,7 @@ fn reason(value: &Value, depth: usize) -> Option<String> {
             (!reasons.is_empty()).then(|| reasons.join("; "))
         }
         Value::Object(object) => {
-            let found = KEYS
-                .iter()
-                .find_map(|key| reason(object.get(*key)?, depth + 1))?;
+            let found = KEYS.iter().find_map(|key| reason(object.get(*key)?, depth + 1))?;
             match object.get("loc").and_then(place) {
                 Some(place) => Some(format!("{place}: {found}")),
                 None => Some(found),
@@ -244,13 +242,43 @@ mod tests {
                 None,
                 Form::Json,
             ),
-            (r#"{"detail":{"error":{"message":"inside"}}}"#, "inside", None, Form::Json),
-            (r#"{"error":{"detail":{"errors":[{"msg":"deep"}]}}}"#, "deep", None, Form::Json),
-            (r#"{"errors":[{"message":"one"},"two","one"]}"#, "one; two", None, Form::Json),
-            (r#"{"error":"invalid_grant","error_description":"expired"}"#, "expired", None, Form::Json),
-            (r#"{"message":["a","b"],"code":3}"#, "a; b", Some("INVALID_ARGUMENT"), Form::Json),
+            (
+                r#"{"detail":{"error":{"message":"inside"}}}"#,
+                "inside",
+                None,
+                Form::Json,
+            ),
+            (
+                r#"{"error":{"detail":{"errors":[{"msg":"deep"}]}}}"#,
+                "deep",
+                None,
+                Form::Json,
+            ),
+            (
+                r#"{"errors":[{"message":"one"},"two","one"]}"#,
+                "one; two",
+                None,
+                Form::Json,
+            ),
+            (
+                r#"{"error":"invalid_grant","error_description":"expired"}"#,
+                "expired",
+                None,
+                Form::Json,
+            ),
+            (
+                r#"{"message":["a","b"],"code":3}"#,
+                "a; b",
+                Some("INVALID_ARGUMENT"),
+                Form::Json,
+            ),
             (r#""just text""#, "just text", None, Form::Foreign),
-            ("\u{1}\u{2}binary", "an answer that is no text", None, Form::Foreign),
+            (
+                "\u{1}\u{2}binary",
+                "an answer that is no text",
+                None,
+                Form::Foreign,
+            ),
             (
                 "<html><body>502</body></html>",
                 "an HTML page instead of JSON",

@@ -141,19 +141,59 @@ mod tests {
         for (status, body, expected) in [
             (402, "", Some(Quota)),
             (507, "", Some(Storage)),
-            (429, r#"{"error":{"message":"m","code":"insufficient_quota"}}"#, Some(Quota)),
-            (429, r#"{"error":{"message":"m","type":"insufficient_quota","code":"x"}}"#, Some(Quota)),
-            (429, r#"{"error":{"message":"litellm: Error code: 429 - {'error': {'code': 'insufficient_quota'}}","type":"throttling_error"}}"#, Some(Quota)),
-            (429, r#"{"error":{"message":"You exceeded your current quota, please check your plan"}}"#, Some(Quota)),
-            (429, r#"{"error":{"message":"Quota exceeded for requests per minute"}}"#, None),
+            (
+                429,
+                r#"{"error":{"message":"m","code":"insufficient_quota"}}"#,
+                Some(Quota),
+            ),
+            (
+                429,
+                r#"{"error":{"message":"m","type":"insufficient_quota","code":"x"}}"#,
+                Some(Quota),
+            ),
+            (
+                429,
+                r#"{"error":{"message":"litellm: Error code: 429 - {'error': {'code': 'insufficient_quota'}}","type":"throttling_error"}}"#,
+                Some(Quota),
+            ),
+            (
+                429,
+                r#"{"error":{"message":"You exceeded your current quota, please check your plan"}}"#,
+                Some(Quota),
+            ),
+            (
+                429,
+                r#"{"error":{"message":"Quota exceeded for requests per minute"}}"#,
+                None,
+            ),
             (429, r#"{"error":{"message":"Rate limit reached"}}"#, None),
-            (400, r#"{"error":{"message":"Storage quota exceeded: the project's storage is full."}}"#, Some(Storage)),
-            (400, r#"{"detail":"Your organization's file storage limit has been reached"}"#, Some(Storage)),
-            (403, r#"{"error":{"message":"no","code":"storage_limit_exceeded"}}"#, Some(Storage)),
-            (413, r#"{"error":{"message":"Not enough storage left for this file"}}"#, Some(Storage)),
+            (
+                400,
+                r#"{"error":{"message":"Storage quota exceeded: the project's storage is full."}}"#,
+                Some(Storage),
+            ),
+            (
+                400,
+                r#"{"detail":"Your organization's file storage limit has been reached"}"#,
+                Some(Storage),
+            ),
+            (
+                403,
+                r#"{"error":{"message":"no","code":"storage_limit_exceeded"}}"#,
+                Some(Storage),
+            ),
+            (
+                413,
+                r#"{"error":{"message":"Not enough storage left for this file"}}"#,
+                Some(Storage),
+            ),
             (413, r#"{"error":{"message":"File is too large"}}"#, None),
             (403, r#"{"error":{"message":"Permission denied"}}"#, None),
-            (400, r#"{"error":{"message":"Invalid file 'storage is full': format"}}"#, None),
+            (
+                400,
+                r#"{"error":{"message":"Invalid file 'storage is full': format"}}"#,
+                None,
+            ),
             (500, r#"{"error":{"message":"storage is full"}}"#, None),
         ] {
             assert_eq!(found(&upload, status, body), expected, "{status} {body}");

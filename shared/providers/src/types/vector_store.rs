@@ -71,7 +71,8 @@ pub struct NewVectorStore {
 pub struct VectorStoreUpdate {
     pub name: Option<String>,
     pub expires_after: Patch<ExpiresAfter>,
-    pub metadata: Option<Metadata>,
+    /// As in [`VectorStore::metadata`]: what a server keeps there of its own goes back as it came.
+    pub metadata: Option<serde_json::Map<String, Value>>,
 }
 
 /// A store as the provider describes it.

@@ -151,7 +151,7 @@ async fn stores(live: &Live) -> String {
         let update = VectorStoreUpdate {
             name: Some("rag-providers live test, renamed".to_owned()),
             expires_after,
-            metadata: Some([("tag".to_owned(), "live, renamed".to_owned())].into()),
+            metadata: json!({"tag": "live, renamed"}).as_object().cloned(),
         };
         provider.update_vector_store(&ids[0], update).await.unwrap();
         let store = provider.get_vector_store(&ids[0]).await.unwrap();

@@ -268,7 +268,17 @@ async fn write(
     let mut index = index;
     if let Some((changes, _)) = &plan.settings {
         indexes::update(tx, &index.domain_id, index.id, changes).await?;
-        index = indexes::get(tx, &index.domain_id, index.id).await?;
+        let before = index;
+        index = indexes::get(tx, &before.domain_id, before.id).await?;
+        // What was taken over from the store is what the store has.
+        if let Some(mut given) = before.pushed_settings.clone() {
+            let now = index.store_settings();
+            for setting in now.changed_since(&before.store_settings()) {
+                given.take(setting, &now);
+            }
+            let error = index.settings_error.as_deref();
+            indexes::set_pushed_settings(tx, index.id, Some(&given), error).await?;
+        }
     }
     settle_index(tx, &index, look, &plan.difference).await?;
     Ok(())
