@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::error::{ErrorKind, Operation, ProviderError};
 use crate::http::Answer;
 use crate::http::classify::effect_once_sent;
-use crate::types::wire::WireObject;
+use crate::types::wire::{WireObject, prune};
 use crate::types::{Cursor, Deleted, Page, PageRequest};
 
 /// As many characters as rows hold of an id. The longest seen has about 60.
@@ -55,7 +55,8 @@ impl<'a> Expected<'a> {
 }
 
 /// One object: of the right kind, with the right id, and with the fields nobody can do without.
-pub(crate) fn object<T: WireObject>(value: Value, expected: Expected<'_>) -> Result<T, ProviderError> {
+pub(crate) fn object<T: WireObject>(mut value: Value, expected: Expected<'_>) -> Result<T, ProviderError> {
+    prune(&mut value);
     check_object_word(&value, T::OBJECTS, expected)?;
     let mut object = T::deserialize(&value).map_err(|error| {
         expected
