@@ -12,6 +12,7 @@ mod crash;
 mod deletion;
 mod document;
 mod events;
+mod exhausted;
 mod fleet;
 mod guises;
 mod index_sync;

@@ -82,13 +82,7 @@ async fn changed_settings_reach_the_store_with_the_next_build() {
     assert_eq!(fields(&dry), ["name", "expires_after", "metadata"], "{dry}");
 
     // A sync in between takes nothing back that no build has pushed yet.
-    let answer = stack
-        .admin
-        .post("/admin/providers/openai/sync", &json!({}))
-        .await
-        .expect(202);
-    let sync = stack.admin.finished(answer["id"].as_str().unwrap(), LIMIT).await;
-    assert_eq!(sync["state"], "done", "{sync}");
+    crate::provider_sync::sync(&stack, "").await;
     let row = client.index(&index).await;
     assert_eq!(
         (&row["name"], &row["expires_after"]),

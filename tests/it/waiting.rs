@@ -1,4 +1,4 @@
-//! Waiting is not failing: rate limits without a hint, an account that is exhausted, and what providers say about it.
+//! Waiting is not failing: rate limits without a hint, and what providers say when they refuse.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::build::index_with;
 use crate::ledger::{assert_no_orphans, effects};
 
-const LIMIT: Duration = Duration::from_mins(2);
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 
-fn on(operation: &str, when: When, then: Action) -> Rule {
+pub(crate) fn on(operation: &str, when: When, then: Action) -> Rule {
     Rule {
         when: When {
             operation: Some(operation.to_owned()),
@@ -22,14 +22,14 @@ fn on(operation: &str, when: When, then: Action) -> Rule {
     }
 }
 
-fn times(times: u64) -> When {
+pub(crate) fn times(times: u64) -> When {
     When {
         times: Some(times),
         ..When::default()
     }
 }
 
-fn respond(status: u16, body: Value) -> Action {
+pub(crate) fn respond(status: u16, body: Value) -> Action {
     Action::Respond {
         status,
         headers: BTreeMap::default(),
@@ -116,140 +116,8 @@ async fn attempts_come_back_with_progress() {
     assert_no_orphans(&stack).await;
 }
 
-async fn connection(stack: &Stack) -> Value {
-    stack
-        .admin
-        .get("/admin/providers/connections/openai")
-        .await
-        .expect(200)
-}
-
-/// The next try of an exhausted connection is due now.
-async fn make_due(stack: &Stack) {
-    sqlx::query(
-        "UPDATE rag_provider_connections SET blocked_next_try_at = UTC_TIMESTAMP(6), updated_at = updated_at",
-    )
-    .execute(&stack.database.pool)
-    .await
-    .unwrap();
-}
-
-fn fired(stack: &Stack) -> u64 {
+pub(crate) fn fired(stack: &Stack) -> u64 {
     stack.control().faults().iter().map(|rule| rule.fired).sum()
-}
-
-async fn is_exhausted(name: &str, refusal: Action, state: &str) {
-    let stack = Stack::start().await;
-    stack
-        .control()
-        .add_fault(on("files.create", When::default(), refusal))
-        .unwrap();
-    let _workers = [stack.worker("one"), stack.worker("two")];
-    let client = &stack.client;
-    let (index, _) = index_with(&stack, 12).await;
-    let job = client.build(&index).await;
-    let waiting = eventually("a visible state", LIMIT, || async {
-        let row = connection(&stack).await;
-        (row["state"]["kind"] == json!(state)).then_some(row)
-    })
-    .await;
-    assert!(waiting["state"]["reason"].is_string(), "{name}: {waiting}");
-    assert!(waiting["state"]["since"].is_string(), "{name}: {waiting}");
-    assert!(waiting["state"]["next_try_at"].is_string(), "{name}: {waiting}");
-    let status = eventually("a reason in the status", LIMIT, || async {
-        let status = client.get(&format!("/indexes/{index}/status")).await.expect(200);
-        let reason = status["job"]["waiting"]["reason"].as_str().unwrap_or_default();
-        reason.contains(state).then_some(status)
-    })
-    .await;
-    assert_eq!(status["job"]["attempts"], json!(0), "{name}: {status}");
-    // At most what was on the wire at once, and then nothing.
-    let sent = fired(&stack);
-    assert!(sent <= 4, "{name}: {sent} files were sent");
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(fired(&stack), sent, "{name}: nothing is sent meanwhile");
-    let health = stack
-        .admin
-        .get("/admin/providers/openai/health")
-        .await
-        .expect(200);
-    assert_eq!(health["state"]["kind"], json!(state), "{name}: {health}");
-
-    // One scout for the fleet, with one file.
-    make_due(&stack).await;
-    eventually("the scout", LIMIT, || async {
-        (fired(&stack) > sent).then_some(())
-    })
-    .await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(fired(&stack), sent + 1, "{name}: one request");
-
-    // It ends by itself when a scout succeeds.
-    stack.control().clear_faults();
-    make_due(&stack).await;
-    let job = client.finished(&job, LIMIT).await;
-    assert_eq!(job["output"]["indexing_status"], "done", "{name}: {job}");
-    assert_eq!(job["attempts"], 0, "{name}: {job}");
-    assert_eq!(connection(&stack).await["state"], json!(null));
-    assert_no_orphans(&stack).await;
-}
-
-#[tokio::test]
-async fn full_storage_is_one_state_of_the_connection() {
-    let full = json!({"error": {"message": "Storage quota exceeded: the project's storage is full.", "type": "invalid_request_error"}});
-    is_exhausted("400", respond(400, full), "storage_full").await;
-}
-
-#[tokio::test]
-async fn a_quotas_end_in_a_message_is_one_state_of_the_connection() {
-    let end = json!({"error": {"message": "litellm.RateLimitError: OpenAIException - Error code: 429 - {'error': {'code': 'insufficient_quota'}}", "type": "throttling_error", "code": "429"}});
-    is_exhausted("429", respond(429, end), "quota_exceeded").await;
-}
-
-#[tokio::test]
-async fn a_changed_connection_is_tried_at_once() {
-    let stack = Stack::start().await;
-    stack
-        .control()
-        .add_fault(on("files.create", When::default(), Action::Quota))
-        .unwrap();
-    let _worker = stack.worker("one");
-    let (index, _) = index_with(&stack, 2).await;
-    let job = stack.client.build(&index).await;
-    eventually("the state", LIMIT, || async {
-        connection(&stack).await["state"].is_object().then_some(())
-    })
-    .await;
-    stack.control().clear_faults();
-    stack.connect("openai").await;
-    assert_eq!(connection(&stack).await["state"], json!(null));
-    let job = stack.client.finished(&job, LIMIT).await;
-    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
-}
-
-/// A file's own name is no reason to hold a whole account back.
-#[tokio::test]
-async fn a_file_whose_name_speaks_of_quotas_only_fails_itself() {
-    let stack = Stack::start().await;
-    let echo = json!({"error": {"message": "Invalid file 'storage quota exceeded.md': the format is not supported", "type": "invalid_request_error", "param": "file"}});
-    let named = When {
-        filename: Some("quota".to_owned()),
-        ..When::default()
-    };
-    stack
-        .control()
-        .add_fault(on("files.create", named, respond(400, echo)))
-        .unwrap();
-    let _worker = stack.worker("one");
-    let client = &stack.client;
-    let (index, _) = index_with(&stack, 1).await;
-    let file = client
-        .upload("storage quota exceeded.md", b"some text", None)
-        .await;
-    client.link(&index, &file).await;
-    let job = client.finished(&client.build(&index).await, LIMIT).await;
-    assert_eq!(job["output"]["indexing_status"], "failed", "{job}");
-    assert_eq!(connection(&stack).await["state"], json!(null));
 }
 
 #[tokio::test]
@@ -306,4 +174,75 @@ async fn an_id_that_fits_no_column_is_refused_in_plain_words() {
             assert!(!shown.contains(sql), "{what}: {shown}");
         }
     }
+}
+
+/// Waiting is not failing for whatever kind of job, and whatever call of it is limited.
+#[tokio::test]
+async fn no_job_spends_an_attempt_on_a_rate_limit() {
+    let stack = Stack::start().await;
+    let _worker = stack.worker("one");
+    let client = &stack.client;
+    let (index, files) = index_with(&stack, 2).await;
+    client.finished(&client.build(&index).await, LIMIT).await;
+    let lone = client.upload("lone.md", b"some text", None).await;
+    let provider = "/admin/providers/openai";
+    let post = |path: String| ("POST", path);
+    let delete = |path: String| ("DELETE", path);
+    for (operation, (method, path)) in [
+        ("vector_stores.retrieve", post(format!("/indexes/{index}/sync"))),
+        ("vector_stores.files.list", post(format!("/indexes/{index}/sync"))),
+        ("vector_stores.list", post(format!("{provider}/sync"))),
+        ("vector_stores.list", post(format!("{provider}/orphans"))),
+        ("files.list", post(format!("{provider}/orphans"))),
+        (
+            "files.create",
+            post(format!("/files/{lone}/provider-uploads/openai")),
+        ),
+        ("files.delete", delete(format!("/files/{lone}"))),
+        (
+            "vector_stores.files.delete",
+            delete(format!("/files/{}", files[0])),
+        ),
+        ("vector_stores.delete", delete(format!("/indexes/{index}"))),
+    ] {
+        // More than what a single call tries by itself.
+        let limited = Action::RateLimit { retry_after: None };
+        stack.control().clear_faults();
+        stack
+            .control()
+            .add_fault(on(operation, times(4), limited))
+            .unwrap();
+        let caller = if path.starts_with("/admin") {
+            &stack.admin
+        } else {
+            client
+        };
+        let answer = match method {
+            "DELETE" => caller.delete(&path).await,
+            _ => caller.post(&path, &json!({})).await,
+        };
+        let id = answer.expect(202)["id"].as_str().unwrap().to_owned();
+        let (state, attempts) = eventually("the end of the job", LIMIT, || async {
+            let row: (String, u32) = sqlx::query_as(
+                "SELECT CAST(state AS CHAR), attempts FROM queue_jobs WHERE id = UNHEX(REPLACE(?, '-', ''))",
+            )
+            .bind(&id)
+            .fetch_one(&stack.database.pool)
+            .await
+            .unwrap();
+            ["done", "failed", "cancelled"]
+                .contains(&row.0.as_str())
+                .then_some(row)
+        })
+        .await;
+        assert_eq!((state.as_str(), attempts), ("done", 0), "{operation} of {path}");
+        let met = fired(&stack);
+        assert_eq!(met, 4, "{operation} of {path}: the limit was met");
+    }
+    let spent: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM queue_jobs WHERE attempts > 0 OR history IS NOT NULL")
+            .fetch_one(&stack.database.pool)
+            .await
+            .unwrap();
+    assert_eq!(spent, 0, "not by any job that these have started");
 }

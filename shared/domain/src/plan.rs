@@ -11,7 +11,7 @@ use crate::{AttachmentId, AttachmentState, ChunkingStrategy, FileCounts, FileId,
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredFile {
     pub file_id: FileId,
-    /// The name is part of what a copy is: providers go by its extension.
+    /// Part of what a copy is: providers go by its extension.
     pub file_name: String,
     /// Of the bytes that we hold now: 64 hex digits.
     pub content_sha256: String,
