@@ -180,6 +180,8 @@ async fn an_expired_store_is_told_and_recreated_on_request() {
     let refusal = json!({"error": {"message": format!("Vector store {id} is expired."), "type": "invalid_request_error"}});
     for (operation, then) in [
         ("vector_stores.retrieve", Action::MergeJson { fields: expired }),
+        // What it lists says nothing any more.
+        ("vector_stores.files.list", Action::EmptyPage { has_more: false }),
         (
             "vector_stores.search",
             Action::Respond {
@@ -227,6 +229,11 @@ async fn an_expired_store_is_told_and_recreated_on_request() {
             .unwrap()
             .contains("recreate=true"),
         "{status}"
+    );
+    assert_eq!(
+        (&status["indexing_status"], &status["file_counts"]["completed"]),
+        (&json!("done"), &json!(2)),
+        "no file is taken for gone: {status}"
     );
     assert_eq!(plan(&stack, &index).await["vector_store"], "expired");
 

@@ -19,7 +19,7 @@ use sqlx::{MySql, MySqlConnection, Transaction};
 use super::plan::{StorePlan, settings};
 use super::{Sync, Trouble, WHOLE_RUN, file};
 use crate::halt::Halt;
-use crate::sync::look::{Look, SeenFile, files_of};
+use crate::sync::look::{Look, SeenFile, files_in};
 use crate::sync::settle::{observation, reported, settle_index};
 
 /// So often a store is looked at again because a build came in between.
@@ -54,7 +54,7 @@ pub(super) async fn run(
         };
         drop(db);
         let begun_at = chrono::Utc::now();
-        let files = match files_of(sync.provider.as_ref(), &store.id).await {
+        let files = match files_in(sync.provider.as_ref(), &store).await {
             Ok(files) => files,
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(Ok(Dealt::Vanished)),
             Err(error) => return Ok(Err(error.into())),
