@@ -189,8 +189,14 @@ async fn no_job_spends_an_attempt_on_a_rate_limit() {
     let post = |path: String| ("POST", path);
     let delete = |path: String| ("DELETE", path);
     for (operation, (method, path)) in [
-        ("vector_stores.retrieve", post(format!("/indexes/{index}/sync"))),
-        ("vector_stores.files.list", post(format!("/indexes/{index}/sync"))),
+        (
+            "vector_stores.retrieve",
+            post(format!("/indexes/{index}/sync?force=true")),
+        ),
+        (
+            "vector_stores.files.list",
+            post(format!("/indexes/{index}/sync?force=true")),
+        ),
         ("vector_stores.list", post(format!("{provider}/sync"))),
         ("vector_stores.list", post(format!("{provider}/orphans"))),
         ("files.list", post(format!("{provider}/orphans"))),

@@ -7,7 +7,7 @@ use rag_db::connections::{self, ConnectionSettings};
 use rag_db::{backoffs, blocks};
 use sqlx::{MySqlConnection, MySqlPool};
 
-const PACE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
+const PACE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(1));
 
 async fn pass(db: &mut MySqlConnection) {
     sqlx::query("UPDATE rag_provider_backoffs SET until_us = 0")
