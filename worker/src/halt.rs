@@ -5,10 +5,16 @@ use std::time::Duration;
 use apalis_mariadb::{Outcome, QueueError};
 use rag_connections::ConnectError;
 use rag_db::DbError;
-use rag_providers::{Disposition, ProviderError};
+use rag_providers::{Disposition, ErrorKind, ProviderError};
 
 /// How long to wait before a look at a provider that needs an operator (switched off, bad credentials, empty account).
-const OPERATOR_PAUSE: Duration = Duration::from_secs(15);
+pub(crate) const OPERATOR_PAUSE: Duration = Duration::from_secs(15);
+/// How long to wait at a rate limit of which neither the provider nor the fleet says how long it lasts.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(5);
+/// No wish of a provider's makes a job sleep longer than this without a look.
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// As long as an error in a job's row, or in an index's, may be.
+const MAX_ERROR_CHARS: usize = 4000;
 /// How long to wait for our own database to come back.
 const DATABASE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -18,6 +24,9 @@ pub(crate) enum Halt {
     /// Nothing to do for a while: frees the slot, spends no attempt. The reason is shown to whoever asks about the job.
     #[error("waits for {after:?}: {reason}")]
     Snooze { after: Duration, reason: String },
+    /// As `Snooze`, because the provider wants less of what was asked for. Other work can go on.
+    #[error("waits for {after:?}: {reason}")]
+    RateLimited { after: Duration, reason: String },
     /// Something failed that may work later: spends an attempt.
     #[error("failed, to be tried again: {error}")]
     Retry { error: String, after: Option<Duration> },
@@ -36,7 +45,7 @@ impl Halt {
     /// What the queue is to do with the job.
     pub(crate) fn into_outcome(self) -> Outcome {
         match self {
-            Self::Snooze { after, reason } => Outcome::Snooze {
+            Self::Snooze { after, reason } | Self::RateLimited { after, reason } => Outcome::Snooze {
                 after,
                 reason: Some(reason),
             },
@@ -58,23 +67,29 @@ impl Halt {
     }
 }
 
-/// The pipeline's decisions over a provider's errors, in one place.
+/// The pipeline's decisions over a provider's errors, in one place. Waiting is not failing: whoever is told to come back
+/// later, or that nobody but an operator can help, spends no attempt.
 impl From<ProviderError> for Halt {
     fn from(error: ProviderError) -> Self {
+        let reason = || cut(error.to_string());
+        if error.kind == ErrorKind::RateLimited {
+            let unknown = || UNKNOWN_PAUSE.mul_f64(rand::random_range(0.75..1.25));
+            return Self::RateLimited {
+                after: error.retry_after.unwrap_or_else(unknown).min(LONGEST_PAUSE),
+                reason: reason(),
+            };
+        }
         match error.disposition() {
-            // The provider said when to come back: that is waiting, not failing.
-            Disposition::Retry { after: Some(after) } => Self::Snooze {
-                after,
-                reason: error.to_string(),
-            },
+            Disposition::Retry { after: Some(after) } => Self::snooze(after.min(LONGEST_PAUSE), reason()),
             Disposition::Retry { after: None } => Self::Retry {
                 error: chain(&error),
                 after: None,
             },
-            Disposition::WaitForOperator => Self::Snooze {
-                after: OPERATOR_PAUSE,
-                reason: error.to_string(),
-            },
+            Disposition::WaitForOperator => {
+                // The next try of an exhausted account may be sooner.
+                let after = error.retry_after.unwrap_or(OPERATOR_PAUSE);
+                Self::snooze(after.min(OPERATOR_PAUSE), reason())
+            }
             Disposition::Fail => Self::Fail { error: chain(&error) },
         }
     }
@@ -95,12 +110,19 @@ impl From<ConnectError> for Halt {
 impl From<DbError> for Halt {
     fn from(error: DbError) -> Self {
         if error.is_transient() {
-            Self::Database { error: chain(&error) }
-        } else {
-            Self::Retry {
-                error: chain(&error),
-                after: None,
+            return Self::Database { error: chain(&error) };
+        }
+        // The text of a refused statement is for our log; who asks about the job can do nothing with it.
+        let shown = match &error {
+            DbError::Sqlx(_) => {
+                tracing::error!(error = chain(&error), "the database refused a statement");
+                "the database refused what was to be written; the worker's log says why".to_owned()
             }
+            other => chain(other),
+        };
+        Self::Retry {
+            error: shown,
+            after: None,
         }
     }
 }
@@ -135,13 +157,22 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
+    cut(text)
+}
+
+/// What others wrote may be of any length.
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(MAX_ERROR_CHARS) {
+        text.truncate(at);
+        text.push('…');
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rag_providers::{ErrorKind, Operation};
+    use rag_providers::Operation;
 
     fn halt(kind: ErrorKind, retry_after: Option<Duration>) -> Halt {
         let mut error = ProviderError::new(kind, Operation::UploadFile, "why");
@@ -152,9 +183,18 @@ mod tests {
     #[test]
     fn only_real_failures_spend_attempts() {
         assert!(
-            matches!(halt(ErrorKind::RateLimited, Some(Duration::from_secs(7))), Halt::Snooze { after, .. } if after.as_secs() == 7)
+            matches!(halt(ErrorKind::RateLimited, Some(Duration::from_secs(7))), Halt::RateLimited { after, .. } if after.as_secs() == 7)
         );
-        assert!(matches!(halt(ErrorKind::RateLimited, None), Halt::Retry { .. }));
+        assert!(
+            matches!(halt(ErrorKind::RateLimited, None), Halt::RateLimited { after, .. } if after.as_secs() >= 3)
+        );
+        let absurd = Some(Duration::from_hours(25));
+        assert!(
+            matches!(halt(ErrorKind::RateLimited, absurd), Halt::RateLimited { after, .. } if after == LONGEST_PAUSE)
+        );
+        assert!(
+            matches!(halt(ErrorKind::QuotaExceeded, absurd), Halt::Snooze { after, .. } if after == OPERATOR_PAUSE)
+        );
         assert!(matches!(halt(ErrorKind::Unavailable, None), Halt::Retry { .. }));
         assert!(matches!(halt(ErrorKind::Unauthorized, None), Halt::Snooze { .. }));
         assert!(matches!(halt(ErrorKind::Disabled, None), Halt::Snooze { .. }));

@@ -51,7 +51,7 @@ pub(crate) struct JobOut {
     /// What it was asked for.
     #[schema(value_type = std::collections::HashMap<String, Value>)]
     input: Value,
-    /// Real failures so far; waiting and restarts do not count.
+    /// Real failures since the job last got on; waiting and restarts do not count.
     attempts: u32,
     /// Failures that end it.
     max_attempts: u32,

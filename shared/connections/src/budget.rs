@@ -3,8 +3,9 @@
 //! With a limit, the row hands out slots that are evenly spaced in time, so that no second, wherever it begins, holds more
 //! of them than the limit. A process takes slots in blocks that grow while it uses them, so the row is written a few times
 //! a second rather than once per request; a slot that is not used in its time is lost, never saved up for a burst.
-//! With or without a limit, one process's 429 is written into the row, and all hold back. How many requests may be open at
-//! the same time is the matter of `slots`.
+//! With or without a limit, one process's 429 is written into rows, and all hold back: from everything, if the provider says
+//! for how long, else from the operation that was refused, ever longer (`restraint`, which also knows exhausted accounts). How
+//! many requests may be open at the same time is the matter of `slots`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rag_db::budgets::{self, Reservation};
 use rag_db::{DbError, connections};
-use rag_providers::{BudgetRefused, Operation, Permit, ProviderError, RequestBudget};
+use rag_providers::{BudgetRefused, ErrorKind, Operation, Permit, ProviderError, RequestBudget};
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::restraint::{Leave, Restraint};
 use crate::slots::FleetSlots;
 
 /// A longer wait is a refusal, which frees the job's slot.
@@ -31,8 +33,9 @@ const MARGIN: f64 = 0.95;
 const LATENESS: Duration = Duration::from_millis(20);
 /// How old may be what we know of the fleet's pauses, where no limit makes us look anyway.
 const CALM_KNOWN_FOR: Duration = Duration::from_millis(500);
-/// A 429 that does not say for how long.
-const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
+/// A shorter wish is none.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// A longer one is cut to this, and made again if it was meant.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
 pub(crate) struct FleetBudget {
@@ -44,6 +47,7 @@ pub(crate) struct FleetBudget {
     slots: Option<FleetSlots>,
     /// The connection's row says that something is wrong with it.
     troubled: Arc<AtomicBool>,
+    restraint: Restraint,
     state: Mutex<State>,
 }
 
@@ -76,6 +80,7 @@ impl FleetBudget {
         let places = limits.concurrent_requests.filter(|limit| *limit > 0);
         Self {
             slots: places.map(|places| FleetSlots::new(pool.clone(), provider_type, places)),
+            restraint: Restraint::new(pool.clone(), provider_type),
             pool,
             provider_type: provider_type.to_owned(),
             troubled,
@@ -131,9 +136,30 @@ impl FleetBudget {
         Ok(
             match budgets::reserve(&mut db, &self.provider_type, span, LONGEST_WAIT).await? {
                 Reservation::Granted { wait } => Ok((Instant::now() + wait, state.block - 1)),
-                Reservation::Full { wait } => Err(BudgetRefused { retry_after: wait }),
+                Reservation::Full { wait } => Err(BudgetRefused::rate(wait)),
             },
         )
+    }
+
+    /// Waits for the end of a short backoff; a long one, and an exhausted account, are refusals.
+    async fn ask_leave(&self, operation: Operation) -> Result<(), BudgetRefused> {
+        loop {
+            match self.restraint.ask(operation).await {
+                Ok(Leave::Now) => return Ok(()),
+                Ok(Leave::In(wait)) if wait <= LONGEST_WAIT => tokio::time::sleep(wait).await,
+                Ok(Leave::In(wait)) => return Err(BudgetRefused::rate(wait)),
+                Ok(Leave::Exhausted(state, retry_after)) => {
+                    return Err(BudgetRefused {
+                        retry_after,
+                        exhausted: Some(state),
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the fleet's restraint could not be asked for");
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Without a limit: waits for the end of a pause that somebody was told to make.
@@ -149,7 +175,7 @@ impl FleetBudget {
         let pause = budgets::calm(&mut db, &self.provider_type).await?;
         drop(db);
         if pause > LONGEST_WAIT {
-            return Ok(Err(BudgetRefused { retry_after: pause }));
+            return Ok(Err(BudgetRefused::rate(pause)));
         }
         // Whoever comes meanwhile waits for the lock, which is as good.
         tokio::time::sleep(pause).await;
@@ -158,9 +184,22 @@ impl FleetBudget {
     }
 }
 
+impl FleetBudget {
+    /// The provider asked for a pause: nobody sends anything.
+    async fn hold_back(&self, pause: Duration) -> Result<Duration, DbError> {
+        let mut state = self.state.lock().await;
+        state.slot = None;
+        state.looked = None;
+        let mut db = self.pool.acquire().await?;
+        budgets::calm_down(&mut db, &self.provider_type, pause).await?;
+        Ok(pause)
+    }
+}
+
 #[async_trait]
 impl RequestBudget for FleetBudget {
-    async fn acquire(&self, _: Operation) -> Result<Permit, BudgetRefused> {
+    async fn acquire(&self, operation: Operation) -> Result<Permit, BudgetRefused> {
+        self.ask_leave(operation).await?;
         // First the place: whoever waits for one must not let the time that it was given pass.
         let permit = match &self.slots {
             Some(slots) => Permit::holding(slots.take().await?),
@@ -178,24 +217,24 @@ impl RequestBudget for FleetBudget {
         Ok(permit)
     }
 
-    async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) {
-        let pause = retry_after.unwrap_or(DEFAULT_PAUSE).min(LONGEST_PAUSE);
+    async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) -> Option<Duration> {
+        let hint = retry_after.filter(|pause| *pause >= SHORTEST_PAUSE);
+        let written = match hint {
+            Some(pause) => self.hold_back(pause.min(LONGEST_PAUSE)).await,
+            None => self.restraint.limited(operation).await,
+        };
+        let pause = written.as_ref().ok().copied();
         tracing::info!(
             provider = self.provider_type,
             operation = operation.as_str(),
+            ?hint,
             ?pause,
             "the provider's rate limit is reached: all hold back"
         );
-        let mut state = self.state.lock().await;
-        state.slot = None;
-        state.looked = None;
-        let written = async {
-            let mut db = self.pool.acquire().await?;
-            budgets::calm_down(&mut db, &self.provider_type, pause).await
-        };
-        if let Err(error) = written.await {
+        if let Err(error) = written {
             tracing::debug!(%error, "the pause could not be told to others");
         }
+        pause
     }
 
     /// what is wrong with a connection is in its row, whoever found out.
@@ -204,14 +243,22 @@ impl RequestBudget for FleetBudget {
         self.troubled.store(true, Ordering::Relaxed);
         let written = async {
             let mut db = self.pool.acquire().await?;
-            connections::record_error(&mut db, &self.provider_type, &error.to_string()).await
+            connections::record_error(&mut db, &self.provider_type, &error.to_string()).await?;
+            drop(db);
+            if error.kind == ErrorKind::QuotaExceeded {
+                self.restraint.exhausted(error).await?;
+            }
+            Ok::<(), DbError>(())
         };
         if let Err(error) = written.await {
             tracing::debug!(%error, "the refusal could not be written down");
         }
     }
 
-    async fn accepted(&self) {
+    async fn accepted(&self, operation: Operation) {
+        if let Err(error) = self.restraint.accepted(operation).await {
+            tracing::debug!(%error, "the end of a restraint could not be written down");
+        }
         if !self.troubled.swap(false, Ordering::Relaxed) {
             return;
         }

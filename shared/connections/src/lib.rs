@@ -6,19 +6,21 @@
 
 mod budget;
 mod fallback;
+mod restraint;
 mod slots;
 mod tokens;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rag_db::DbError;
 use rag_db::connections::{self, Connection};
 use rag_providers::{
-    ConnectionConfig, Credentials, ErrorKind, NetworkPolicy, OpenError, Operation, Provider, ProviderError,
-    Registry,
+    ConnectionConfig, Credentials, ErrorKind, Exhausted, NetworkPolicy, OpenError, Operation, Provider,
+    ProviderError, Registry,
 };
 use rag_secrets::{Keyring, KeyringError};
 use rag_settings::ProviderSettings;
@@ -28,6 +30,15 @@ use sqlx::{MySqlConnection, MySqlPool};
 use budget::{FleetBudget, Limits};
 use fallback::Fallback;
 use tokens::RowTokens;
+
+/// The state of a connection whose account is exhausted, while the next try is not due yet: what would be sent to bring
+/// something there would be refused unsent. With the time until that try.
+pub async fn find_exhausted(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+) -> Result<Option<(Exhausted, Duration)>, DbError> {
+    restraint::find_waiting(db, provider_type).await
+}
 
 /// Opens providers, and keeps them open as long as their row stays as it is.
 #[derive(Debug)]

@@ -57,9 +57,7 @@ impl FleetSlots {
 
     /// Waits for a place.
     pub(crate) async fn take(&self) -> Result<Place, BudgetRefused> {
-        let refused = |_| BudgetRefused {
-            retry_after: REFUSED_FOR,
-        };
+        let refused = |_| BudgetRefused::rate(REFUSED_FOR);
         tokio::time::timeout(LONGEST_WAIT, self.found())
             .await
             .map_err(refused)

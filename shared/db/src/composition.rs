@@ -38,6 +38,7 @@ struct Row {
     index_strategy: Option<ChunkingStrategy>,
     upload_status: Option<Text<UploadStatus>>,
     content_sha256: Option<String>,
+    upload_name: Option<String>,
     external_file_id: Option<String>,
     files_api_id: Option<String>,
     upload_error: Option<String>,
@@ -52,7 +53,7 @@ pub async fn list(
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT f.id AS file_id, f.file_name, f.file_type, f.local_path, f.size_bytes, f.sha256, \
                 l.chunking_strategy AS link_strategy, f.chunking_strategy AS file_strategy, \
-                i.chunking_strategy AS index_strategy, u.status AS upload_status, u.content_sha256, u.external_file_id, \
+                i.chunking_strategy AS index_strategy, u.status AS upload_status, u.content_sha256, u.file_name AS upload_name, u.external_file_id, \
                 u.files_api_id, u.last_error AS upload_error \
          FROM rag_indexes i \
          JOIN rag_index_files l ON l.index_id = i.id \
@@ -74,6 +75,7 @@ impl From<Row> for Member {
             (Some(status), Some(content_sha256)) => Some(UploadedFile {
                 status: status.0,
                 content_sha256,
+                file_name: row.upload_name,
                 external_file_id: row.files_api_id.or_else(|| row.external_file_id.clone()),
             }),
             _ => None,
@@ -82,6 +84,7 @@ impl From<Row> for Member {
         Self {
             desired: DesiredFile {
                 file_id: row.file_id,
+                file_name: row.file_name.clone(),
                 content_sha256: row.sha256,
                 size_bytes: row.size_bytes,
                 strategy,

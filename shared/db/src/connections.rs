@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, MySqlConnection};
 
 use crate::DbError;
+use crate::backoffs;
 use crate::error::on_duplicate;
 use crate::sql::exactly_one;
 
@@ -32,15 +33,23 @@ pub struct Connection {
     pub is_enabled: bool,
     pub last_healthcheck_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
+    /// What the account has run out of (`rag_providers::Exhaustion`); see [`crate::blocks`].
+    pub blocked_kind: Option<String>,
+    /// The provider's words.
+    pub blocked_reason: Option<String>,
+    pub blocked_since: Option<DateTime<Utc>>,
+    /// When one request of the fleet tries again.
+    pub blocked_next_try_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     /// When an admin changed it, or its secrets were sealed anew; tokens and health don't count.
     pub updated_at: DateTime<Utc>,
 }
 
 const COLUMNS: &str = "id, base_url, auth_type, credentials_enc, token_enc, token_expires_at, \
-     max_requests_per_second, max_concurrent_requests, is_enabled, last_healthcheck_at, last_error, created_at, updated_at";
+     max_requests_per_second, max_concurrent_requests, is_enabled, last_healthcheck_at, last_error, \
+     blocked_kind, blocked_reason, blocked_since, blocked_next_try_at, created_at, updated_at";
 
-/// What an admin sets; writing it clears `last_error` and any cached token (R-4.7).
+/// What an admin sets; writing it clears `last_error`, the state of an exhausted account, and any cached token (R-4.7).
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
     pub provider_type: String,
@@ -76,7 +85,9 @@ pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
 pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
     let result = sqlx::query(
         "UPDATE rag_provider_connections SET base_url = ?, auth_type = ?, credentials_enc = ?, max_requests_per_second = ?, max_concurrent_requests = ?, \
-         is_enabled = ?, token_enc = NULL, token_expires_at = NULL, token_lease_until = NULL, last_error = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
+         is_enabled = ?, token_enc = NULL, token_expires_at = NULL, token_lease_until = NULL, last_error = NULL, \
+         blocked_kind = NULL, blocked_scope = NULL, blocked_reason = NULL, blocked_since = NULL, blocked_next_try_at = NULL, \
+         blocked_tries = 0, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
     )
     .bind(&settings.base_url)
     .bind(&settings.auth_type)
@@ -85,9 +96,10 @@ pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
     .bind(settings.max_concurrent_requests)
     .bind(settings.is_enabled)
     .bind(&settings.provider_type)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    exactly_one(&result, "connection", &settings.provider_type)
+    exactly_one(&result, "connection", &settings.provider_type)?;
+    backoffs::forget(db, &settings.provider_type).await
 }
 
 pub async fn find(db: &mut MySqlConnection, provider_type: &str) -> Result<Option<Connection>, DbError> {

@@ -211,13 +211,13 @@ pub async fn update(
         .push_bind(domain.as_str().to_owned())
         .push(" AND deleted_at IS NULL");
     query.build().execute(&mut *db).await?;
-    if changes.chunking_strategy.is_some() {
+    if changes.chunking_strategy.is_some() || changes.file_name.is_some() {
         note_change(db, id).await?;
     }
     Ok(())
 }
 
-/// What builds go by is different now: the file's contents, its strategy, or a copy of it that a caller speaks of.
+/// What builds go by is different now: the file's contents, its name, its strategy, or a copy of it that a caller speaks of.
 ///
 /// Nothing else is locked behind this in a transaction: many files share such a note.
 pub async fn note_change(db: &mut MySqlConnection, id: FileId) -> Result<(), DbError> {

@@ -176,18 +176,20 @@ pub struct SeenCopy<'a> {
     pub raw: Option<&'a Value>,
 }
 
-/// Writes down a copy, unless the file has a row for this provider; the answer tells whether it had none.
+/// Writes down a copy, under the file's present name (what a provider makes of names is its own matter), unless the file has a row for this provider; the answer tells whether it had none.
 pub async fn insert_copy(
     db: &mut MySqlConnection,
     provider: &str,
     copy: &SeenCopy<'_>,
 ) -> Result<bool, DbError> {
     let result = sqlx::query(
-        "INSERT IGNORE INTO rag_provider_file_uploads (id, provider_id, local_file_id, external_file_id, files_api_id, \
-         external_uploaded_at, content_sha256, status, raw_provider_json) VALUES (?, ?, ?, ?, ?, ?, ?, 'uploaded', ?)",
+        "INSERT IGNORE INTO rag_provider_file_uploads (id, provider_id, local_file_id, file_name, external_file_id, files_api_id, \
+         external_uploaded_at, content_sha256, status, raw_provider_json) \
+         VALUES (?, ?, ?, (SELECT file_name FROM rag_files WHERE id = ?), ?, ?, ?, ?, 'uploaded', ?)",
     )
     .bind(Text(UploadId::new()))
     .bind(provider)
+    .bind(Text(copy.file_id))
     .bind(Text(copy.file_id))
     .bind(copy.external_file_id)
     .bind(copy.files_api_id)

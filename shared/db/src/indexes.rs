@@ -3,7 +3,7 @@
 //! A row with `deleted_at` is hidden from every function here that takes a domain.
 
 use chrono::{DateTime, Utc};
-use rag_domain::{ChunkingStrategy, DomainId, IndexId, IndexingStatus};
+use rag_domain::{ChunkingStrategy, DomainId, IndexId, IndexingStatus, StoreSettings};
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
@@ -34,12 +34,26 @@ pub struct Index {
     /// Start of the last indexing attempt.
     pub indexed_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
+    /// Settings as the store was last given them; `None`: not known.
+    #[sqlx(json(nullable))]
+    pub pushed_settings: Option<StoreSettings>,
+    /// Why the provider did not take them.
+    pub settings_error: Option<String>,
+    /// When the store was first seen expired.
+    pub store_expired_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
 
+impl Index {
+    /// As the store is to have them.
+    pub fn store_settings(&self) -> StoreSettings {
+        StoreSettings::of(&self.name, self.expires_after.as_ref(), self.metadata.as_ref())
+    }
+}
+
 const COLUMNS: &str = "id, domain_id, name, description, provider_type, external_id, chunking_strategy, expires_after, \
-     metadata, indexing_status, indexed_at, last_error, created_at, updated_at";
+     metadata, indexing_status, indexed_at, last_error, pushed_settings, settings_error, store_expired_at, created_at, updated_at";
 
 /// What a caller gives to make an index.
 #[derive(Debug, Clone)]
@@ -331,7 +345,10 @@ pub async fn set_external_id(
     id: IndexId,
     external_id: &str,
 ) -> Result<(), DbError> {
-    let result = sqlx::query("UPDATE rag_indexes SET external_id = ? WHERE id = ? AND external_id IS NULL")
+    let result = sqlx::query(
+        "UPDATE rag_indexes SET external_id = ?, pushed_settings = NULL, settings_error = NULL, store_expired_at = NULL \
+         WHERE id = ? AND external_id IS NULL",
+    )
         .bind(external_id)
         .bind(Text(id))
         .execute(db)
@@ -345,12 +362,53 @@ pub async fn clear_external_id(
     id: IndexId,
     external_id: &str,
 ) -> Result<(), DbError> {
-    let result = sqlx::query("UPDATE rag_indexes SET external_id = NULL WHERE id = ? AND external_id = ?")
+    let result = sqlx::query(
+        "UPDATE rag_indexes SET external_id = NULL, pushed_settings = NULL, settings_error = NULL, store_expired_at = NULL \
+         WHERE id = ? AND external_id = ?",
+    )
         .bind(Text(id))
         .bind(external_id)
         .execute(db)
         .await?;
     exactly_one(&result, "index", id)
+}
+
+/// The store was given these settings, or the provider has not taken them, for this reason.
+pub async fn set_pushed_settings(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    settings: Option<&StoreSettings>,
+    error: Option<&str>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_indexes SET pushed_settings = ?, settings_error = ?, updated_at = updated_at WHERE id = ?",
+    )
+    .bind(settings.map(Json))
+    .bind(error)
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The provider shows this store of the index's as expired, or not. Of another store it says nothing.
+pub async fn set_store_expired(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    store: &str,
+    expired: bool,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_indexes SET store_expired_at = IF(?, COALESCE(store_expired_at, UTC_TIMESTAMP(6)), NULL), \
+           updated_at = updated_at WHERE id = ? AND external_id = ? AND (store_expired_at IS NOT NULL) <> ?",
+    )
+    .bind(expired)
+    .bind(Text(id))
+    .bind(store)
+    .bind(expired)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// The domains in which an index has a store.

@@ -6,6 +6,8 @@
 
 pub mod api_keys;
 pub mod attachments;
+pub mod backoffs;
+pub mod blocks;
 pub mod budgets;
 pub mod builds;
 pub mod composition;

@@ -22,6 +22,8 @@ pub struct Standing {
     pub external_id: Option<String>,
     pub indexed_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
+    /// When the store was first seen expired.
+    pub store_expired_at: Option<DateTime<Utc>>,
     /// When the provider last told how its files fare: to a build, or to a sync.
     pub provider_seen_at: Option<DateTime<Utc>>,
     pub last_job_id: Option<String>,
@@ -85,7 +87,7 @@ pub type FoundMany<T> = HashMap<(DomainId, IndexId), Result<T, DbError>>;
 
 /// The columns of a [`Standing`].
 const STANDING: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.indexed_at, i.last_error, \
-       i.provider_seen_at, i.last_job_id, i.composition_revision, r.revision AS files_revision, q.job_id AS active_job, \
+       i.store_expired_at, i.provider_seen_at, i.last_job_id, i.composition_revision, r.revision AS files_revision, q.job_id AS active_job, \
        CONCAT_WS(' ', j.state, j.order_us, j.claim_no, j.attempts, j.snoozes, j.lease_losses, j.cancel_requested, b.updated_at) \
          AS job_revision";
 
@@ -120,7 +122,7 @@ const FILES: &str = " \
      LEFT JOIN (rag_index_files l JOIN rag_files f ON f.id = l.file_id) \
        ON l.index_id = i.id AND f.domain_id = i.domain_id \
      LEFT JOIN rag_provider_file_uploads u ON u.provider_id = i.provider_type AND u.local_file_id = f.id \
-       AND u.content_sha256 = f.sha256 \
+       AND u.content_sha256 = f.sha256 AND COALESCE(u.file_name = f.file_name, TRUE) \
      LEFT JOIN rag_index_attachments a ON a.index_id = i.id AND a.local_file_id = f.id AND a.content_sha256 = f.sha256 \
        AND u.status = 'uploaded' AND a.external_file_id = COALESCE(u.files_api_id, u.external_file_id) \
        AND a.state <> 'detaching'";
@@ -194,6 +196,7 @@ fn standing(row: &MySqlRow) -> Result<Standing, DbError> {
         external_id: row.try_get("external_id")?,
         indexed_at: row.try_get("indexed_at")?,
         last_error: row.try_get("last_error")?,
+        store_expired_at: row.try_get("store_expired_at")?,
         provider_seen_at: row.try_get("provider_seen_at")?,
         last_job_id: row.try_get("last_job_id")?,
         active_job: active_job.map(|id| ActiveJob { id, revision }),

@@ -18,6 +18,8 @@ pub struct Upload {
     pub provider_id: String,
     #[sqlx(try_from = "Text<FileId>")]
     pub local_file_id: FileId,
+    /// As it was sent; `None`: not known.
+    pub file_name: Option<String>,
     /// As R-4.10 wants it: the id in the Files API, or, where the provider has another one there, the id within a store.
     pub external_file_id: Option<String>,
     /// The id in the Files API, where `external_file_id` is another one.
@@ -33,7 +35,7 @@ pub struct Upload {
     pub updated_at: DateTime<Utc>,
 }
 
-const COLUMNS: &str = "id, provider_id, local_file_id, external_file_id, files_api_id, external_uploaded_at, content_sha256, \
+const COLUMNS: &str = "id, provider_id, local_file_id, file_name, external_file_id, files_api_id, external_uploaded_at, content_sha256, \
      status, last_error, raw_provider_json, created_at, updated_at";
 
 pub async fn find(db: &mut MySqlConnection, provider: &str, file: FileId) -> Result<Option<Upload>, DbError> {
@@ -158,6 +160,24 @@ pub async fn mark_pending(
     .bind(provider)
     .bind(Text(file))
     .bind(sha256)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The copy that is about to be made, or was found, goes by this name.
+pub async fn set_name(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file: FileId,
+    file_name: &str,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_file_uploads SET file_name = ? WHERE provider_id = ? AND local_file_id = ?",
+    )
+    .bind(file_name)
+    .bind(provider)
+    .bind(Text(file))
     .execute(db)
     .await?;
     Ok(())

@@ -10,6 +10,7 @@ mod ids;
 mod indexing_status;
 mod plan;
 mod status;
+mod store_settings;
 mod sync;
 mod upload;
 
@@ -20,5 +21,6 @@ pub use ids::{ApiKeyId, AttachmentId, FileId, IndexId, IntentId, InvalidId, Uplo
 pub use indexing_status::{FileCounts, IndexingStatus};
 pub use plan::{BuildPlan, DesiredFile, DetachReason, PresentFile, UploadedFile};
 pub use status::UnknownStatus;
+pub use store_settings::{STORE_TAGS, Setting, StoreSettings};
 pub use sync::{Brake, FindingKind, ItemState, SyncCounts};
 pub use upload::UploadStatus;

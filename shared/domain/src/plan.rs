@@ -11,6 +11,8 @@ use crate::{AttachmentId, AttachmentState, ChunkingStrategy, FileCounts, FileId,
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredFile {
     pub file_id: FileId,
+    /// Part of what a copy is: providers go by its extension.
+    pub file_name: String,
     /// Of the bytes that we hold now: 64 hex digits.
     pub content_sha256: String,
     pub size_bytes: u64,
@@ -26,7 +28,16 @@ pub struct UploadedFile {
     pub status: UploadStatus,
     /// Of the bytes that were (or failed to be) uploaded.
     pub content_sha256: String,
+    /// As it was sent, whatever the provider made of it; `None`: not known, and taken for the right one.
+    pub file_name: Option<String>,
     pub external_file_id: Option<String>,
+}
+
+impl UploadedFile {
+    /// Whether the copy was sent under this name.
+    pub fn is_named(&self, file_name: &str) -> bool {
+        self.file_name.as_deref().is_none_or(|own| own == file_name)
+    }
 }
 
 /// A row of `rag_index_attachments`.
@@ -48,6 +59,8 @@ pub enum DetachReason {
     Unlinked,
     /// Its bytes changed; the new version takes its place.
     ContentChanged,
+    /// It has another name; the copy under the new one takes its place.
+    Renamed,
     /// It is to be chunked otherwise.
     StrategyChanged,
     /// Uploaded anew on request.
@@ -160,11 +173,15 @@ enum Copy {
 impl Copy {
     fn of(file: &DesiredFile) -> Self {
         match &file.upload {
-            Some(upload) if upload.content_sha256 == file.content_sha256 => match upload.status {
-                UploadStatus::Uploaded if upload.external_file_id.is_some() => Self::Current,
-                UploadStatus::Failed => Self::Failed,
-                _ => Self::Missing,
-            },
+            Some(upload)
+                if upload.content_sha256 == file.content_sha256 && upload.is_named(&file.file_name) =>
+            {
+                match upload.status {
+                    UploadStatus::Uploaded if upload.external_file_id.is_some() => Self::Current,
+                    UploadStatus::Failed => Self::Failed,
+                    _ => Self::Missing,
+                }
+            }
             _ => Self::Missing,
         }
     }
@@ -184,6 +201,12 @@ impl DesiredFile {
     fn reason_against(&self, row: &PresentFile) -> DetachReason {
         if row.content_sha256 != self.content_sha256 {
             DetachReason::ContentChanged
+        } else if self
+            .upload
+            .as_ref()
+            .is_some_and(|upload| !upload.is_named(&self.file_name))
+        {
+            DetachReason::Renamed
         } else if row.strategy != self.strategy {
             DetachReason::StrategyChanged
         } else {
@@ -203,12 +226,14 @@ mod tests {
     ) -> DesiredFile {
         DesiredFile {
             file_id,
+            file_name: "a.md".to_owned(),
             content_sha256: sha.to_owned(),
             size_bytes: 1,
             strategy: None,
             upload: upload.map(|(status, sha, external)| UploadedFile {
                 status,
                 content_sha256: sha.to_owned(),
+                file_name: Some("a.md".to_owned()),
                 external_file_id: external.map(str::to_owned),
             }),
         }
@@ -282,6 +307,27 @@ mod tests {
             after.detach,
             vec![(old.attachment_id, DetachReason::ContentChanged)]
         );
+    }
+
+    #[test]
+    fn another_name_means_another_copy() {
+        let id = FileId::new();
+        let old = present(id, "file-1", "a", AttachmentState::Failed);
+        for status in [UploadStatus::Uploaded, UploadStatus::Failed] {
+            let mut file = desired(id, "a", Some((status, "a", Some("file-1"))));
+            file.file_name = "a.txt".to_owned();
+            let plan = BuildPlan::new(&[file], std::slice::from_ref(&old));
+            assert_eq!((plan.upload, plan.attach), (vec![id], vec![id]), "{status}");
+            assert_eq!(
+                plan.detach,
+                vec![(old.attachment_id, DetachReason::Renamed)],
+                "{status}"
+            );
+        }
+        // Of an older row nobody knows the name.
+        let mut file = desired(id, "a", Some((UploadStatus::Uploaded, "a", Some("file-1"))));
+        file.upload.as_mut().unwrap().file_name = None;
+        assert!(BuildPlan::new(&[file], &[old]).upload.is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::error::{Operation, ProviderError};
+use crate::error::{Exhaustion, Operation, ProviderError};
 
 /// The decrypted credentials of a connection: a flat JSON object. Which fields count is each adapter's matter.
 #[derive(Clone, Default)]
@@ -240,9 +240,46 @@ pub trait TokenStore: Send + Sync {
 }
 
 /// No request may be sent now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetRefused {
     pub retry_after: Duration,
+    /// Why, if the account is exhausted; `None`: the rate is.
+    pub exhausted: Option<Exhausted>,
+}
+
+impl BudgetRefused {
+    /// The rate is used up for so long.
+    pub fn rate(retry_after: Duration) -> Self {
+        Self {
+            retry_after,
+            exhausted: None,
+        }
+    }
+}
+
+/// An account of which the provider has said that it is exhausted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhausted {
+    pub what: Exhaustion,
+    /// The provider's words.
+    pub reason: String,
+    pub since: DateTime<Utc>,
+    /// When one request of the fleet tries again.
+    pub next_try_at: DateTime<Utc>,
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |at: &DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+        write!(
+            f,
+            "{} since {}: {}; next try at {}",
+            self.what,
+            time(&self.since),
+            self.reason,
+            time(&self.next_try_at)
+        )
+    }
 }
 
 /// The right to have one request open; it ends with this value, which lives until the answer has been read.
@@ -277,12 +314,13 @@ pub trait RequestBudget: Send + Sync {
     /// Takes one request out of the budget.
     async fn acquire(&self, operation: Operation) -> Result<Permit, BudgetRefused>;
 
-    /// The provider answered 429 (with its `Retry-After`, if any): everybody should calm down.
-    async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>);
+    /// The provider answered 429 (with its `Retry-After`, if any): everybody should back off. Answers for how long, if that
+    /// is known; without a hint of the provider's this is what the caller waits for.
+    async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) -> Option<Duration>;
 
     /// The provider does not let this connection in, or its account is exhausted: whoever looks after it should know.
     async fn refused(&self, error: &ProviderError);
 
     /// The provider carried a call out: whatever it refused before, it lets the connection in now.
-    async fn accepted(&self);
+    async fn accepted(&self, operation: Operation);
 }

@@ -66,6 +66,17 @@ operations! {
     Connect = "connect" read,
 }
 
+impl Operation {
+    /// Whether the call brings something to the provider that takes room or costs there. The others (reads, changes,
+    /// deletions) go on when an account is exhausted.
+    pub fn brings_something(self) -> bool {
+        matches!(
+            self,
+            Self::CreateVectorStore | Self::UploadFile | Self::AttachFile | Self::CreateFileBatch
+        )
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -127,6 +138,31 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+/// What an account has run out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exhaustion {
+    Quota,
+    Storage,
+}
+
+impl Exhaustion {
+    pub const ALL: [Self; 2] = [Self::Quota, Self::Storage];
+
+    /// A stable word for rows and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quota => "quota_exceeded",
+            Self::Storage => "storage_full",
+        }
+    }
+}
+
+impl fmt::Display for Exhaustion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Whether a failed call may have changed something at the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Effect {
@@ -165,6 +201,11 @@ pub struct ProviderError {
     pub request_id: Option<Box<str>>,
     pub message: Box<str>,
     pub effect: Effect,
+    /// With `NotFound`: the id that the answer itself names as absent. `None`: the answer names none, and anybody may have
+    /// written it: a gateway, a server that does not have the route. See [`ProviderError::says_absent`].
+    pub absent: Option<Box<str>>,
+    /// With `QuotaExceeded`: what has run out, if the provider says so.
+    pub exhausted: Option<Exhaustion>,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -195,6 +236,8 @@ impl ProviderError {
             request_id: None,
             message: message.into(),
             effect: Effect::None,
+            absent: None,
+            exhausted: None,
             source: None,
         }
     }
@@ -230,6 +273,12 @@ impl ProviderError {
     pub(crate) fn or_request_id(mut self, request_id: Option<Box<str>>) -> Self {
         self.request_id = self.request_id.or(request_id);
         self
+    }
+
+    /// Whether the provider says of this very id that it is not there. A "not found" that does not name what it is about
+    /// proves nothing.
+    pub fn says_absent(&self, id: &str) -> bool {
+        self.kind == ErrorKind::NotFound && self.absent.as_deref() == Some(id)
     }
 
     /// What to do about it. The only place where kinds become decisions.

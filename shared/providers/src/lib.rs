@@ -23,11 +23,11 @@ pub mod types;
 mod yandex;
 
 pub use connection::{
-    BudgetRefused, ConnectionConfig, Credentials, FieldError, HookError, NetworkPolicy, Permit,
+    BudgetRefused, ConnectionConfig, Credentials, Exhausted, FieldError, HookError, NetworkPolicy, Permit,
     RequestBudget, StoredToken, Timeouts, TokenStore,
 };
 pub use contract::{ALREADY_ATTACHED, Provider};
-pub use error::{Disposition, Effect, ErrorKind, Operation, ProviderError};
+pub use error::{Disposition, Effect, ErrorKind, Exhaustion, Operation, ProviderError};
 pub use paging::ProviderExt;
 pub use rag_domain::ChunkingStrategy;
 pub use registry::{Adapter, AuthMethod, OpenError, Registry};

@@ -1,6 +1,7 @@
 //! The handle that a handler gets on its claim.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ struct Inner {
     config: Arc<QueueConfig>,
     cancellation: CancellationToken,
     reason: OnceLock<CancelReason>,
+    /// Failures since the job last got on.
+    attempts: AtomicU32,
 }
 
 impl fmt::Debug for Claim {
@@ -54,6 +57,7 @@ impl fmt::Debug for Claim {
 impl Claim {
     pub(crate) fn new(kind: &'static str, taken: Taken, config: Arc<QueueConfig>) -> Self {
         let (cancellation, reason) = (CancellationToken::new(), OnceLock::new());
+        let attempts = AtomicU32::new(taken.attempts);
         Self {
             inner: Arc::new(Inner {
                 kind,
@@ -61,6 +65,7 @@ impl Claim {
                 config,
                 cancellation,
                 reason,
+                attempts,
             }),
         }
     }
@@ -86,9 +91,9 @@ impl Claim {
         self.inner.taken.trace_context.as_deref()
     }
 
-    /// From 1: one more than the failures so far.
+    /// From 1: one more than the failures since the job last got on.
     pub fn attempt(&self) -> u32 {
-        self.inner.taken.attempts + 1
+        self.inner.attempts.load(Ordering::Relaxed) + 1
     }
 
     pub fn max_attempts(&self) -> u32 {
@@ -127,11 +132,15 @@ impl Claim {
     }
 
     /// As [`fence`](Self::fence), in a transaction that brings the job closer to its end, whatever becomes of its worker:
-    /// leases that were lost before are forgotten with its commit. A job that goes through many things may so outlive any
-    /// number of workers; one that kills its workers at the same place does not get that far.
+    /// leases that were lost before, and attempts that failed, are forgotten with its commit. A job that goes through many
+    /// things may so outlive any number of workers and failures; one that fails at the same place does not get that far.
+    ///
+    /// From now on [`attempt`](Self::attempt) counts from one again, also if the transaction is rolled back.
     pub async fn progress(&self, conn: &mut MySqlConnection) -> Result<(), QueueError> {
         self.fence(&mut *conn).await?;
-        Ok(lease::forget_losses(conn, self.job_id()).await?)
+        lease::forget_failures(conn, self.job_id()).await?;
+        self.inner.attempts.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Finishes the job as part of the caller's transaction: call it last. Whatever the handler answers after the

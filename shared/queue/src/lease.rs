@@ -52,10 +52,11 @@ pub(crate) async fn fence(
     Ok(fenced == 1)
 }
 
-/// The caller has fenced: the row is locked, and its own.
-pub(crate) async fn forget_losses(conn: &mut MySqlConnection, id: JobId) -> Result<(), sqlx::Error> {
+/// The caller has fenced: the row is locked, and its own. What went wrong before the job got on no longer counts.
+pub(crate) async fn forget_failures(conn: &mut MySqlConnection, id: JobId) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET lease_losses = 0 WHERE id = ? AND lease_losses > 0",
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET lease_losses = 0, attempts = 0 \
+         WHERE id = ? AND (lease_losses > 0 OR attempts > 0)",
     )
     .bind(id)
     .execute(conn)

@@ -209,7 +209,7 @@ pub const SETTINGS: &[Setting] = &[
         "worker",
         "BUILD_MAX_ATTEMPTS",
         Some("8"),
-        "Real failures after which a build is given up",
+        "Real failures, without getting on in between, after which a build is given up",
     ),
     setting(
         "worker",

@@ -34,6 +34,9 @@ pub struct When {
     /// Leave the first `nth - 1` matches alone (default 1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nth: Option<u64>,
+    /// Of the matches, take every so many-th (default: each).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
     /// Fire at most so often (default: always).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
@@ -315,6 +318,9 @@ impl Armed {
     fn is_due(&mut self) -> bool {
         let when = &self.state.rule.when;
         self.state.matched >= when.nth.unwrap_or(1)
+            && when
+                .every
+                .is_none_or(|every| self.state.matched.is_multiple_of(every))
             && when.times.is_none_or(|times| self.state.fired < times)
             && when.probability.is_none_or(|chance| self.rng.random_bool(chance))
     }

@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 
 use crate::context::Context;
 use crate::halt::Halt;
-use crate::pipeline::{Scope, Uploaded, ensure_upload};
+use crate::pipeline::{Scope, Uploaded, ensure_upload, wait_if_exhausted};
 
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Younger ones are most likely under way.
@@ -133,12 +133,14 @@ fn is_active(job: Option<&Job>) -> bool {
 async fn run(job: &FileUpload, claim: &Claim, context: &Context) -> Result<(), Halt> {
     let mut db = context.pool.acquire().await?;
     let provider = context.connections.open(&mut db, &job.provider_type).await?;
+    wait_if_exhausted(&mut db, &job.provider_type).await?;
     let file = files::find(&mut db, &job.domain_id, job.file_id).await?;
     let file = file.ok_or_else(gone)?;
     drop(db);
     let member = Member {
         desired: DesiredFile {
             file_id: file.id,
+            file_name: file.file_name.clone(),
             content_sha256: file.sha256,
             size_bytes: file.size_bytes,
             strategy: None,

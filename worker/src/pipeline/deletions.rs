@@ -11,7 +11,7 @@ use rag_db::intents::{self, Intent, Operation, Owner};
 use rag_db::traces::{self, Kind};
 use rag_db::{files, indexes};
 use rag_domain::FileId;
-use rag_providers::{Deleted, Disposition, Provider, ProviderError};
+use rag_providers::{Deleted, Disposition, ErrorKind, Provider, ProviderError};
 use sqlx::{MySqlConnection, MySqlPool};
 use tokio_util::sync::CancellationToken;
 
@@ -188,7 +188,9 @@ const fn kind(operation: Operation) -> Kind {
 
 /// The provider wants to be left alone, or nobody but an operator can help.
 fn wants_calm(error: &ProviderError) -> bool {
-    error.retry_after.is_some() || error.disposition() == Disposition::WaitForOperator
+    error.retry_after.is_some()
+        || error.kind == ErrorKind::RateLimited
+        || error.disposition() == Disposition::WaitForOperator
 }
 
 fn pause_seconds(tries: u32, retry_after: Option<Duration>) -> u32 {

@@ -1,7 +1,7 @@
-//! Step 1: the index has exactly one store at the provider.
+//! Step 1: the index has exactly one store at the provider, with the settings that the index is to have (`store_settings`).
 //!
-//! Reads the index and its creation intent. Writes the intent, then the index's `external_id`. Calls get, list and
-//! create of vector stores. Safe to repeat because a store carries its intent's id as a tag: a store that was made
+//! Reads the index and its creation intent. Writes the intent, then the index's `external_id`, and whether the store was seen
+//! expired. Calls get, list and create of vector stores. Safe to repeat because a store carries its intent's id as a tag: a store that was made
 //! without our hearing of it is found by that tag and adopted.
 
 use std::time::Duration;
@@ -11,35 +11,52 @@ use chrono::Utc;
 use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
 use rag_db::traces::{self, Kind};
 use rag_db::{DbError, indexes};
+use rag_domain::{STORE_TAGS, StoreSettings};
 use rag_providers::{
-    Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore, ProviderError, ProviderExt as _,
-    VectorStoreFile,
+    Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore, ProviderError, ProviderExt as _, VectorStore,
+    VectorStoreFile, VectorStoreStatus,
 };
-use serde_json::Value;
 
-use super::{Build, Scope, Step, adopt, deletions};
+use super::{Build, Scope, Step, adopt, deletions, store_settings};
 use crate::halt::Halt;
 
 /// The metadata keys by which a store is known as ours.
-pub(crate) const TAG_INTENT: &str = "rag_intent";
-pub(crate) const TAG_INDEX: &str = "rag_index_id";
+pub(crate) const TAG_INTENT: &str = STORE_TAGS[0];
+pub(crate) const TAG_INDEX: &str = STORE_TAGS[1];
 
-/// OpenAI takes 16 pairs; two are ours.
-const MAX_OWN_PAIRS: usize = 14;
 const NOT_VISIBLE_YET: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
-    match build.index.external_id.clone() {
-        Some(store) => check(build, &store).await?,
+    let is_new = match build.index.external_id {
+        Some(_) => false,
         None => create(build).await?,
+    };
+    // One that was made just now has what it was made with.
+    if !is_new {
+        let store = check(build, build.store_id()?).await?;
+        store_settings::push(build, &store).await?;
     }
     Ok(Step::UploadFiles)
 }
 
-/// A store that is gone is not made again unless asked for.
-pub(crate) async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
+/// A store that is gone, or has expired, is not made again unless asked for.
+pub(crate) async fn check(build: &Build<'_>, store: &str) -> Result<VectorStore, Halt> {
     match build.provider.get_vector_store(store).await {
-        Ok(_) => Ok(()),
+        Ok(found) => {
+            let expired = found.status == VectorStoreStatus::Expired;
+            if expired || build.index.store_expired_at.is_some() {
+                let (mut tx, index) = build.write_index().await?;
+                indexes::set_store_expired(&mut tx, index.id, store, expired).await?;
+                tx.commit().await?;
+            }
+            if expired {
+                let error = format!(
+                    "vector store {store} has expired at the provider; build the index with recreate=true to make a new one"
+                );
+                return Err(Halt::Fail { error });
+            }
+            Ok(found)
+        }
         Err(error) if error.kind == ErrorKind::NotFound => {
             if is_new(build) {
                 return Err(Halt::snooze(
@@ -86,13 +103,16 @@ fn is_new(build: &Build<'_>) -> bool {
     age.is_ok_and(|age| age < build.provider.capabilities().settle_grace)
 }
 
-async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
+/// `true`: the store is new; `false`: an earlier attempt made it, with whatever settings the index had then.
+async fn create(build: &mut Build<'_>) -> Result<bool, Halt> {
     let (intent, fresh) = declare(build).await?;
     let adopted = if fresh {
         None
     } else {
         adopt::store(build, &intent).await?
     };
+    let is_new = adopted.is_none();
+    let settings = build.index.store_settings();
     let store = match adopted {
         Some(store) => {
             tracing::info!(store, "adopted a vector store that an earlier attempt made");
@@ -100,7 +120,7 @@ async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
         }
         None => match build
             .provider
-            .create_vector_store(new_store(build, &intent))
+            .create_vector_store(new_store(build, &intent, &settings))
             .await
         {
             Ok(store) => store.id,
@@ -114,7 +134,8 @@ async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
             }
         },
     };
-    match record(build, &intent, &store).await {
+    let given = is_new.then_some(&settings);
+    match record(build, &intent, &store, given).await {
         // The claim was lost while the provider was making the store, and somebody else builds the index now.
         Err(Halt::Stopped) => {
             deletions::disown_store(build, &intent, &store).await?;
@@ -124,11 +145,18 @@ async fn create(build: &mut Build<'_>) -> Result<(), Halt> {
     }
     tracing::info!(store, "the index has its vector store");
     build.index.external_id = Some(store);
+    build.index.pushed_settings = given.cloned();
+    build.index.store_expired_at = None;
     build.index.updated_at = Utc::now();
-    Ok(())
+    Ok(is_new)
 }
 
-async fn record(build: &Build<'_>, intent: &Intent, store: &str) -> Result<(), Halt> {
+async fn record(
+    build: &Build<'_>,
+    intent: &Intent,
+    store: &str,
+    given: Option<&StoreSettings>,
+) -> Result<(), Halt> {
     let (mut tx, index) = build.write_index().await?;
     if intents::is_store_retired(&mut tx, &index.provider_type, store).await? {
         return Err(Halt::snooze(
@@ -137,6 +165,9 @@ async fn record(build: &Build<'_>, intent: &Intent, store: &str) -> Result<(), H
         ));
     }
     indexes::set_external_id(&mut tx, index.id, store).await?;
+    if given.is_some() {
+        indexes::set_pushed_settings(&mut tx, index.id, given, None).await?;
+    }
     traces::mark_heard(&mut tx, &index.provider_type, Kind::VectorStore, intent.id, store).await?;
     intents::resolve(&mut tx, intent.id, &build.token).await?;
     Ok(tx.commit().await?)
@@ -209,54 +240,17 @@ pub(crate) async fn is_held(
     }
 }
 
-fn new_store(build: &Build<'_>, intent: &Intent) -> NewVectorStore {
+fn new_store(build: &Build<'_>, intent: &Intent, settings: &StoreSettings) -> NewVectorStore {
     let index = &build.index;
-    let mut metadata = own_metadata(index.metadata.as_ref());
+    let mut metadata: Metadata = settings.metadata.clone();
     metadata.insert(TAG_INDEX.to_owned(), index.id.to_string());
     metadata.insert(TAG_INTENT.to_owned(), intent.id.to_string());
     NewVectorStore {
-        name: Some(index.name.clone()),
+        name: Some(settings.name.clone()),
         description: index.description.clone(),
-        expires_after: index.expires_after.as_ref().and_then(expires_after),
+        expires_after: settings.expires_after_days.map(ExpiresAfter::days_after_last_use),
         chunking_strategy: index.chunking_strategy,
         metadata,
         file_ids: Vec::new(),
-    }
-}
-
-/// What of the index's metadata a provider takes: short texts, numbers and booleans, and not our own bookkeeping.
-fn own_metadata(metadata: Option<&Value>) -> Metadata {
-    let Some(Value::Object(pairs)) = metadata else {
-        return Metadata::new();
-    };
-    let texts = pairs.iter().filter_map(|(key, value)| match value {
-        Value::String(text) => Some((key.clone(), text.clone())),
-        Value::Bool(_) | Value::Number(_) => Some((key.clone(), value.to_string())),
-        _ => None,
-    });
-    texts
-        .filter(|(key, text)| key.chars().count() <= 64 && text.chars().count() <= 512)
-        .take(MAX_OWN_PAIRS)
-        .collect()
-}
-
-fn expires_after(value: &Value) -> Option<ExpiresAfter> {
-    let days = value.get("days")?.as_u64()?;
-    Some(ExpiresAfter::days_after_last_use(u32::try_from(days).ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn only_what_the_provider_takes_is_passed_on() {
-        let metadata = json!({"team": "ops", "level": 3, "provider_payload": {"id": "vs"}, "long": "x".repeat(513), "none": null});
-        let own = own_metadata(Some(&metadata));
-        assert_eq!(
-            own.into_iter().collect::<Vec<_>>(),
-            vec![("level".into(), "3".into()), ("team".into(), "ops".into())]
-        );
     }
 }

@@ -21,6 +21,7 @@ mod finish;
 mod orphans;
 mod picture;
 mod scope;
+mod store_settings;
 mod upload;
 mod upload_files;
 
@@ -35,7 +36,7 @@ use rag_jobs::IndexBuild;
 use sqlx::{MySql, Transaction};
 
 use crate::context::Context;
-use crate::halt::Halt;
+use crate::halt::{Halt, OPERATOR_PAUSE};
 
 use picture::Picture;
 
@@ -84,6 +85,14 @@ impl Step {
         }
     }
 
+    /// Whether the step sends what an exhausted account would not take. The others go on.
+    const fn brings_something(self) -> bool {
+        matches!(
+            self,
+            Self::EnsureVectorStore | Self::UploadFiles | Self::AttachFiles
+        )
+    }
+
     /// An unknown step was written by another version: every step is safe to repeat, so begin with the first.
     fn parse(text: &str) -> Self {
         Self::ALL
@@ -127,6 +136,10 @@ impl<'a> Build<'a> {
         })?;
         // Before anything is written: a build whose provider can't be used has not begun.
         let provider = context.connections.open(&mut db, &index.provider_type).await?;
+        let begun = builds::find(&mut db, &job_id).await?;
+        if begun.is_none_or(|build| Step::parse(&build.step).brings_something()) {
+            wait_if_exhausted(&mut db, &index.provider_type).await?;
+        }
         drop(db);
 
         let mut tx = context.pool.begin().await?;
@@ -181,12 +194,31 @@ impl<'a> Build<'a> {
     async fn run_step(&mut self) -> Result<Option<Step>, Halt> {
         Ok(Some(match self.step {
             Step::EnsureVectorStore => ensure_vector_store::run(self).await?,
-            Step::UploadFiles => upload_files::run(self).await?,
+            Step::UploadFiles => match upload_files::run(self).await {
+                Err(halt @ Halt::RateLimited { .. }) => {
+                    self.go_on_without_the_rest().await?;
+                    return Err(halt);
+                }
+                next => next?,
+            },
             Step::AttachFiles => attach_files::run(self).await?,
             Step::AwaitIndexing => await_indexing::run(self).await?,
             Step::DetachFiles => detach_files::run(self).await?,
             Step::Finish => return finish::run(self).await,
         }))
+    }
+
+    /// Uploads have to wait. What has gone up already is attached meanwhile, if the provider takes that; if not, the uploads'
+    /// own reason stands.
+    async fn go_on_without_the_rest(&mut self) -> Result<(), Halt> {
+        match attach_files::run(self).await {
+            Ok(_) | Err(Halt::Snooze { .. } | Halt::RateLimited { .. }) => Ok(()),
+            Err(halt @ (Halt::Stopped | Halt::Database { .. })) => Err(halt),
+            Err(halt) => {
+                tracing::info!(%halt, "what has gone up could not be attached yet");
+                Ok(())
+            }
+        }
     }
 
     /// The build is cancelled: the provider is told, unless the whole store is about to go.
@@ -232,6 +264,20 @@ impl<'a> Build<'a> {
         let mut tx = self.write().await?;
         builds::set_progress(&mut tx, &self.job_id, &picture.progress()).await?;
         Ok(tx.commit().await?)
+    }
+}
+
+/// The account is exhausted, and the fleet's next try is not due: what brings something there waits, and sends nothing.
+pub(crate) async fn wait_if_exhausted(
+    db: &mut sqlx::MySqlConnection,
+    provider_type: &str,
+) -> Result<(), Halt> {
+    match rag_connections::find_exhausted(db, provider_type).await? {
+        None => Ok(()),
+        Some((state, left)) => Err(Halt::snooze(
+            left.min(OPERATOR_PAUSE),
+            format!("the account at provider `{provider_type}` is {state}"),
+        )),
     }
 }
 

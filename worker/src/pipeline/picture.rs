@@ -95,6 +95,7 @@ mod tests {
         Member {
             desired: DesiredFile {
                 file_id: FileId::new(),
+                file_name: "a.md".to_owned(),
                 content_sha256: "a".to_owned(),
                 size_bytes: 2,
                 strategy: None,

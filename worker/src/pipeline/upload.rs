@@ -115,12 +115,17 @@ async fn declare(scope: &Scope<'_>, member: &Member) -> Result<Declaration, Halt
             // Since the plan was made, another job may have brought the copy.
             let copy = uploads::find(&mut tx, provider, file.file_id).await?;
             if copy.is_some_and(|copy| {
-                copy.status == UploadStatus::Uploaded && copy.content_sha256 == file.content_sha256
+                copy.status == UploadStatus::Uploaded
+                    && copy.content_sha256 == file.content_sha256
+                    && copy
+                        .file_name
+                        .as_deref()
+                        .is_none_or(|name| name == member.file_name)
             }) {
                 intents::resolve(&mut tx, intent.id, &scope.token).await?;
                 Declaration::There
             } else {
-                uploads::mark_pending(&mut tx, provider, file.file_id, &file.content_sha256).await?;
+                want(&mut tx, provider, member).await?;
                 Declaration::Fresh(intent)
             }
         }
@@ -132,6 +137,13 @@ async fn declare(scope: &Scope<'_>, member: &Member) -> Result<Declaration, Halt
     };
     tx.commit().await?;
     Ok(answer)
+}
+
+/// The row of the copy that is to be made: these bytes, under this name.
+async fn want(tx: &mut Transaction<'static, MySql>, provider: &str, member: &Member) -> Result<(), Halt> {
+    let file = &member.desired;
+    uploads::mark_pending(tx, provider, file.file_id, &file.content_sha256).await?;
+    Ok(uploads::set_name(tx, provider, file.file_id, &member.file_name).await?)
 }
 
 fn new_intent<'a>(scope: &'a Scope<'_>, member: &'a Member, subject: &'a str) -> NewIntent<'a> {
@@ -169,8 +181,10 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         result => result?,
     };
     let found = unclaimed(&mut tx, provider, &intent, candidates).await?;
-    let same_content = intent.content_sha256.as_deref() == Some(file.content_sha256.as_str());
-    uploads::mark_pending(&mut tx, provider, file.file_id, &file.content_sha256).await?;
+    // The name is part of what a copy is.
+    let same_content = intent.content_sha256.as_deref() == Some(file.content_sha256.as_str())
+        && intent.file_name.as_deref() == Some(member.file_name.as_str());
+    want(&mut tx, provider, member).await?;
     let outcome = match found {
         Some(found) if same_content => {
             tracing::info!(file.id = %file.file_id, external_file_id = found.id, "adopted an upload of an earlier attempt");
@@ -180,7 +194,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         }
         found => {
             match found {
-                // It was about bytes that have been replaced since: what it left is garbage, and ours.
+                // It was about bytes or a name that have been replaced since: what it left is garbage, and ours.
                 Some(found) => {
                     traces::mark_heard(&mut tx, provider, Kind::File, intent.id, &found.id).await?;
                     let owner = intents::Owner::File(file.file_id);

@@ -16,6 +16,8 @@ use super::{Build, Step};
 use crate::halt::Halt;
 
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// Requests wait so long for the end of a pause themselves; only a longer one ends the round of uploads.
+const SHORT_PAUSE: Duration = Duration::from_secs(2);
 /// What is on the wire when the worker is told to stop gets this long to come to its end; an upload that is cut off has
 /// to be looked for by the next claim.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -92,7 +94,7 @@ async fn upload_one(build: &Build<'_>, member: &Member, pace: &Pace) -> Result<U
 }
 
 /// Drives the uploads to their end, and does nothing else meanwhile. After the first reason to stop nothing new begins,
-/// but what has begun is waited for. The answer tells whether some files are in another job's hands.
+/// but what has begun is waited for; a short pause of the provider's is no such reason. The answer tells whether some files are in another job's hands.
 async fn drain(
     build: &Build<'_>,
     mut uploads: BoxStream<'_, Result<Uploaded, Halt>>,
@@ -114,10 +116,20 @@ async fn drain(
             Some(Ok(Uploaded::Busy)) => busy = true,
             Some(Ok(Uploaded::Yes | Uploaded::Failed | Uploaded::Skipped)) => {}
             Some(Err(halt)) => {
-                pace.stopping.store(true, Ordering::Relaxed);
-                halted.get_or_insert(halt);
+                // A short pause is waited for by whoever sends next; this one file comes round again with the next claim.
+                let is_short = matches!(&halt, Halt::RateLimited { after, .. } if *after <= SHORT_PAUSE);
+                if !is_short {
+                    pace.stopping.store(true, Ordering::Relaxed);
+                }
+                if halted.as_ref().is_none_or(is_wait) {
+                    halted = Some(halt);
+                }
             }
         }
     }
     halted.map_or(Ok(busy), Err)
+}
+
+fn is_wait(halt: &Halt) -> bool {
+    matches!(halt, Halt::RateLimited { .. })
 }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use rag_domain::{AttachmentState, FileCounts};
 use rag_providers::paging::walk_pages;
 use rag_providers::{
-    LastError, Operation, Order, Page, PageRequest, Provider, ProviderError, ReportedStrategy,
-    StoreFileStatus, VectorStore, VectorStoreFile,
+    Disposition, LastError, Operation, Order, Page, PageRequest, Provider, ProviderError, ReportedStrategy,
+    StoreFileStatus, VectorStore, VectorStoreFile, VectorStoreStatus,
 };
 
 /// A store with all its files.
@@ -67,12 +67,17 @@ impl Look {
     pub(crate) async fn at(provider: &dyn Provider, store_id: &str) -> Result<Self, ProviderError> {
         let begun_at = Utc::now();
         let store = provider.get_vector_store(store_id).await?;
-        let files = files_of(provider, store_id).await?;
+        let files = files_in(provider, &store).await?;
         Ok(Self {
             store,
             files,
             begun_at,
         })
+    }
+
+    /// What an expired store lists, or does not, says nothing of its files.
+    pub(crate) fn has_expired(&self) -> bool {
+        has_expired(&self.store)
     }
 
     /// The files by their states, as adds them up.
@@ -90,11 +95,23 @@ impl Look {
     }
 }
 
-/// All pages, or an error: a part never passes for the whole.
-pub(crate) async fn files_of(
+fn has_expired(store: &VectorStore) -> bool {
+    store.status == VectorStoreStatus::Expired
+}
+
+/// As [`files_of`]; an expired store that does not list its files any more has none to show.
+pub(crate) async fn files_in(
     provider: &dyn Provider,
-    store_id: &str,
+    store: &VectorStore,
 ) -> Result<Vec<SeenFile>, ProviderError> {
+    match files_of(provider, &store.id).await {
+        Err(error) if has_expired(store) && error.disposition() == Disposition::Fail => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+/// All pages, or an error: a part never passes for the whole.
+async fn files_of(provider: &dyn Provider, store_id: &str) -> Result<Vec<SeenFile>, ProviderError> {
     let limit = provider.capabilities().max_page_items;
     walk_pages(Operation::ListStoreFiles, async |after| {
         let request = PageRequest {

@@ -60,6 +60,13 @@ impl<'a> Difference<'a> {
     /// `grace`: so long a file that was attached may stay out of a listing.
     pub(crate) fn new(rows: &'a [Attachment], look: &'a Look, grace: Duration) -> Self {
         let store = look.store.id.as_str();
+        if look.has_expired() {
+            return Self {
+                corrections: Vec::new(),
+                missing: Vec::new(),
+                unknown: Vec::new(),
+            };
+        }
         let mut unclaimed: HashMap<&str, &SeenFile> = HashMap::new();
         for file in &look.files {
             unclaimed.insert(&file.file_id, file);
@@ -181,7 +188,9 @@ pub(crate) async fn settle_index(
         None if index.indexing_status == IndexingStatus::InProgress => IndexingStatus::Done,
         None => index.indexing_status,
     };
-    if counts.total() > 0 || status != index.indexing_status {
+    let expired = look.has_expired();
+    let status = if expired { index.indexing_status } else { status };
+    if !expired && (counts.total() > 0 || status != index.indexing_status) {
         let error = if status == IndexingStatus::Failed {
             Some(failures(db, index, look).await?)
         } else {
@@ -200,6 +209,7 @@ pub(crate) async fn settle_index(
         };
         indexes::update(db, &index.domain_id, index.id, &changes).await?;
     }
+    indexes::set_store_expired(db, index.id, &look.store.id, expired).await?;
     let report = Report {
         external_id: look.store.id.clone(),
         store_status: Some(look.store.status.to_string()),

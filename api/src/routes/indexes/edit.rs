@@ -37,7 +37,9 @@ pub(super) struct IndexPatch {
 
 /// Change an index
 ///
-/// The provider hears of it with the next build.
+/// The provider hears of it with the next build: name, `expires_after` and `metadata` are given to the vector store then, and a
+/// changed `chunking_strategy` to the files. `dry_run` of a build shows what differs. (A description goes to the provider with
+/// the creation of the store only; the protocol has no way to change it later.) Until that build no sync takes a change back.
 #[utoipa::path(patch, path = "/indexes/{index_id}", tag = "indexes",
     params(("index_id" = uuid::Uuid, Path, description = "The index")),
     request_body = IndexPatch,

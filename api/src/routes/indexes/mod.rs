@@ -26,6 +26,10 @@ use utoipa_axum::routes;
 use crate::schemas::{ChunkingSchema, ExpiresAfterSchema, IndexingStatusSchema};
 use crate::state::App;
 
+/// What helps where a vector store has expired at the provider.
+const EXPIRED_WAY_OUT: &str =
+    "the vector store has expired at the provider: build the index with recreate=true to make a new one";
+
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(read::list_indexes, create::create_index))

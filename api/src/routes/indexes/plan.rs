@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rag_db::indexes::Index;
 use rag_db::{attachments, composition};
-use rag_domain::{AttachmentState, BuildPlan, FileId, PresentFile, UploadStatus};
+use rag_domain::{AttachmentState, BuildPlan, FileId, PresentFile, Setting, UploadStatus};
 use serde::Serialize;
 use sqlx::MySqlConnection;
 use utoipa::ToSchema;
@@ -17,6 +17,13 @@ use crate::problem::Problem;
 pub(super) struct PlanOut {
     /// A vector store would be made.
     create_vector_store: bool,
+    /// none | live | expired (a build fails, but for one with `recreate`), as far as it was seen.
+    #[schema(example = "live")]
+    vector_store: &'static str,
+    /// Settings of the vector store that are not as the index has them.
+    settings: Vec<PlannedSetting>,
+    /// Why the provider did not take them last time.
+    settings_error: Option<String>,
     /// Files whose contents the provider does not have.
     upload: Vec<PlannedFile>,
     /// Files that would go into the vector store; those to be uploaded are among them.
@@ -40,9 +47,37 @@ struct PlannedDetach {
     #[schema(value_type = uuid::Uuid)]
     file_id: FileId,
     external_file_id: String,
-    /// unlinked | content_changed | strategy_changed | uploaded_again | failed_before
+    /// unlinked | content_changed | renamed | strategy_changed | uploaded_again | failed_before
     #[schema(value_type = String, example = "content_changed")]
     reason: serde_json::Value,
+}
+
+/// A setting that the vector store would be given.
+#[derive(Debug, Serialize, ToSchema)]
+struct PlannedSetting {
+    /// name | expires_after | metadata
+    #[schema(value_type = String, example = "name")]
+    field: Setting,
+    /// As the store was given it last.
+    store: serde_json::Value,
+    /// As the index has it.
+    index: serde_json::Value,
+}
+
+/// A store that is made anew has them from the beginning.
+fn settings(index: &Index) -> Vec<PlannedSetting> {
+    let Some(given) = &index.pushed_settings else {
+        return Vec::new();
+    };
+    let wanted = index.store_settings();
+    let changed = wanted.changed_since(given).into_iter();
+    changed
+        .map(|field| PlannedSetting {
+            field,
+            store: given.value(field),
+            index: wanted.value(field),
+        })
+        .collect()
 }
 
 pub(super) async fn read(
@@ -107,6 +142,15 @@ pub(super) async fn read(
     let upload = pick(&plan.upload);
     Ok(PlanOut {
         create_vector_store: recreate || index.external_id.is_none(),
+        vector_store: if index.store_expired_at.is_some() {
+            "expired"
+        } else if index.external_id.is_some() {
+            "live"
+        } else {
+            "none"
+        },
+        settings: if recreate { Vec::new() } else { settings(index) },
+        settings_error: index.settings_error.clone(),
         bytes_to_upload: upload.iter().map(|file| file.size_bytes).sum(),
         upload,
         attach: pick(&plan.attach),

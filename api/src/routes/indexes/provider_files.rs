@@ -225,7 +225,8 @@ impl ProviderFileOut {
         let upload = desired.upload.map(|upload| UploadOut {
             status: upload.status.as_str(),
             external_file_id,
-            is_current: upload.content_sha256 == desired.content_sha256,
+            is_current: upload.content_sha256 == desired.content_sha256
+                && upload.is_named(&desired.file_name),
             content_sha256: upload.content_sha256,
             last_error: upload_error,
         });

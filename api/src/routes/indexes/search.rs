@@ -7,11 +7,12 @@ use axum::extract::State;
 use rag_connections::ConnectError;
 use rag_db::{attachments, files, indexes};
 use rag_domain::{FileId, IndexId};
-use rag_providers::{ErrorKind, SearchHit, SearchRequest};
+use rag_providers::{ErrorKind, Provider, SearchHit, SearchRequest, VectorStoreStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::EXPIRED_WAY_OUT;
 use crate::extract::{Domain, Id, JsonBody};
 use crate::problem::{Kind, Problem};
 use crate::schemas::QuerySchema;
@@ -92,7 +93,7 @@ struct TextPartOut {
     responses(
         (status = 200, description = "What was found", body = SearchOut),
         (status = 404, description = "No such index in this domain"),
-        (status = 409, description = "The index was never built, or its provider is not connected or switched off"),
+        (status = 409, description = "The index was never built, its vector store has expired, or its provider is not connected or switched off"),
         (status = 502, description = "The provider failed"),
     ))]
 pub(super) async fn search_index(
@@ -130,17 +131,24 @@ pub(super) async fn search_index(
         .collect();
     // Nothing of the database is held while the provider is asked.
     drop(connection);
-    let found = provider
-        .search_vector_store(&store, request)
-        .await
-        .map_err(|error| {
+    let found = match provider.search_vector_store(&store, request).await {
+        Ok(found) => found,
+        Err(error) => {
+            // Providers refuse a search of an expired store in various ways; the store itself tells.
+            let may_be_expired = matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound);
+            if may_be_expired && has_expired(&app, provider.as_ref(), index_id, &store).await? {
+                return Err(Problem::conflict(EXPIRED_WAY_OUT).because(error));
+            }
             // What the caller wrote into filters or ranking options is for the provider to judge.
             let kind = match error.kind {
                 ErrorKind::InvalidRequest => Kind::ValidationFailed,
                 _ => Kind::ProviderFailed,
             };
-            Problem::new(kind, format!("provider {}: {error}", index.provider_type)).because(error)
-        })?;
+            return Err(
+                Problem::new(kind, format!("provider {}: {error}", index.provider_type)).because(error),
+            );
+        }
+    };
     let items = found
         .hits
         .into_iter()
@@ -151,6 +159,21 @@ pub(super) async fn search_index(
         items,
         has_more: found.has_more,
     }))
+}
+
+/// Asks the provider, and writes down what it says.
+async fn has_expired(
+    app: &App,
+    provider: &dyn Provider,
+    index: IndexId,
+    store: &str,
+) -> Result<bool, Problem> {
+    let Ok(found) = provider.get_vector_store(store).await else {
+        return Ok(false);
+    };
+    let expired = found.status == VectorStoreStatus::Expired;
+    indexes::set_store_expired(&mut *app.connection().await?, index, store, expired).await?;
+    Ok(expired)
 }
 
 impl SearchIn {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::EXPIRED_WAY_OUT;
 use crate::extract::{Domain, Id};
 use crate::problem::Problem;
 use crate::routes::jobs::JobOut;
@@ -25,6 +26,7 @@ pub(super) struct StatusOut {
     #[schema(value_type = IndexingStatusSchema)]
     indexing_status: &'static str,
     external_id: Option<String>,
+    vector_store: VectorStoreOut,
     /// Start of the last indexing attempt.
     indexed_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
@@ -37,6 +39,33 @@ pub(super) struct StatusOut {
     provider_seen_at: Option<DateTime<Utc>>,
     /// How old that is.
     provider_seen_seconds_ago: Option<u64>,
+}
+
+/// How the index's vector store is, as far as builds, syncs and searches have seen it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = IndexVectorStore)]
+struct VectorStoreOut {
+    /// none | live | expired
+    #[schema(example = "live")]
+    state: &'static str,
+    /// When it was first seen expired.
+    expired_at: Option<DateTime<Utc>>,
+    /// What to do about it.
+    way_out: Option<&'static str>,
+}
+
+impl VectorStoreOut {
+    fn new(external_id: Option<&str>, expired_at: Option<DateTime<Utc>>) -> Self {
+        Self {
+            state: match (external_id, expired_at) {
+                (None, _) => "none",
+                (Some(_), None) => "live",
+                (Some(_), Some(_)) => "expired",
+            },
+            expired_at,
+            way_out: expired_at.map(|_| EXPIRED_WAY_OUT),
+        }
+    }
 }
 
 /// The index's files by their state.
@@ -82,6 +111,7 @@ pub(super) async fn get_status(
     Ok(Json(StatusOut {
         index_id,
         indexing_status: standing.indexing_status.as_str(),
+        vector_store: VectorStoreOut::new(standing.external_id.as_deref(), standing.store_expired_at),
         external_id: standing.external_id,
         indexed_at: standing.indexed_at,
         last_error: standing.last_error,

@@ -10,7 +10,7 @@ use rag_db::connections;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{no_connection, require_known};
+use super::{ConnectionState, no_connection, require_known};
 use crate::extract::Id;
 use crate::problem::Problem;
 use crate::state::App;
@@ -31,6 +31,8 @@ pub(super) struct HealthOut {
     latency_ms: Option<u64>,
     /// What is wrong.
     error: Option<String>,
+    /// The account is exhausted, whatever the check found; null: it is not, as far as is known.
+    state: Option<ConnectionState>,
     checked_at: DateTime<Utc>,
 }
 
@@ -70,9 +72,13 @@ pub(super) async fn check_health(
         Err(ConnectError::Database(error)) => return Err(error.into()),
     };
     let error = found.as_ref().err().cloned();
-    connections::record_health(&mut *app.connection().await?, &provider_type, error.as_deref()).await?;
+    let mut connection = app.connection().await?;
+    connections::record_health(&mut connection, &provider_type, error.as_deref()).await?;
+    let row = connections::find(&mut connection, &provider_type).await?;
     let status = if error.is_none() { "ok" } else { "failing" };
-    Ok(Json(HealthOut::new(provider_type, status, found.ok(), error)))
+    let mut health = HealthOut::new(provider_type, status, found.ok(), error);
+    health.state = row.as_ref().and_then(ConnectionState::of);
+    Ok(Json(health))
 }
 
 impl HealthOut {
@@ -88,6 +94,7 @@ impl HealthOut {
             status,
             latency_ms,
             error,
+            state: None,
             checked_at: Utc::now(),
         }
     }

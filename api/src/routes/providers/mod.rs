@@ -85,13 +85,40 @@ struct ConnectionOut {
     is_enabled: bool,
     last_healthcheck_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
+    /// The account is exhausted: what would bring something there waits, and one request tries now and then whether it is
+    /// over. null: it is not.
+    state: Option<ConnectionState>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+}
+
+/// What a provider has said of the account behind a connection.
+#[derive(Debug, Serialize, ToSchema)]
+struct ConnectionState {
+    /// quota_exceeded | storage_full
+    #[schema(example = "storage_full")]
+    kind: String,
+    /// In the provider's words.
+    reason: String,
+    since: DateTime<Utc>,
+    next_try_at: DateTime<Utc>,
+}
+
+impl ConnectionState {
+    fn of(row: &Connection) -> Option<Self> {
+        Some(Self {
+            kind: row.blocked_kind.clone()?,
+            reason: row.blocked_reason.clone().unwrap_or_default(),
+            since: row.blocked_since?,
+            next_try_at: row.blocked_next_try_at?,
+        })
+    }
 }
 
 impl From<Connection> for ConnectionOut {
     fn from(row: Connection) -> Self {
         Self {
+            state: ConnectionState::of(&row),
             provider_type: row.provider_type,
             base_url: row.base_url,
             auth_type: row.auth_type,

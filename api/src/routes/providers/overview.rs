@@ -70,7 +70,7 @@ impl ProviderOut {
         let status = match row {
             None => "not_configured",
             Some(row) if !row.is_enabled => "disabled",
-            Some(row) if row.last_error.is_some() => "failing",
+            Some(row) if row.last_error.is_some() || row.blocked_kind.is_some() => "failing",
             Some(row) if row.last_healthcheck_at.is_some() => "ok",
             Some(_) => "unknown",
         };

@@ -23,7 +23,27 @@ pub(crate) struct Call {
     /// What a 404 without a body means here.
     pub(crate) kind_of_empty_404: ErrorKind,
     repeatable: bool,
+    /// Texts of the caller's that are sent otherwise than in `body`.
+    own_texts: Vec<String>,
 }
+
+/// The parts of paths that are no ids.
+const WORDS: [&str; 10] = [
+    "files",
+    "vector_stores",
+    "file_batches",
+    "search",
+    "content",
+    "cancel",
+    "uploads",
+    "parts",
+    "complete",
+    "models",
+];
+/// No text of a request is looked for deeper than this in its body.
+const MAX_DEPTH: usize = 8;
+/// Shorter texts of the caller's are not looked for in answers: they would be found everywhere.
+const MIN_OWN_TEXT_BYTES: usize = 4;
 
 impl Call {
     /// # Errors
@@ -51,6 +71,7 @@ impl Call {
             segments: segments.iter().map(|segment| (*segment).to_owned()).collect(),
             query: Vec::new(),
             headers: Vec::new(),
+            own_texts: Vec::new(),
             body: None,
             kind_of_empty_404: ErrorKind::NotFound,
             max_answer_bytes: 32 * 1024 * 1024,
@@ -96,6 +117,40 @@ impl Call {
         self
     }
 
+    /// The call carries this text of the caller's, though not in its JSON body.
+    pub(crate) fn own_text(mut self, text: &str) -> Self {
+        self.own_texts.push(text.to_owned());
+        self
+    }
+
+    /// Texts that come from the caller, and that an answer may repeat; the longest first.
+    pub(crate) fn own_texts(&self) -> Vec<&str> {
+        let mut texts: Vec<&str> = self.own_texts.iter().map(String::as_str).collect();
+        if let Some(body) = &self.body {
+            collect_texts(body, 0, &mut texts);
+        }
+        texts.retain(|text| text.len() >= MIN_OWN_TEXT_BYTES);
+        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        texts
+    }
+
+    /// The ids that the call is about: of its path, and those of files in its body.
+    pub(crate) fn ids(&self) -> Vec<&str> {
+        let mut ids: Vec<&str> = self
+            .segments
+            .iter()
+            .map(String::as_str)
+            .filter(|segment| !WORDS.contains(segment))
+            .collect();
+        if let Some(body) = &self.body {
+            ids.extend(body.get("file_id").and_then(Value::as_str));
+            let list = |key: &str| body.get(key).and_then(Value::as_array).into_iter().flatten();
+            ids.extend(list("file_ids").filter_map(Value::as_str));
+            ids.extend(list("files").filter_map(|file| file.get("file_id")?.as_str()));
+        }
+        ids
+    }
+
     /// Doing it twice does no harm, although it is a POST.
     pub(crate) fn repeatable(mut self) -> Self {
         self.repeatable = true;
@@ -117,6 +172,22 @@ impl Call {
             url.query_pairs_mut().extend_pairs(&self.query);
         }
         url
+    }
+}
+
+fn collect_texts<'a>(value: &'a Value, depth: usize, texts: &mut Vec<&'a str>) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(items) => items
+            .iter()
+            .for_each(|item| collect_texts(item, depth + 1, texts)),
+        Value::Object(fields) => fields
+            .values()
+            .for_each(|field| collect_texts(field, depth + 1, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -4,21 +4,47 @@ use std::error::Error as _;
 
 use http::{HeaderMap, StatusCode};
 
+use super::absence;
+use super::call::Call;
 use super::error_body::{ErrorBody, Form};
+use super::exhausted;
 use super::guard::Refused;
-use crate::error::{Effect, ErrorKind, Operation};
+use crate::error::{Effect, ErrorKind, Exhaustion, Operation};
 
-/// The kind of a refusal, from its status and what its body says.
-pub(crate) fn kind_of_status(
-    operation: Operation,
-    status: StatusCode,
-    body: &ErrorBody,
-    kind_of_empty_404: ErrorKind,
-) -> ErrorKind {
+/// What a refusal amounts to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    pub(crate) kind: ErrorKind,
+    /// With `NotFound`: the id that the answer names.
+    pub(crate) absent: Option<String>,
+    pub(crate) exhausted: Option<Exhaustion>,
+}
+
+/// Judges a refusal by its status and what its body says.
+pub(crate) fn judge(call: &Call, status: StatusCode, body: &ErrorBody) -> Judgement {
+    let exhausted = exhausted::find(call, status, body);
+    let absent = absence::find(call, status, body);
+    let kind = if exhausted.is_some() {
+        ErrorKind::QuotaExceeded
+    } else if status == StatusCode::BAD_REQUEST && absent.is_some() {
+        ErrorKind::NotFound
+    } else if status == StatusCode::SERVICE_UNAVAILABLE && wants_less(body) {
+        ErrorKind::RateLimited
+    } else {
+        kind_of_status(call, status, body)
+    };
+    Judgement {
+        absent: absent.filter(|_| kind == ErrorKind::NotFound).map(str::to_owned),
+        kind,
+        exhausted,
+    }
+}
+
+fn kind_of_status(call: &Call, status: StatusCode, body: &ErrorBody) -> ErrorKind {
     match status.as_u16() {
         401 | 403 => ErrorKind::Unauthorized,
-        402 => ErrorKind::QuotaExceeded,
-        404 if body.form == Form::Empty => kind_of_empty_404,
+        402 | 507 => ErrorKind::QuotaExceeded,
+        404 if body.form == Form::Empty => call.kind_of_empty_404,
         404 => kind_of_404(body),
         408 | 504 => ErrorKind::Timeout,
         // Two writers got in each other's way; the loser may try again. Something that exists already will go on existing.
@@ -26,10 +52,11 @@ pub(crate) fn kind_of_status(
         405 | 501 => ErrorKind::Unsupported,
         410 => ErrorKind::NotFound,
         413 => ErrorKind::TooLarge,
-        429 if is_exhausted_quota(body) => ErrorKind::QuotaExceeded,
         429 => ErrorKind::RateLimited,
         409 | 425 | 499 | 500..=599 => ErrorKind::Unavailable,
-        400 if operation == Operation::FileContent && body.message.contains("Not allowed to download") => {
+        400 if call.operation == Operation::FileContent
+            && body.message.contains("Not allowed to download") =>
+        {
             ErrorKind::ContentUnavailable
         }
         400..=499 => ErrorKind::InvalidRequest,
@@ -38,26 +65,33 @@ pub(crate) fn kind_of_status(
     }
 }
 
-/// "Not found" makes callers forget things, so it must come from the provider and be about the thing: a proxy's page, or a
-/// path that the server does not know at all, says nothing about it.
+/// "Not found" makes callers forget things, so it must come from the provider and be about the thing: a proxy's page (also
+/// one that a gateway has wrapped into JSON), or a path that the server does not know at all, says nothing about it.
 fn kind_of_404(body: &ErrorBody) -> ErrorKind {
     let unknown_path = body.message.starts_with("Invalid URL") || body.message == "Not Found";
     match body.form {
         Form::Foreign => ErrorKind::Protocol,
+        Form::Json if body.quotes_html => ErrorKind::Protocol,
         Form::Json if unknown_path => ErrorKind::Unsupported,
         Form::Json | Form::Empty => ErrorKind::NotFound,
     }
 }
 
-fn is_exhausted_quota(body: &ErrorBody) -> bool {
-    [
-        "insufficient_quota",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "quota_exceeded",
-    ]
-    .iter()
-    .any(|code| body.code_is(code))
+/// A 503 that means "slow down" rather than "out of order".
+fn wants_less(body: &ErrorBody) -> bool {
+    let codes = [
+        "slow_down",
+        "SlowDown",
+        "rate_limit_exceeded",
+        "too_many_requests",
+        "throttling_error",
+        "RESOURCE_EXHAUSTED",
+    ];
+    let message = body.message.to_ascii_lowercase();
+    codes.iter().any(|code| body.code_is(code))
+        || ["slow down", "rate limit", "too many requests"]
+            .iter()
+            .any(|words| message.contains(words))
 }
 
 /// A provider that refuses has done nothing; one that is in trouble may have.
@@ -153,6 +187,34 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
 mod tests {
     use super::*;
 
+    fn attach() -> Call {
+        Call::post(Operation::AttachFile, &["vector_stores", "vs_1", "files"])
+            .unwrap()
+            .json(serde_json::json!({"file_id": "file-1"}))
+    }
+
+    fn judged(call: &Call, status: u16, body: &str) -> Judgement {
+        let status = StatusCode::from_u16(status).unwrap();
+        judge(call, status, &ErrorBody::read(body.as_bytes()))
+    }
+
+    #[test]
+    fn a_503_may_mean_slow_down() {
+        for (body, kind) in [
+            (
+                r#"{"error":{"message":"Slow down","code":"slow_down"}}"#,
+                ErrorKind::RateLimited,
+            ),
+            (
+                r#"{"error":{"message":"Please slow down."}}"#,
+                ErrorKind::RateLimited,
+            ),
+            (r#"{"error":{"message":"overloaded"}}"#, ErrorKind::Unavailable),
+        ] {
+            assert_eq!(judged(&attach(), 503, body).kind, kind, "{body}");
+        }
+    }
+
     #[test]
     fn every_status_has_its_kind_and_effect() {
         use Effect::{None, Unknown};
@@ -215,11 +277,7 @@ mod tests {
         for (status, body, kind, effect) in rows {
             let status = StatusCode::from_u16(status).unwrap();
             let read = ErrorBody::read(body.as_bytes());
-            assert_eq!(
-                kind_of_status(Operation::AttachFile, status, &read, ErrorKind::NotFound),
-                kind,
-                "{status} {body}"
-            );
+            assert_eq!(judge(&attach(), status, &read).kind, kind, "{status} {body}");
             assert_eq!(
                 effect_of_status(Operation::AttachFile, status),
                 effect,
@@ -238,7 +296,10 @@ mod tests {
         let body = ErrorBody::read(
             br#"{"error":{"message":"Not allowed to download files of purpose: assistants","type":"invalid_request_error"}}"#,
         );
-        let kind = |operation| kind_of_status(operation, StatusCode::BAD_REQUEST, &body, ErrorKind::NotFound);
+        let kind = |operation| {
+            let call = Call::get(operation, &["files"]).unwrap();
+            judge(&call, StatusCode::BAD_REQUEST, &body).kind
+        };
         assert_eq!(kind(Operation::FileContent), ErrorKind::ContentUnavailable);
         assert_eq!(kind(Operation::UploadFile), ErrorKind::InvalidRequest);
     }

@@ -2,11 +2,13 @@
 //! retries of what may be repeated, and one classification of everything that can go wrong. It knows JSON and bytes; which
 //! paths and fields exist is `protocol`'s matter.
 
+mod absence;
 pub(crate) mod auth;
 pub(crate) mod call;
 pub(crate) mod classify;
 mod content;
 mod error_body;
+mod exhausted;
 pub(crate) mod guard;
 mod outcome;
 mod redact;

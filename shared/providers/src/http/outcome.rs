@@ -83,8 +83,11 @@ impl Exchange<'_> {
             Form::Empty => "the provider gave no reason",
             Form::Json | Form::Foreign => &body.message,
         };
+        let judged = classify::judge(self.call, status, &body);
         ProviderError {
-            kind: classify::kind_of_status(operation, status, &body, self.call.kind_of_empty_404),
+            kind: judged.kind,
+            absent: judged.absent.map(Into::into),
+            exhausted: judged.exhausted,
             operation,
             status: Some(status.as_u16()),
             retry_after: retry_after(&headers, Utc::now()),

@@ -8,26 +8,36 @@ use http::HeaderMap;
 /// Longer wishes are cut to this: beyond a day, a header is more likely broken than meant.
 const LONGEST: Duration = Duration::from_hours(24);
 
+/// In this order; the second pair is what LiteLLM makes of an upstream's.
+const MILLISECONDS: [&str; 2] = ["retry-after-ms", "llm_provider-retry-after-ms"];
+const SECONDS: [&str; 2] = ["retry-after", "llm_provider-retry-after"];
+
 /// `retry-after-ms`, else `retry-after` as seconds (fractions occur) or as an HTTP date, relative to the answer's own `date`
-/// if it has one, so that a wrong clock on either side does no harm. A moment in the past is no wait at all.
+/// if it has one, so that a wrong clock on either side does no harm. What a gateway passes on under another name counts too.
+/// A moment in the past is no wait at all.
 pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    if let Some(milliseconds) = text("retry-after-ms").and_then(|value| value.parse::<f64>().ok()) {
-        return bounded(milliseconds / 1000.0);
+    let milliseconds = MILLISECONDS
+        .iter()
+        .find_map(|name| bounded(text(name)?.parse::<f64>().ok()? / 1000.0));
+    if milliseconds.is_some() {
+        return milliseconds;
     }
-    let value = text("retry-after")?;
-    if let Ok(seconds) = value.parse::<f64>() {
-        return bounded(seconds);
-    }
-    let at = DateTime::parse_from_rfc2822(value).ok()?;
-    let answered = text("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
-    let now = answered.map_or(now, |date| date.with_timezone(&Utc));
-    Some(
-        (at.with_timezone(&Utc) - now)
-            .to_std()
-            .unwrap_or_default()
-            .min(LONGEST),
-    )
+    SECONDS.iter().find_map(|name| {
+        let value = text(name)?;
+        if let Ok(seconds) = value.parse::<f64>() {
+            return bounded(seconds);
+        }
+        let at = DateTime::parse_from_rfc2822(value).ok()?;
+        let answered = text("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        let now = answered.map_or(now, |date| date.with_timezone(&Utc));
+        Some(
+            (at.with_timezone(&Utc) - now)
+                .to_std()
+                .unwrap_or_default()
+                .min(LONGEST),
+        )
+    })
 }
 
 /// `openai-poll-after-ms`: when to look again at something in progress.
@@ -93,5 +103,14 @@ mod tests {
         assert_eq!(read(&[("retry-after", "NaN")]), None);
         assert_eq!(read(&[("retry-after", "soon")]), None);
         assert_eq!(read(&[]), None);
+        assert_eq!(read(&[("llm_provider-retry-after", "7")]), seconds(7));
+        assert_eq!(
+            read(&[("llm_provider-retry-after-ms", "1500"), ("retry-after", "soon")]),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(
+            read(&[("retry-after", "soon"), ("llm_provider-retry-after", "4")]),
+            seconds(4)
+        );
     }
 }

@@ -133,10 +133,17 @@ impl Transport {
         let permit = match &self.config.budget {
             None => Permit::free(),
             Some(budget) => budget.acquire(call.operation).await.map_err(|refused| {
-                let mut error = exchange.error(
-                    ErrorKind::RateLimited,
-                    "this connection's own request budget is used up",
-                );
+                let mut error = match &refused.exhausted {
+                    None => exchange.error(
+                        ErrorKind::RateLimited,
+                        "this connection's own request budget is used up",
+                    ),
+                    Some(exhausted) => {
+                        let message = format!("nothing was sent, for the account is {exhausted}");
+                        exchange.error(ErrorKind::QuotaExceeded, &message)
+                    }
+                };
+                error.exhausted = refused.exhausted.map(|exhausted| exhausted.what);
                 error.retry_after = Some(refused.retry_after);
                 error
             })?,
@@ -177,7 +184,7 @@ impl Transport {
         let tries = async {
             loop {
                 let left = whole.map_or(Duration::MAX, |whole| whole.saturating_sub(started.elapsed()));
-                let error = match attempt(self.config.timeouts.per_try.min(left)).await {
+                let mut error = match attempt(self.config.timeouts.per_try.min(left)).await {
                     Ok(result) => return Ok(result),
                     Err(error) => error,
                 };
@@ -185,7 +192,7 @@ impl Transport {
                 if error.operation != call.operation {
                     return Err(error);
                 }
-                self.report_limit(&error).await;
+                self.report_limit(&mut error).await;
                 if error.status == Some(401) && !renewed && self.config.auth.renew().await {
                     renewed = true;
                     continue;
@@ -201,15 +208,17 @@ impl Transport {
             }
         };
         let result = tries.instrument(span).await;
-        self.report_end(result.as_ref().err()).await;
+        self.report_end(call.operation, result.as_ref().err()).await;
         result
     }
 
     /// What the end of a call says of the connection, if it says anything.
-    async fn report_end(&self, error: Option<&ProviderError>) {
+    async fn report_end(&self, operation: Operation, error: Option<&ProviderError>) {
         let Some(budget) = &self.config.budget else { return };
         match error {
-            None => budget.accepted().await,
+            None => budget.accepted(operation).await,
+            // Without a status it is our own budget that refused.
+            Some(error) if error.kind == ErrorKind::QuotaExceeded && error.status.is_none() => {}
             Some(error) if matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::QuotaExceeded) => {
                 budget.refused(error).await;
             }
@@ -217,12 +226,14 @@ impl Transport {
         }
     }
 
-    async fn report_limit(&self, error: &ProviderError) {
+    /// The whole fleet backs off. Where the provider did not say for how long, the caller is told what the fleet does.
+    async fn report_limit(&self, error: &mut ProviderError) {
         if error.kind == ErrorKind::RateLimited
             && error.status.is_some()
             && let Some(budget) = &self.config.budget
         {
-            budget.rate_limited(error.operation, error.retry_after).await;
+            let pause = budget.rate_limited(error.operation, error.retry_after).await;
+            error.retry_after = pause.or(error.retry_after);
         }
     }
 }

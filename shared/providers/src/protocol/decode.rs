@@ -5,8 +5,28 @@ use serde_json::Value;
 use crate::error::{ErrorKind, Operation, ProviderError};
 use crate::http::Answer;
 use crate::http::classify::effect_once_sent;
-use crate::types::wire::WireObject;
+use crate::types::wire::{WireObject, prune};
 use crate::types::{Cursor, Deleted, Page, PageRequest};
+
+/// As many characters as rows hold of an id. The longest seen has about 60.
+const MAX_ID_CHARS: usize = 255;
+
+/// Whether rows and paths can hold a text that a provider gives out as an id. Every id is looked at here, where it enters:
+/// what is made under an id that we can't write down could be neither found nor deleted again.
+pub(super) fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_ID_CHARS && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What is wrong with an id that is none.
+pub(super) fn not_an_id(what: &str, text: &str) -> String {
+    match text.chars().count() {
+        0 => format!("the {what} has an empty id"),
+        count if count > MAX_ID_CHARS => {
+            format!("the {what} has an id of {count} characters; at most {MAX_ID_CHARS} can be kept")
+        }
+        _ => format!("the {what} has an id with characters that no id has"),
+    }
+}
 
 /// What an answer must say to be the answer to this call.
 #[derive(Debug, Clone, Copy)]
@@ -35,15 +55,23 @@ impl<'a> Expected<'a> {
 }
 
 /// One object: of the right kind, with the right id, and with the fields nobody can do without.
-pub(crate) fn object<T: WireObject>(value: Value, expected: Expected<'_>) -> Result<T, ProviderError> {
+pub(crate) fn object<T: WireObject>(mut value: Value, expected: Expected<'_>) -> Result<T, ProviderError> {
+    prune(&mut value);
     check_object_word(&value, T::OBJECTS, expected)?;
     let mut object = T::deserialize(&value).map_err(|error| {
         expected
             .protocol_error(format!("the {} lacks or garbles a field", T::OBJECTS[0]))
             .with_source(error)
     })?;
-    if object.id().is_empty() {
-        return Err(expected.protocol_error(format!("the {} has an empty id", T::OBJECTS[0])));
+    if !is_id(object.id()) {
+        return Err(expected.protocol_error(not_an_id(T::OBJECTS[0], object.id())));
+    }
+    // Yandex names a store's file and the file itself apart.
+    for other in ["file_id", "vector_store_id"] {
+        let other = value.get(other).and_then(Value::as_str).unwrap_or_default();
+        if !other.is_empty() && !is_id(other) {
+            return Err(expected.protocol_error(not_an_id(T::OBJECTS[0], other)));
+        }
     }
     if expected.id.is_some_and(|id| id != object.id()) {
         return Err(expected.protocol_error(format!("the answer is about another {}", T::OBJECTS[0])));
@@ -121,6 +149,7 @@ fn next_cursor(
         .filter(|id| !id.is_empty());
     match last_item.or(named) {
         None => Err("an empty page claims that more follows"),
+        Some(id) if !is_id(id) => Err("the listing's cursor is no id"),
         Some(id) if Some(id) == asked => Err("the listing repeats a cursor and would loop"),
         Some(id) => Ok(Some(Cursor(id.to_owned()))),
     }

@@ -22,7 +22,7 @@ impl OpenAiClient {
         if upload.size_bytes > capabilities.max_simple_upload_bytes && capabilities.uploads_api {
             return self.upload_in_parts(upload).await;
         }
-        let call = Call::post(Operation::UploadFile, &["files"])?;
+        let call = Call::post(Operation::UploadFile, &["files"])?.own_text(&upload.file_name);
         let file = MultipartFile {
             fields: vec![("purpose", self.profile.purpose.to_owned())],
             file_field: "file",

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use tracing::debug;
 
-use super::decode::{Expected, object};
+use super::decode::{Expected, is_id, not_an_id, object};
 use super::files::check_size;
 use super::provider::OpenAiClient;
 use crate::error::{Effect, ErrorKind, Operation, ProviderError};
@@ -46,7 +46,9 @@ impl OpenAiClient {
         while offset < upload.size_bytes {
             let size_bytes = part_bytes.min(upload.size_bytes - offset);
             // A part that is not named in the completion does not exist, so it may be sent twice.
-            let call = Call::post(OPERATION, &["uploads", upload_id, "parts"])?.repeatable();
+            let call = Call::post(OPERATION, &["uploads", upload_id, "parts"])?
+                .repeatable()
+                .own_text(&upload.file_name);
             let part = MultipartFile {
                 fields: Vec::new(),
                 file_field: "data",
@@ -102,7 +104,8 @@ fn without_effect(error: ProviderError) -> ProviderError {
 fn id_of(value: &Value, word: &str) -> Result<String, ProviderError> {
     let own_word = value.get("object").and_then(Value::as_str);
     match value.get("id").and_then(Value::as_str) {
-        Some(id) if !id.is_empty() && own_word.is_none_or(|own| own == word) => Ok(id.to_owned()),
+        Some(id) if !is_id(id) => Err(Expected::new(OPERATION).protocol_error(not_an_id(word, id))),
+        Some(id) if own_word.is_none_or(|own| own == word) => Ok(id.to_owned()),
         _ => Err(ProviderError::new(
             ErrorKind::Protocol,
             OPERATION,

@@ -7,7 +7,7 @@ macro_rules! open_enum {
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub enum $name {
             $($(#[$variant_meta])* $variant,)+
-            /// A word this version does not know, as the provider wrote it.
+            /// A word this version does not know, as the provider wrote it; at most 64 characters of it.
             Other(String),
         }
 
@@ -25,7 +25,7 @@ macro_rules! open_enum {
             fn from(word: &str) -> Self {
                 match word {
                     $($word => Self::$variant,)+
-                    other => Self::Other(other.to_owned()),
+                    other => Self::Other($crate::types::wire::cut(other.to_owned(), 64)),
                 }
             }
         }

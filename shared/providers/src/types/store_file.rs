@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::chunking::ReportedStrategy;
 use super::open_enum::open_enum;
-use super::wire::{WireObject, null_as_default, unix_seconds};
+use super::wire::{WireObject, at_most, null_as_default, unix_seconds};
 
 /// Up to 16 pairs; values are strings of at most 512 characters, numbers or booleans. The provider checks it.
 pub type Attributes = serde_json::Map<String, Value>;
@@ -55,9 +55,11 @@ pub struct Attached {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LastError {
-    #[serde(deserialize_with = "null_as_default")]
+    /// At most 64 characters.
+    #[serde(deserialize_with = "at_most::<_, 64>")]
     pub code: String,
-    #[serde(deserialize_with = "null_as_default")]
+    /// At most 2,000 characters.
+    #[serde(deserialize_with = "at_most::<_, 2000>")]
     pub message: String,
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::open_enum::open_enum;
 use super::page::Patch;
-use super::wire::{WireObject, null_as_default, unix_seconds};
+use super::wire::{WireObject, null_as_default, some_at_most, unix_seconds};
 
 /// Up to 16 pairs, keys of at most 64 and values of at most 512 characters. The provider checks it, not this crate.
 pub type Metadata = BTreeMap<String, String>;
@@ -71,7 +71,8 @@ pub struct NewVectorStore {
 pub struct VectorStoreUpdate {
     pub name: Option<String>,
     pub expires_after: Patch<ExpiresAfter>,
-    pub metadata: Option<Metadata>,
+    /// As in [`VectorStore::metadata`]: what a server keeps there of its own goes back as it came.
+    pub metadata: Option<serde_json::Map<String, Value>>,
 }
 
 /// A store as the provider describes it.
@@ -80,7 +81,8 @@ pub struct VectorStore {
     pub id: String,
     #[serde(default, deserialize_with = "null_as_default")]
     pub name: String,
-    #[serde(default)]
+    /// At most 16,000 characters.
+    #[serde(default, deserialize_with = "some_at_most::<_, 16_000>")]
     pub description: Option<String>,
     #[serde(default, deserialize_with = "unix_seconds")]
     pub created_at: Option<DateTime<Utc>>,

@@ -24,21 +24,22 @@ struct Budget {
 impl RequestBudget for Budget {
     async fn acquire(&self, _operation: Operation) -> Result<Permit, BudgetRefused> {
         let mut left = self.left.lock().unwrap();
-        *left = left.checked_sub(1).ok_or(BudgetRefused {
-            retry_after: Duration::from_secs(20),
-        })?;
+        *left = left
+            .checked_sub(1)
+            .ok_or(BudgetRefused::rate(Duration::from_secs(20)))?;
         Ok(Permit::free())
     }
 
-    async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) {
+    async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) -> Option<Duration> {
         self.reported.lock().unwrap().push((operation, retry_after));
+        retry_after.or(Some(Duration::from_secs(11)))
     }
 
     async fn refused(&self, error: &ProviderError) {
         self.ended.lock().unwrap().push(Some(error.kind));
     }
 
-    async fn accepted(&self) {
+    async fn accepted(&self, _: Operation) {
         self.ended.lock().unwrap().push(None);
     }
 }
@@ -113,4 +114,16 @@ async fn who_is_not_let_in_is_reported_and_so_is_who_is() {
             None
         ]
     );
+}
+
+#[tokio::test]
+async fn a_rate_limit_without_a_hint_lasts_as_long_as_the_fleet_backs_off() {
+    let limited = status(429, &json!({"error": {"message": "slow down"}}));
+    let server = Server::start([limited]).await;
+    let (provider, _) = with_budget(&server, 5);
+    let error = provider
+        .create_vector_store(NewVectorStore::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.retry_after, Some(Duration::from_secs(11)));
 }

@@ -33,11 +33,13 @@ impl RequestBudget for Sent {
         Ok(Permit::free())
     }
 
-    async fn rate_limited(&self, _: Operation, _: Option<Duration>) {}
+    async fn rate_limited(&self, _: Operation, hint: Option<Duration>) -> Option<Duration> {
+        hint
+    }
 
     async fn refused(&self, _: &ProviderError) {}
 
-    async fn accepted(&self) {}
+    async fn accepted(&self, _: Operation) {}
 }
 
 struct Live {
@@ -149,7 +151,7 @@ async fn stores(live: &Live) -> String {
         let update = VectorStoreUpdate {
             name: Some("rag-providers live test, renamed".to_owned()),
             expires_after,
-            metadata: Some([("tag".to_owned(), "live, renamed".to_owned())].into()),
+            metadata: json!({"tag": "live, renamed"}).as_object().cloned(),
         };
         provider.update_vector_store(&ids[0], update).await.unwrap();
         let store = provider.get_vector_store(&ids[0]).await.unwrap();

@@ -10,6 +10,7 @@ mod calls;
 mod conformance;
 mod faults;
 mod live;
+mod refusals;
 mod registry;
 mod server;
 mod transfers;

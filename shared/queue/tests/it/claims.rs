@@ -268,6 +268,33 @@ async fn a_job_that_gets_on_outlives_any_number_of_workers(pool: MySqlPool) {
 }
 
 #[sqlx::test(migrations = "../../migrations")]
+async fn attempts_come_back_with_progress(pool: MySqlPool) {
+    let queue = queue(&pool);
+    let puppet = Puppet::start(&queue);
+    let id = enqueue(&queue, task("long", []).max_attempts(2)).await.id;
+    let failure = || Outcome::Retry {
+        error: "no".to_owned(),
+        after: None,
+    };
+    // More failures than attempts, but it gets on between them.
+    for round in 0..4 {
+        let (claim, answer) = puppet.claim().await;
+        assert_eq!(claim.is_last_attempt(), round > 0, "round {round}");
+        let mut tx = queue.begin().await.unwrap();
+        claim.progress(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(!claim.is_last_attempt(), "round {round}");
+        assert_eq!(job(&queue, id).await.attempts, 0, "round {round}");
+        answer.send(failure()).unwrap();
+    }
+    // One that does not get on is given up.
+    let (claim, answer) = puppet.claim().await;
+    assert!(claim.is_last_attempt());
+    answer.send(failure()).unwrap();
+    assert_eq!(until_state(&queue, id, State::Failed).await.attempts, 2);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
 async fn too_many_lost_leases_end_a_job_and_free_its_keys(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);

@@ -30,7 +30,7 @@ use apalis_mariadb::Claim;
 use rag_db::syncs::{self, Run, findings};
 use rag_domain::{FindingKind, SyncCounts};
 use rag_jobs::ProviderSync;
-use rag_providers::{Disposition, Provider, ProviderError};
+use rag_providers::{Disposition, ErrorKind, Provider, ProviderError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{MySql, MySqlConnection, Transaction};
@@ -217,6 +217,9 @@ enum Trouble {
 
 impl From<ProviderError> for Trouble {
     fn from(error: ProviderError) -> Self {
+        if error.kind == ErrorKind::RateLimited {
+            return Self::Run(error.into());
+        }
         match error.disposition() {
             Disposition::Retry { after: Some(_) } | Disposition::WaitForOperator => Self::Run(error.into()),
             Disposition::Retry { after: None } => Self::Later(chain(&error)),

@@ -19,7 +19,7 @@ use sqlx::{MySql, MySqlConnection, Transaction};
 use super::plan::{StorePlan, settings};
 use super::{Sync, Trouble, WHOLE_RUN, file};
 use crate::halt::Halt;
-use crate::sync::look::{Look, SeenFile, files_of};
+use crate::sync::look::{Look, SeenFile, files_in};
 use crate::sync::settle::{observation, reported, settle_index};
 
 /// So often a store is looked at again because a build came in between.
@@ -54,7 +54,7 @@ pub(super) async fn run(
         };
         drop(db);
         let begun_at = chrono::Utc::now();
-        let files = match files_of(sync.provider.as_ref(), &store.id).await {
+        let files = match files_in(sync.provider.as_ref(), &store).await {
             Ok(files) => files,
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(Ok(Dealt::Vanished)),
             Err(error) => return Ok(Err(error.into())),
@@ -268,7 +268,17 @@ async fn write(
     let mut index = index;
     if let Some((changes, _)) = &plan.settings {
         indexes::update(tx, &index.domain_id, index.id, changes).await?;
-        index = indexes::get(tx, &index.domain_id, index.id).await?;
+        let before = index;
+        index = indexes::get(tx, &before.domain_id, before.id).await?;
+        // What was taken over from the store is what the store has.
+        if let Some(mut given) = before.pushed_settings.clone() {
+            let now = index.store_settings();
+            for setting in now.changed_since(&before.store_settings()) {
+                given.take(setting, &now);
+            }
+            let error = index.settings_error.as_deref();
+            indexes::set_pushed_settings(tx, index.id, Some(&given), error).await?;
+        }
     }
     settle_index(tx, &index, look, &plan.difference).await?;
     Ok(())

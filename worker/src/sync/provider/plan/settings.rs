@@ -4,7 +4,7 @@
 //! every provider keeps descriptions.
 
 use rag_db::indexes::{Index, IndexChanges, NewIndex};
-use rag_domain::{ChunkingStrategy, DomainId, IndexId};
+use rag_domain::{ChunkingStrategy, DomainId, IndexId, Setting};
 use rag_providers::VectorStore;
 use serde_json::{Map, Value, json};
 
@@ -40,12 +40,20 @@ pub(in crate::sync::provider) fn difference(
     index: &Index,
     store: &VectorStore,
 ) -> Option<(IndexChanges, Value)> {
+    // What the caller changed since the store was last given anything is newer than what the store has; a build pushes it.
+    let wanted = index.store_settings();
+    let newer = index
+        .pushed_settings
+        .as_ref()
+        .map(|given| wanted.changed_since(given))
+        .unwrap_or_default();
+    let is_newer = |setting| newer.contains(&setting);
     let mut changes = IndexChanges::default();
     let mut fields = Map::new();
     let mut differs = |field: &str, here: Value, there: Value| {
         fields.insert(field.to_owned(), json!({"index": here, "store": there}));
     };
-    if let Some(name) = name(store).filter(|name| *name != index.name) {
+    if let Some(name) = name(store).filter(|name| *name != index.name && !is_newer(Setting::Name)) {
         differs("name", json!(index.name), json!(name));
         changes.name = Some(name);
     }
@@ -57,6 +65,7 @@ pub(in crate::sync::provider) fn difference(
         changes.description = Some(Some(description.clone()));
     }
     if let Some(expiry) = expiry(store)
+        && !is_newer(Setting::ExpiresAfter)
         && days(expiry.as_ref()) != days(index.expires_after.as_ref())
     {
         differs("expires_after", json!(index.expires_after), json!(expiry));
@@ -72,7 +81,7 @@ pub(in crate::sync::provider) fn difference(
         );
         changes.chunking_strategy = Some(Some(strategy));
     }
-    if let Some(metadata) = metadata(index, store) {
+    if let Some(metadata) = metadata(index, store).filter(|_| !is_newer(Setting::Metadata)) {
         let here: Map<String, Value> = match &index.metadata {
             Some(Value::Object(here)) => here.clone(),
             _ => Map::new(),
@@ -169,6 +178,9 @@ mod tests {
             indexing_status: IndexingStatus::Done,
             indexed_at: None,
             last_error: None,
+            pushed_settings: None,
+            settings_error: None,
+            store_expired_at: None,
             created_at: Utc::now(),
             updated_at: Utc::now(),
         }
@@ -204,6 +216,21 @@ mod tests {
         );
         let fields: Vec<&String> = fields.as_object().unwrap().keys().collect();
         assert_eq!(fields, ["expires_after", "metadata", "name"]);
+    }
+
+    #[test]
+    fn what_the_caller_changed_last_is_not_taken_back() {
+        let mut index = index();
+        index.pushed_settings = Some(index.store_settings());
+        let there = store(&json!({
+            "id": "vs", "status": "completed", "name": "n", "expires_after": {"anchor": "last_active_at", "days": 3},
+            "metadata": {"level": "3"},
+        }));
+        assert!(difference(&index, &there).is_none());
+        index.name = "newer".to_owned();
+        index.expires_after = None;
+        index.metadata = Some(json!({}));
+        assert!(difference(&index, &there).is_none());
     }
 
     #[test]
