@@ -6,6 +6,7 @@
 
 mod budget;
 mod fallback;
+mod learned;
 mod slots;
 mod tokens;
 
@@ -28,6 +29,8 @@ use sqlx::{MySqlConnection, MySqlPool};
 use budget::{FleetBudget, Limits};
 use fallback::Fallback;
 use tokens::RowTokens;
+
+pub use learned::Learned;
 
 /// Opens providers, and keeps them open as long as their row stays as it is.
 #[derive(Debug)]
@@ -139,19 +142,29 @@ impl Connections {
         db: &mut MySqlConnection,
         provider_type: &str,
     ) -> Result<Arc<dyn Provider>, ConnectError> {
+        Ok(self.open_learned(db, provider_type).await?.0)
+    }
+
+    /// As [`open`](Self::open), with what the connection was seen to do so far.
+    pub async fn open_learned(
+        &self,
+        db: &mut MySqlConnection,
+        provider_type: &str,
+    ) -> Result<(Arc<dyn Provider>, Learned), ConnectError> {
         let row = connections::find(db, provider_type).await?;
         let row = row.ok_or_else(|| ConnectError::Missing(provider_type.to_owned()))?;
         if !row.is_enabled {
             return Err(ConnectError::SwitchedOff(row.provider_type));
         }
+        let learned = Learned::from(&row);
         if let Some(provider) = self.kept(&row) {
-            return Ok(provider);
+            return Ok((provider, learned));
         }
         match self.build(&row) {
             Ok(kept) => {
                 let provider = Arc::clone(&kept.provider);
                 self.keep(&row, kept);
-                Ok(provider)
+                Ok((provider, learned))
             }
             Err(reason) => {
                 tracing::error!(

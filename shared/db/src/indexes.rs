@@ -34,12 +34,14 @@ pub struct Index {
     /// Start of the last indexing attempt.
     pub indexed_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
+    /// Since when the provider has not been seen to have the store; `None`: it was there when last asked for.
+    pub store_missed_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
 
 const COLUMNS: &str = "id, domain_id, name, description, provider_type, external_id, chunking_strategy, expires_after, \
-     metadata, indexing_status, indexed_at, last_error, created_at, updated_at";
+     metadata, indexing_status, indexed_at, last_error, store_missed_at, created_at, updated_at";
 
 /// What a caller gives to make an index.
 #[derive(Debug, Clone)]
@@ -345,7 +347,7 @@ pub async fn clear_external_id(
     id: IndexId,
     external_id: &str,
 ) -> Result<(), DbError> {
-    let result = sqlx::query("UPDATE rag_indexes SET external_id = NULL WHERE id = ? AND external_id = ?")
+    let result = sqlx::query("UPDATE rag_indexes SET external_id = NULL, store_missed_at = NULL WHERE id = ? AND external_id = ?")
         .bind(Text(id))
         .bind(external_id)
         .execute(db)

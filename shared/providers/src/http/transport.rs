@@ -97,8 +97,8 @@ impl Transport {
 
     /// Sends a call and reads its answer as JSON.
     pub(crate) async fn json(&self, call: &Call) -> Result<Answer, ProviderError> {
-        let whole = self.config.timeouts.whole_call;
-        self.repeating(call, Some(whole), |time| self.json_once(call, time))
+        let whole = call.time.unwrap_or(self.config.timeouts.whole_call);
+        self.repeating(call, Some(whole), |time| self.json_once(call, call.time.unwrap_or(time)))
             .await
     }
 
