@@ -4,8 +4,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use rag_db::DbError;
 use rag_db::connections::{self, Connection};
-use rag_db::{DbError};
 use rag_providers::{Ability, Fact, LearnedCapabilities};
 use serde_json::json;
 use sqlx::MySqlConnection;
@@ -57,7 +57,13 @@ impl Learned {
         };
         let row = json!(fact);
         if connections::learn(db, &self.provider_type, self.version, ability.as_str(), &row).await? {
-            tracing::info!(provider = self.provider_type, ability = ability.as_str(), holds, how, "learned");
+            tracing::info!(
+                provider = self.provider_type,
+                ability = ability.as_str(),
+                holds,
+                how,
+                "learned"
+            );
         }
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         facts.insert(ability, fact);

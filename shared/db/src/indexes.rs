@@ -347,11 +347,13 @@ pub async fn clear_external_id(
     id: IndexId,
     external_id: &str,
 ) -> Result<(), DbError> {
-    let result = sqlx::query("UPDATE rag_indexes SET external_id = NULL, store_missed_at = NULL WHERE id = ? AND external_id = ?")
-        .bind(Text(id))
-        .bind(external_id)
-        .execute(db)
-        .await?;
+    let result = sqlx::query(
+        "UPDATE rag_indexes SET external_id = NULL, store_missed_at = NULL WHERE id = ? AND external_id = ?",
+    )
+    .bind(Text(id))
+    .bind(external_id)
+    .execute(db)
+    .await?;
     exactly_one(&result, "index", id)
 }
 

@@ -91,8 +91,18 @@ mod tests {
             (lacks, true, Some(30), Verdict::Gone),
             (lacks, false, Some(31), Verdict::Unknown(Doubt::NeverAnswered)),
             (Listing::Lacks { others: 1 }, false, Some(31), Verdict::Gone),
-            (Listing::Has, true, Some(31), Verdict::Unknown(Doubt::Contradiction)),
-            (Listing::Unusable, true, Some(31), Verdict::Unknown(Doubt::NoListing)),
+            (
+                Listing::Has,
+                true,
+                Some(31),
+                Verdict::Unknown(Doubt::Contradiction),
+            ),
+            (
+                Listing::Unusable,
+                true,
+                Some(31),
+                Verdict::Unknown(Doubt::NoListing),
+            ),
         ] {
             assert_eq!(evidence(listing, answers, missed_for).judge(APART), verdict);
         }

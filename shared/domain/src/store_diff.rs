@@ -45,7 +45,11 @@ impl StoreDiff {
 
     /// A file of the listing, by both of its ids. Answers the row that claims it, or `None`: no row does.
     pub fn meet(&mut self, file_id: &str, store_file_id: &str) -> Option<AttachmentId> {
-        let place = self.by_id.get(file_id).or_else(|| self.by_id.get(store_file_id)).copied();
+        let place = self
+            .by_id
+            .get(file_id)
+            .or_else(|| self.by_id.get(store_file_id))
+            .copied();
         let Some((place, claim)) = place.and_then(|place| Some((place, self.claims.get(place)?))) else {
             self.others += 1;
             return None;

@@ -63,11 +63,16 @@ pub struct Call {
 pub fn calls(waiting: &[Waiting], entrances: Entrances, max_batch: usize) -> Vec<Call> {
     let max_batch = max_batch.max(1);
     let mut calls = Vec::new();
-    let (mut mixed, mut groups): (Vec<usize>, Vec<(Option<ChunkingStrategy>, Vec<usize>)>) = Default::default();
+    let (mut mixed, mut groups): (Vec<usize>, Vec<(Option<ChunkingStrategy>, Vec<usize>)>) =
+        Default::default();
     let mut single = Vec::new();
     let may_differ = entrances.batches
         && entrances.batch_files
-        && differ(waiting.iter().filter(|file| file.next_way == WayIn::BatchFiles.rung()));
+        && differ(
+            waiting
+                .iter()
+                .filter(|file| file.next_way == WayIn::BatchFiles.rung()),
+        );
     for (place, file) in waiting.iter().enumerate() {
         if !entrances.batches || file.next_way >= WayIn::Single.rung() {
             single.push(place);
@@ -137,12 +142,22 @@ mod tests {
     fn each_server_gets_the_fewest_calls_that_it_takes() {
         let files = [file(0, 0), file(0, 0), file(200, 0), file(200, 0), file(300, 0)];
         assert_eq!(ways(&files, ALL), [(WayIn::BatchFiles, 5)]);
-        let no_files = Entrances { batch_files: false, ..ALL };
+        let no_files = Entrances {
+            batch_files: false,
+            ..ALL
+        };
         assert_eq!(
             ways(&files, no_files),
-            [(WayIn::BatchFileIds, 2), (WayIn::BatchFileIds, 2), (WayIn::Single, 1)]
+            [
+                (WayIn::BatchFileIds, 2),
+                (WayIn::BatchFileIds, 2),
+                (WayIn::Single, 1)
+            ]
         );
-        let no_batches = Entrances { batches: false, ..ALL };
+        let no_batches = Entrances {
+            batches: false,
+            ..ALL
+        };
         assert_eq!(ways(&files, no_batches), [(WayIn::Single, 1); 5]);
         assert_eq!(ways(&files[..2], ALL), [(WayIn::BatchFileIds, 2)], "alike");
     }
@@ -152,7 +167,11 @@ mod tests {
         let files = [file(0, 1), file(0, 1), file(200, 1), file(200, 1), file(0, 2)];
         assert_eq!(
             ways(&files, ALL),
-            [(WayIn::BatchFileIds, 2), (WayIn::BatchFileIds, 2), (WayIn::Single, 1)]
+            [
+                (WayIn::BatchFileIds, 2),
+                (WayIn::BatchFileIds, 2),
+                (WayIn::Single, 1)
+            ]
         );
     }
 

@@ -20,15 +20,18 @@ mod ensure_vector_store;
 mod finish;
 mod orphans;
 mod picture;
+mod poll;
 mod scope;
 mod upload;
 mod upload_files;
+mod verify;
 
 use std::ops::Deref;
 use std::time::Duration;
 
 use apalis_mariadb::Claim;
 use chrono::{DateTime, Utc};
+use rag_connections::Learned;
 use rag_db::indexes::Index;
 use rag_db::{attachments, builds, composition, indexes, intents, uploads};
 use rag_jobs::IndexBuild;
@@ -36,6 +39,7 @@ use sqlx::{MySql, Transaction};
 
 use crate::context::Context;
 use crate::halt::Halt;
+use crate::observe::Observer;
 
 use picture::Picture;
 
@@ -60,16 +64,18 @@ pub(crate) enum Step {
     AttachFiles,
     AwaitIndexing,
     DetachFiles,
+    Verify,
     Finish,
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::EnsureVectorStore,
         Self::UploadFiles,
         Self::AttachFiles,
         Self::AwaitIndexing,
         Self::DetachFiles,
+        Self::Verify,
         Self::Finish,
     ];
 
@@ -80,6 +86,7 @@ impl Step {
             Self::AttachFiles => "attach_files",
             Self::AwaitIndexing => "await_indexing",
             Self::DetachFiles => "detach_files",
+            Self::Verify => "verify",
             Self::Finish => "finish",
         }
     }
@@ -102,6 +109,9 @@ pub(crate) struct Build<'a> {
     job_id: String,
     started_at: DateTime<Utc>,
     step: Step,
+    learned: Learned,
+    /// What the verification of this claim could not tell.
+    unverified: Vec<String>,
 }
 
 impl<'a> Deref for Build<'a> {
@@ -126,7 +136,8 @@ impl<'a> Build<'a> {
             error: "the index no longer exists".to_owned(),
         })?;
         // Before anything is written: a build whose provider can't be used has not begun.
-        let provider = context.connections.open(&mut db, &index.provider_type).await?;
+        let connections = &context.connections;
+        let (provider, learned) = connections.open_learned(&mut db, &index.provider_type).await?;
         drop(db);
 
         let mut tx = context.pool.begin().await?;
@@ -149,6 +160,8 @@ impl<'a> Build<'a> {
                     job_id,
                     started_at: build.started_at,
                     step,
+                    learned,
+                    unverified: Vec::new(),
                 }))
             }
             _ => Ok(None),
@@ -185,8 +198,18 @@ impl<'a> Build<'a> {
             Step::AttachFiles => attach_files::run(self).await?,
             Step::AwaitIndexing => await_indexing::run(self).await?,
             Step::DetachFiles => detach_files::run(self).await?,
+            Step::Verify => verify::run(self).await?,
             Step::Finish => return finish::run(self).await,
         }))
+    }
+
+    fn observer(&self) -> Observer<'_> {
+        Observer {
+            context: self.context,
+            claim: self.claim,
+            provider: self.provider.as_ref(),
+            learned: &self.learned,
+        }
     }
 
     /// The build is cancelled: the provider is told, unless the whole store is about to go.

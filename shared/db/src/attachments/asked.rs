@@ -26,7 +26,9 @@ pub async fn mark_attaching(
              WHERE id IN ({marks}) AND state IN {}",
             in_list(AttachmentState::Attaching.predecessors())
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(Text(way)).bind(micros(patience));
+        let mut query = sqlx::query(AssertSqlSafe(sql))
+            .bind(Text(way))
+            .bind(micros(patience));
         for id in chunk {
             query = query.bind(Text(*id));
         }

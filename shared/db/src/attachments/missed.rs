@@ -11,16 +11,26 @@ pub const NOT_IN_STORE: &str = "not_in_store";
 
 /// A complete listing lacks these; the first time counts.
 pub async fn mark_missed(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    set(db, ids, "missed_at = COALESCE(missed_at, UTC_TIMESTAMP(6)), updated_at = updated_at", "TRUE")
-        .await
-        .map(drop)
+    set(
+        db,
+        ids,
+        "missed_at = COALESCE(missed_at, UTC_TIMESTAMP(6)), updated_at = updated_at",
+        "TRUE",
+    )
+    .await
+    .map(drop)
 }
 
 /// These were seen.
 pub async fn clear_missed(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    set(db, ids, "missed_at = NULL, updated_at = updated_at", "missed_at IS NOT NULL")
-        .await
-        .map(drop)
+    set(
+        db,
+        ids,
+        "missed_at = NULL, updated_at = updated_at",
+        "missed_at IS NOT NULL",
+    )
+    .await
+    .map(drop)
 }
 
 /// These were asked for and are proven not to have come in: they go in by the next way.

@@ -7,8 +7,8 @@ mod seen;
 
 use chrono::{DateTime, Utc};
 use rag_domain::{
-    AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, Claim, FileCounts, FileId, IndexId, PresentFile,
-    WayIn,
+    AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, Claim, FileCounts, FileId, IndexId,
+    PresentFile, WayIn,
 };
 use serde_json::Value;
 use sqlx::types::Json;
@@ -277,7 +277,14 @@ pub async fn set_strategy_applied(
 
 /// The provider never saw these (a complete listing says so), or refused before any effect: they can be asked for again.
 pub async fn mark_pending(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    transition_all(db, ids, AttachmentState::Pending, "state = 'pending', ask_again_at = NULL", None).await
+    transition_all(
+        db,
+        ids,
+        AttachmentState::Pending,
+        "state = 'pending', ask_again_at = NULL",
+        None,
+    )
+    .await
 }
 
 /// The intent of a detach: the provider is about to be asked to take these out.

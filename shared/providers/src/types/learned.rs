@@ -141,7 +141,12 @@ mod tests {
         assert!(learned.fact(Ability::BatchFiles).is_some_and(|fact| !fact.holds));
         assert_eq!(learned.fact(Ability::FileBatches), None);
         for ability in Ability::ALL {
-            assert!(ability.as_str().bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()));
+            assert!(
+                ability
+                    .as_str()
+                    .bytes()
+                    .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+            );
         }
     }
 }

@@ -1,0 +1,92 @@
+//! The files of a store, as its listing shows them. A listing is complete or it is an error: a part never passes for the
+//! whole.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use rag_domain::{AttachmentState, FileCounts};
+use rag_providers::{Cursor, ErrorKind, Operation, Order, PageRequest, Provider, ProviderError, VectorStore};
+
+use super::store_file::SeenFile;
+
+/// A store with all its files.
+#[derive(Debug)]
+pub(crate) struct StoreListing {
+    pub(crate) store: VectorStore,
+    /// In the order of the listing, oldest first.
+    pub(crate) files: Vec<SeenFile>,
+    /// Before anything was asked.
+    pub(crate) begun_at: DateTime<Utc>,
+}
+
+impl StoreListing {
+    /// The files by their states, as adds them up.
+    pub(crate) fn counts(&self) -> FileCounts {
+        let mut counts = FileCounts::default();
+        for file in &self.files {
+            match file.state {
+                AttachmentState::Completed => counts.completed += 1,
+                AttachmentState::Failed => counts.failed += 1,
+                AttachmentState::Cancelled => counts.cancelled += 1,
+                _ => counts.in_progress += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// A listing under way, one page in memory at a time.
+pub(crate) struct Pages<'a> {
+    provider: &'a dyn Provider,
+    store: &'a str,
+    after: Option<Cursor>,
+    seen: HashSet<Cursor>,
+    ended: bool,
+}
+
+impl<'a> Pages<'a> {
+    pub(crate) fn of(provider: &'a dyn Provider, store: &'a str) -> Self {
+        Self {
+            provider,
+            store,
+            after: None,
+            seen: HashSet::new(),
+            ended: false,
+        }
+    }
+
+    /// The next page; `None`: that was all.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<SeenFile>>, ProviderError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let request = PageRequest {
+            limit: Some(self.provider.capabilities().max_page_items),
+            after: self.after.take(),
+            order: Some(Order::Ascending),
+        };
+        let page = self.provider.list_store_files(self.store, request, None).await?;
+        match page.next {
+            Some(next) if !self.seen.insert(next.clone()) => {
+                let message = "the listing repeats a cursor and would loop";
+                return Err(ProviderError::new(
+                    ErrorKind::Protocol,
+                    Operation::ListStoreFiles,
+                    message,
+                ));
+            }
+            Some(next) => self.after = Some(next),
+            None => self.ended = true,
+        }
+        Ok(Some(page.items.into_iter().map(SeenFile::from).collect()))
+    }
+}
+
+/// All files of a store.
+pub(crate) async fn files_of(provider: &dyn Provider, store: &str) -> Result<Vec<SeenFile>, ProviderError> {
+    let (mut pages, mut files) = (Pages::of(provider, store), Vec::new());
+    while let Some(page) = pages.next().await? {
+        files.extend(page);
+    }
+    Ok(files)
+}
