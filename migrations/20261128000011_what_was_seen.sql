@@ -7,7 +7,7 @@ ALTER TABLE rag_provider_connections
 ALTER TABLE rag_index_attachments
     -- The way in that was taken last: batch_files | batch_file_ids | single
     ADD COLUMN attach_way VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL AFTER external_batch_id,
-    -- Ways before this one (0, 1, 2 in the order above) were taken in vain; 3: all of them were.
+    -- Ways before this one (0, 1, 2 in the order above) were taken in vain.
     ADD COLUMN next_way TINYINT UNSIGNED NOT NULL DEFAULT 0 AFTER attach_way,
     -- Of a row in state attaching: until then the answer, or the file itself, may still come. It is not asked for again before.
     ADD COLUMN ask_again_at DATETIME(6) NULL AFTER next_way,

@@ -27,4 +27,4 @@ pub use status::UnknownStatus;
 pub use store_diff::{Claim, StoreDiff};
 pub use sync::{Brake, FindingKind, ItemState, SyncCounts};
 pub use upload::UploadStatus;
-pub use way_in::{Call, Entrances, NO_WAY_LEFT, Waiting, WayIn, calls};
+pub use way_in::{Call, Entrances, Waiting, WayIn, calls};

@@ -29,9 +29,6 @@ impl WayIn {
     }
 }
 
-/// The rung behind the last: nothing is left to try.
-pub const NO_WAY_LEFT: u8 = WayIn::Single.rung() + 1;
-
 /// What a connection takes, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entrances {

@@ -29,8 +29,13 @@ pub(crate) enum Presence {
     Gone,
 }
 
-/// Asks for the store of an index.
-pub(crate) async fn of_store(observer: &Observer<'_>, index: &Index, store: &str) -> Result<Presence, Halt> {
+/// Asks for the store of an index. `listing`: what a complete listing of stores says, if the caller has one already.
+pub(crate) async fn of_store(
+    observer: &Observer<'_>,
+    index: &Index,
+    store: &str,
+    listing: Option<Listing>,
+) -> Result<Presence, Halt> {
     match observer.provider.get_vector_store(store).await {
         Ok(found) => {
             let how = "a store was found by its id";
@@ -46,13 +51,18 @@ pub(crate) async fn of_store(observer: &Observer<'_>, index: &Index, store: &str
         }
         Err(error) if is_absent(&error) => {
             tracing::warn!(index.id = %index.id, store, %error, "the provider did not find the store");
-            not_found(observer, index, store).await
+            not_found(observer, index, store, listing).await
         }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn not_found(observer: &Observer<'_>, index: &Index, store: &str) -> Result<Presence, Halt> {
+async fn not_found(
+    observer: &Observer<'_>,
+    index: &Index,
+    store: &str,
+    listing: Option<Listing>,
+) -> Result<Presence, Halt> {
     let mut evidence = Evidence {
         listing: Listing::Unusable,
         route_answers: observer.learned.holds(Ability::GetVectorStore) == Some(true),
@@ -66,7 +76,10 @@ async fn not_found(observer: &Observer<'_>, index: &Index, store: &str) -> Resul
         tx.commit().await?;
         return Ok(Presence::LookAgain(after));
     }
-    evidence.listing = listed(observer, store).await?;
+    evidence.listing = match listing {
+        Some(listing) => listing,
+        None => listed(observer, store).await?,
+    };
     Ok(match evidence.judge(observer.apart()) {
         Verdict::LookAgain(after) => Presence::LookAgain(after),
         Verdict::Unknown(doubt) => Presence::Unknown(doubt),

@@ -51,7 +51,7 @@ pub(crate) async fn check(build: &Build<'_>, store: &str) -> Result<(), Halt> {
     let mut db = build.context.pool.acquire().await?;
     let index = indexes::get(&mut db, &build.domain_id, build.index.id).await?;
     drop(db);
-    match presence::of_store(&build.observer(), &index, store).await? {
+    match presence::of_store(&build.observer(), &index, store, None).await? {
         Presence::There(_) => Ok(()),
         Presence::LookAgain(after) => Err(Halt::snooze(
             after,

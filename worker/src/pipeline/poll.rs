@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use rag_db::attachments::{self, Attachment, NOT_IN_STORE};
 use rag_db::{builds, indexes, uploads};
-use rag_domain::{AttachmentId, AttachmentState, NO_WAY_LEFT, StoreDiff, WayIn};
+use rag_domain::{AttachmentId, AttachmentState, StoreDiff, WayIn};
 use rag_providers::Ability;
 
 use super::await_indexing::fail;
@@ -225,9 +225,11 @@ pub(crate) async fn did_not_come_in(
             build.observer().learn(ability, false, how).await?;
         }
     }
-    let rung = |row: &Attachment| row.way().map_or(WayIn::Single.rung(), WayIn::rung) + 1;
+    let tries = build.context.settings.build_reattach_times;
+    let is_last =
+        |row: &Attachment| row.way().is_none_or(|way| way == WayIn::Single) && row.reattached >= tries;
     let (lost, again): (Vec<&Attachment>, Vec<&Attachment>) =
-        rows.iter().copied().partition(|row| rung(row) >= NO_WAY_LEFT);
+        rows.iter().copied().partition(|row| is_last(row));
     tracing::warn!(
         again = again.len(),
         failed = lost.len(),

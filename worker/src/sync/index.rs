@@ -47,7 +47,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
         learned: &learned,
     };
     let begun_at = Utc::now();
-    let found = match presence::of_store(&observer, &index, &store).await? {
+    let found = match presence::of_store(&observer, &index, &store, None).await? {
         Presence::There(found) => *found,
         Presence::LookAgain(after) => {
             let reason = format!("the provider did not find vector store {store}: a second look decides");

@@ -14,6 +14,7 @@ mod sync_findings;
 
 use chrono::{DateTime, Utc};
 use rag_db::connections::Connection;
+use rag_providers::LearnedCapabilities;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -85,8 +86,28 @@ struct ConnectionOut {
     is_enabled: bool,
     last_healthcheck_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
+    /// What this connection was seen to do or not to do, by name, each with when and how; builds take the ways that it is not
+    /// known to lack. Forgotten when base_url or credentials change.
+    #[schema(value_type = std::collections::HashMap<String, LearnedFact>)]
+    capabilities: LearnedCapabilities,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+}
+
+/// One thing that a connection was seen to do or not to do.
+#[derive(ToSchema)]
+#[schema(as = LearnedFact)]
+#[expect(
+    dead_code,
+    reason = "describes `rag_providers::Fact`, which knows nothing of the API's document"
+)]
+struct LearnedFact {
+    /// It does it.
+    holds: bool,
+    seen_at: DateTime<Utc>,
+    /// How that was seen.
+    #[schema(example = "a batch of files ended without counting or attaching one of them")]
+    how: String,
 }
 
 impl From<Connection> for ConnectionOut {
@@ -103,6 +124,7 @@ impl From<Connection> for ConnectionOut {
             is_enabled: row.is_enabled,
             last_healthcheck_at: row.last_healthcheck_at,
             last_error: row.last_error,
+            capabilities: LearnedCapabilities::from_value(row.learned.as_ref()),
             created_at: row.created_at,
             updated_at: row.updated_at,
         }

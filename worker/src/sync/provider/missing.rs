@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rag_db::syncs::{self, items, items::Missing};
 use rag_db::{imports, indexes};
-use rag_domain::{Brake, FindingKind, IndexId, ItemState};
+use rag_domain::{Brake, FindingKind, IndexId, ItemState, Listing};
 use rag_jobs::index_concurrency_key;
 use rag_providers::VectorStore;
 use serde_json::{Value, json};
@@ -98,7 +98,10 @@ async fn one(sync: &Sync<'_>, missing: &Missing, look_again: &mut Option<Duratio
         dealt_with(sync, &mut tx, store, ItemState::Skipped).await?;
         return Ok(tx.commit().await?);
     };
-    match presence::of_store(&sync.observer(), &index, store).await {
+    // It is not among what the run's own listing wrote down.
+    let others = sync.read().await?.items_total as usize;
+    let listing = Listing::Lacks { others };
+    match presence::of_store(&sync.observer(), &index, store, Some(listing)).await {
         Ok(Presence::There(found)) => not_missing(sync, missing, &found).await,
         Ok(Presence::Gone) => gone(sync, missing).await,
         Ok(Presence::LookAgain(after)) => {
