@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
 
+mod absence;
 mod architecture;
 mod behind;
 mod build;
@@ -18,6 +19,7 @@ mod guises;
 mod index_sync;
 mod killing;
 mod large_build;
+mod late_effects;
 mod ledger;
 mod live;
 mod mariadb_accounts;
@@ -26,6 +28,7 @@ mod mariadb_rights;
 mod mariadb_settings;
 mod mariadb_tls;
 mod orphans;
+mod provider_reality;
 mod provider_sync;
 mod provider_uploads;
 mod racing;

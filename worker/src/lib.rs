@@ -1,12 +1,13 @@
 //! The worker: runs the jobs that the API enqueued, and is the only program that changes anything at a provider.
 //!
 //! `jobs` has one file per job kind, `pipeline` one file per step of a build, `sync` the ways in which the provider's word
-//! gets into our rows. Start as many workers as you like: what keeps
+//! gets into our rows, `observe` what both of them see of a provider. Start as many workers as you like: what keeps
 //! them apart is the queue's claim, which every write of theirs is fenced by.
 
 mod context;
 mod halt;
 mod jobs;
+mod observe;
 mod pipeline;
 mod schedule;
 mod server;

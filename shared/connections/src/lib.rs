@@ -6,6 +6,7 @@
 
 mod budget;
 mod fallback;
+mod learned;
 mod restraint;
 mod slots;
 mod tokens;
@@ -31,6 +32,7 @@ use budget::{FleetBudget, Limits};
 use fallback::Fallback;
 use tokens::RowTokens;
 
+pub use learned::Learned;
 /// The state of a connection whose account is exhausted, while the next try is not due yet: what would be sent to bring
 /// something there would be refused unsent. With the time until that try.
 pub async fn find_exhausted(
@@ -150,19 +152,29 @@ impl Connections {
         db: &mut MySqlConnection,
         provider_type: &str,
     ) -> Result<Arc<dyn Provider>, ConnectError> {
+        Ok(self.open_learned(db, provider_type).await?.0)
+    }
+
+    /// As [`open`](Self::open), with what the connection was seen to do so far.
+    pub async fn open_learned(
+        &self,
+        db: &mut MySqlConnection,
+        provider_type: &str,
+    ) -> Result<(Arc<dyn Provider>, Learned), ConnectError> {
         let row = connections::find(db, provider_type).await?;
         let row = row.ok_or_else(|| ConnectError::Missing(provider_type.to_owned()))?;
         if !row.is_enabled {
             return Err(ConnectError::SwitchedOff(row.provider_type));
         }
+        let learned = Learned::from(&row);
         if let Some(provider) = self.kept(&row) {
-            return Ok(provider);
+            return Ok((provider, learned));
         }
         match self.build(&row) {
             Ok(kept) => {
                 let provider = Arc::clone(&kept.provider);
                 self.keep(&row, kept);
-                Ok(provider)
+                Ok((provider, learned))
             }
             Err(reason) => {
                 tracing::error!(

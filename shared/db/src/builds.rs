@@ -19,8 +19,12 @@ pub struct Build {
     pub index_id: IndexId,
     #[sqlx(try_from = "Text<DomainId>")]
     pub domain_id: DomainId,
-    /// `ensure_vector_store`, `upload_files`, `attach_files`, `await_indexing`, `detach_files` or `finish`.
+    /// `ensure_vector_store`, `upload_files`, `attach_files`, `await_indexing`, `detach_files`, `verify` or `finish`.
     pub step: String,
+    /// The last complete listing of the store.
+    pub listed_at: Option<DateTime<Utc>>,
+    /// How often the verification before the end found something to mend.
+    pub repair_rounds: u32,
     #[sqlx(flatten)]
     pub progress: Progress,
     pub started_at: DateTime<Utc>,
@@ -42,7 +46,7 @@ pub struct Progress {
     pub bytes_uploaded: u64,
 }
 
-const COLUMNS: &str = "job_id, index_id, domain_id, step, files_total, files_uploaded, files_attached, files_completed, \
+const COLUMNS: &str = "job_id, index_id, domain_id, step, listed_at, repair_rounds, files_total, files_uploaded, files_attached, files_completed, \
      files_failed, bytes_total, bytes_uploaded, started_at, finished_at, updated_at";
 
 /// Makes the row if this job has none; the answer tells whether it is new, that is, whether the build begins now. The caller
@@ -111,6 +115,30 @@ pub async fn set_step(db: &mut MySqlConnection, job_id: &str, step: &str) -> Res
         "UPDATE rag_index_builds SET step = ?, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL",
     )
     .bind(step)
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "build", job_id)
+}
+
+/// The store has just been listed, all of it.
+pub async fn set_listed(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_builds SET listed_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
+         WHERE job_id = ? AND finished_at IS NULL",
+    )
+    .bind(job_id)
+    .execute(db)
+    .await?;
+    exactly_one(&result, "build", job_id)
+}
+
+/// The verification found something to mend: another round.
+pub async fn count_repair(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_builds SET repair_rounds = repair_rounds + 1, updated_at = UTC_TIMESTAMP(6) \
+         WHERE job_id = ? AND finished_at IS NULL",
+    )
     .bind(job_id)
     .execute(db)
     .await?;

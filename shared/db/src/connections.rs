@@ -40,6 +40,9 @@ pub struct Connection {
     pub blocked_since: Option<DateTime<Utc>>,
     /// When one request of the fleet tries again.
     pub blocked_next_try_at: Option<DateTime<Utc>>,
+    /// What this connection was seen to do or not to do, as `rag-providers` writes it; forgotten when host or credentials change.
+    #[sqlx(json(nullable))]
+    pub learned: Option<Value>,
     pub created_at: DateTime<Utc>,
     /// When an admin changed it, or its secrets were sealed anew; tokens and health don't count.
     pub updated_at: DateTime<Utc>,
@@ -47,7 +50,7 @@ pub struct Connection {
 
 const COLUMNS: &str = "id, base_url, auth_type, credentials_enc, token_enc, token_expires_at, \
      max_requests_per_second, max_concurrent_requests, is_enabled, last_healthcheck_at, last_error, \
-     blocked_kind, blocked_reason, blocked_since, blocked_next_try_at, created_at, updated_at";
+     blocked_kind, blocked_reason, blocked_since, blocked_next_try_at, learned, created_at, updated_at";
 
 /// What an admin sets; writing it clears `last_error`, the state of an exhausted account, and any cached token (R-4.7).
 #[derive(Debug, Clone)]
@@ -84,11 +87,17 @@ pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
 /// Sets every field of [`ConnectionSettings`]; the caller has read the row with [`lock`] before.
 pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
     let result = sqlx::query(
-        "UPDATE rag_provider_connections SET base_url = ?, auth_type = ?, credentials_enc = ?, max_requests_per_second = ?, max_concurrent_requests = ?, \
+        "UPDATE rag_provider_connections SET \
+         learned = IF(base_url <=> ? AND auth_type = ? AND credentials_enc <=> ?, learned, NULL), \
+         base_url = ?, auth_type = ?, credentials_enc = ?, max_requests_per_second = ?, max_concurrent_requests = ?, \
          is_enabled = ?, token_enc = NULL, token_expires_at = NULL, token_lease_until = NULL, last_error = NULL, \
          blocked_kind = NULL, blocked_scope = NULL, blocked_reason = NULL, blocked_since = NULL, blocked_next_try_at = NULL, \
          blocked_tries = 0, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
     )
+    // MariaDB sets from left to right: the first three are held against what the row had.
+    .bind(&settings.base_url)
+    .bind(&settings.auth_type)
+    .bind(settings.credentials_enc.as_ref().map(Json))
     .bind(&settings.base_url)
     .bind(&settings.auth_type)
     .bind(settings.credentials_enc.as_ref().map(Json))
@@ -170,6 +179,28 @@ pub async fn clear_error(db: &mut MySqlConnection, provider_type: &str) -> Resul
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// The connection was seen to do or not to do something: one fact under its name, beside the others. Nothing is written if
+/// an admin has changed the connection since `version`, its `updated_at`: then it was seen at another one.
+pub async fn learn(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    version: DateTime<Utc>,
+    name: &str,
+    fact: &Value,
+) -> Result<bool, DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_provider_connections SET learned = JSON_SET(COALESCE(learned, '{}'), CONCAT('$.', ?), JSON_COMPACT(?)), \
+         updated_at = updated_at WHERE id = ? AND updated_at = ?",
+    )
+    .bind(name)
+    .bind(Json(fact))
+    .bind(provider_type)
+    .bind(version)
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
 }
 
 /// The sealed access token, expired or not.

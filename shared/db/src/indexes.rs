@@ -41,6 +41,8 @@ pub struct Index {
     pub settings_error: Option<String>,
     /// When the store was first seen expired.
     pub store_expired_at: Option<DateTime<Utc>>,
+    /// Since when the provider has not been seen to have the store; `None`: it was there when last asked for.
+    pub store_missed_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -53,7 +55,8 @@ impl Index {
 }
 
 const COLUMNS: &str = "id, domain_id, name, description, provider_type, external_id, chunking_strategy, expires_after, \
-     metadata, indexing_status, indexed_at, last_error, pushed_settings, settings_error, store_expired_at, created_at, updated_at";
+     metadata, indexing_status, indexed_at, last_error, pushed_settings, settings_error, store_expired_at, \
+     store_missed_at, created_at, updated_at";
 
 /// What a caller gives to make an index.
 #[derive(Debug, Clone)]
@@ -363,13 +366,13 @@ pub async fn clear_external_id(
     external_id: &str,
 ) -> Result<(), DbError> {
     let result = sqlx::query(
-        "UPDATE rag_indexes SET external_id = NULL, pushed_settings = NULL, settings_error = NULL, store_expired_at = NULL \
-         WHERE id = ? AND external_id = ?",
+        "UPDATE rag_indexes SET external_id = NULL, pushed_settings = NULL, settings_error = NULL, store_expired_at = NULL, \
+         store_missed_at = NULL WHERE id = ? AND external_id = ?",
     )
-        .bind(Text(id))
-        .bind(external_id)
-        .execute(db)
-        .await?;
+    .bind(Text(id))
+    .bind(external_id)
+    .execute(db)
+    .await?;
     exactly_one(&result, "index", id)
 }
 

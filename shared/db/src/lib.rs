@@ -20,6 +20,7 @@ pub mod index_files;
 pub mod indexes;
 pub mod intents;
 pub mod looks;
+pub mod missing;
 pub mod quotas;
 pub mod schedules;
 mod schema;

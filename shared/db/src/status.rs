@@ -20,6 +20,8 @@ use crate::{DbError, attachments, composition};
 pub struct Standing {
     pub indexing_status: IndexingStatus,
     pub external_id: Option<String>,
+    /// Since when the provider has not been seen to have the store.
+    pub store_missed_at: Option<DateTime<Utc>>,
     pub indexed_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
     /// When the store was first seen expired.
@@ -86,7 +88,7 @@ pub struct JobsOfIndexes<'a> {
 pub type FoundMany<T> = HashMap<(DomainId, IndexId), Result<T, DbError>>;
 
 /// The columns of a [`Standing`].
-const STANDING: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.indexed_at, i.last_error, \
+const STANDING: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.store_missed_at, i.indexed_at, i.last_error, \
        i.store_expired_at, i.provider_seen_at, i.last_job_id, i.composition_revision, r.revision AS files_revision, q.job_id AS active_job, \
        CONCAT_WS(' ', j.state, j.order_us, j.claim_no, j.attempts, j.snoozes, j.lease_losses, j.cancel_requested, b.updated_at) \
          AS job_revision";
@@ -194,6 +196,7 @@ fn standing(row: &MySqlRow) -> Result<Standing, DbError> {
     Ok(Standing {
         indexing_status: row.try_get::<Text<IndexingStatus>, _>("indexing_status")?.0,
         external_id: row.try_get("external_id")?,
+        store_missed_at: row.try_get("store_missed_at")?,
         indexed_at: row.try_get("indexed_at")?,
         last_error: row.try_get("last_error")?,
         store_expired_at: row.try_get("store_expired_at")?,

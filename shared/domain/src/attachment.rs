@@ -60,6 +60,17 @@ impl AttachmentState {
         }
     }
 
+    /// A file in such a state is in the store, or on its way in: a complete listing should show it.
+    pub const fn claims_presence(self) -> bool {
+        matches!(self, Self::InProgress | Self::Completed)
+    }
+
+    /// The states from which a file that is proven to have left the store (or never to have come in) goes back to
+    /// [`Pending`](Self::Pending), to be attached again; or, outside of builds, to [`Failed`](Self::Failed).
+    pub const fn lost_from() -> &'static [Self] {
+        &[Self::Attaching, Self::InProgress, Self::Completed]
+    }
+
     /// Nothing more will happen by itself.
     pub const fn is_settled(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

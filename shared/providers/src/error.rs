@@ -281,6 +281,19 @@ impl ProviderError {
         self.kind == ErrorKind::NotFound && self.absent.as_deref() == Some(id)
     }
 
+    /// The provider answered that the thing does not exist, in whatever words: some servers say 400 "… not found" without
+    /// naming what.
+    pub fn is_absent(&self) -> bool {
+        let says_so = || {
+            let message = self.message.to_lowercase();
+            ["not found", "no such", "does not exist"]
+                .iter()
+                .any(|words| message.contains(words))
+        };
+        self.kind == ErrorKind::NotFound
+            || (self.kind == ErrorKind::InvalidRequest && self.status == Some(400) && says_so())
+    }
+
     /// What to do about it. The only place where kinds become decisions.
     pub fn disposition(&self) -> Disposition {
         match self.kind {

@@ -32,9 +32,9 @@ pub use paging::ProviderExt;
 pub use rag_domain::ChunkingStrategy;
 pub use registry::{Adapter, AuthMethod, OpenError, Registry};
 pub use types::{
-    AttachFile, Attached, Attributes, ByteStream, BytesSource, Capabilities, Cursor, Deleted, ExpiresAfter,
-    FileBatch, FileBatchStatus, FileContent, FileCounts, FileUpdate, FileUpload, Health, LastError, Metadata,
-    NewVectorStore, Order, Page, PageRequest, ParsedContent, Patch, ProviderFile, ReportedStrategy,
-    SearchHit, SearchPage, SearchRequest, StoreFileStatus, TextPart, UploadSource, VectorStore,
-    VectorStoreFile, VectorStoreStatus, VectorStoreUpdate,
+    Ability, AttachFile, Attached, Attributes, ByteStream, BytesSource, Capabilities, Cursor, Deleted,
+    ExpiresAfter, Fact, FileBatch, FileBatchStatus, FileContent, FileCounts, FileUpdate, FileUpload, Health,
+    LastError, LearnedCapabilities, Metadata, NewVectorStore, Order, Page, PageRequest, ParsedContent, Patch,
+    ProviderFile, RELEARN_AFTER, ReportedStrategy, SearchHit, SearchPage, SearchRequest, StoreFileStatus,
+    TextPart, UploadSource, VectorStore, VectorStoreFile, VectorStoreStatus, VectorStoreUpdate,
 };

@@ -243,6 +243,8 @@ pub struct SyncSettings {
     pub index_every: Option<Duration>,
     /// A look at an index that is younger is not repeated unless forced.
     pub fresh: Duration,
+    /// What a provider does not show any more counts as gone only if a second look so much later agrees; for builds too.
+    pub missing_confirm: Duration,
     /// A sync that would detach more than this share stops, unless forced.
     pub brake_percent: u32,
     /// Files that one sync downloads or compares at once.
@@ -254,12 +256,14 @@ impl SyncSettings {
         let provider_every = interval(reader, "PROVIDER_SYNC_EVERY_SECONDS");
         let index_every = interval(reader, "INDEX_SYNC_EVERY_SECONDS");
         let fresh = reader.integer("INDEX_SYNC_FRESH_SECONDS", 0..=86_400);
+        let missing_confirm = reader.integer("MISSING_CONFIRM_SECONDS", 1..=86_400);
         let brake_percent = reader.integer("SYNC_BRAKE_PERCENT", 0..=100);
         let file_concurrency = reader.integer("SYNC_FILE_CONCURRENCY", 1..=64);
         Some(Self {
             provider_every: provider_every?,
             index_every: index_every?,
             fresh: Duration::from_secs(fresh?),
+            missing_confirm: Duration::from_secs(missing_confirm?),
             brake_percent: brake_percent?,
             file_concurrency: file_concurrency?,
         })

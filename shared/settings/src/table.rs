@@ -314,6 +314,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "sync",
+        "MISSING_CONFIRM_SECONDS",
+        Some("30"),
+        "What a provider does not show any more counts as gone only if a second look so much later agrees",
+    ),
+    setting(
+        "sync",
         "SYNC_BRAKE_PERCENT",
         Some("20"),
         "A sync that would detach more than this share of the indexes or files (and more than three) stops, unless forced",

@@ -31,7 +31,7 @@ const DRAIN_BYTES: usize = 16 << 20;
 /// Answers that faults rewrite are at most this long.
 const ANSWER_BYTES: usize = 256 << 20;
 /// Time for the kernel to send what was written before a connection is reset.
-const FLUSH: Duration = Duration::from_millis(30);
+pub(crate) const FLUSH: Duration = Duration::from_millis(30);
 
 pub(crate) async fn layer(
     extract::State(app): extract::State<Arc<App>>,

@@ -157,7 +157,17 @@ async fn around(
             connection.end(how);
             std::future::pending().await
         }
-        None => dress(&app, &context, response, started),
+        None => {
+            let refused = response.status().is_client_error();
+            let response = dress(&app, &context, response, started);
+            if refused && app.options.close_after_refusal {
+                tokio::spawn(async move {
+                    tokio::time::sleep(fault_layer::FLUSH).await;
+                    connection.end(Loss::Close);
+                });
+            }
+            response
+        }
     }
 }
 
@@ -243,7 +253,15 @@ fn dress(app: &App, context: &Context, response: Response, started: Instant) -> 
     let request_id = context.request_id.as_deref().unwrap_or_default();
     let yandex = app.options.is_yandex();
     let mut response = match response.extensions().get::<ApiError>() {
-        Some(error) => error.render(yandex, request_id),
+        Some(error) => {
+            let mut error = error.clone();
+            let of_stores =
+                context.path.contains("/vector_stores") && !error.message.starts_with("No such File");
+            if app.options.not_found_is_400 && error.status == StatusCode::NOT_FOUND && of_stores {
+                error.status = StatusCode::BAD_REQUEST;
+            }
+            error.render(yandex, request_id)
+        }
         None => response,
     };
     let headers = response.headers_mut();

@@ -153,6 +153,13 @@ impl Builder {
         self
     }
 
+    /// Changes further options.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
     /// Writes reads into the ledger too.
     #[must_use]
     pub fn ledger_reads(mut self) -> Self {

@@ -42,6 +42,34 @@ pub struct Options {
     #[arg(long)]
     pub keep_attached_on_delete: bool,
 
+    /// A file is neither listed nor counted nor found in a store before its indexing has ended, as at OGX.
+    #[arg(long)]
+    pub hide_until_indexed: bool,
+
+    /// A batch of `files` is answered `completed` and attaches nothing, as at OGX.
+    #[arg(long)]
+    pub ignore_batch_files: bool,
+
+    /// A single attach is answered when the file's indexing has ended, as at OGX; it goes on if nobody waits for it.
+    #[arg(long)]
+    pub attach_waits: bool,
+
+    /// Detaching a file from one store takes it out of all, as OpenAI has been seen to do.
+    #[arg(long)]
+    pub detach_everywhere: bool,
+
+    /// Search answers ids of its own, and the File's id as the attribute `file_id`, as at OGX.
+    #[arg(long)]
+    pub search_own_ids: bool,
+
+    /// What is not found in stores is answered 400 instead of 404, as at OGX; Files stay 404.
+    #[arg(long)]
+    pub not_found_is_400: bool,
+
+    /// The connection is closed after every refusal, without the answer saying so.
+    #[arg(long)]
+    pub close_after_refusal: bool,
+
     /// Record reads in the ledger too, not only writes.
     #[arg(long)]
     pub ledger_reads: bool,
@@ -104,6 +132,13 @@ impl Default for Options {
             allow_content: false,
             spec_strict: false,
             keep_attached_on_delete: false,
+            hide_until_indexed: false,
+            ignore_batch_files: false,
+            attach_waits: false,
+            detach_everywhere: false,
+            search_own_ids: false,
+            not_found_is_400: false,
+            close_after_refusal: false,
             ledger_reads: false,
             indexing_ms_base: 50,
             indexing_ms_per_kb: 1.0,
@@ -124,6 +159,11 @@ impl Default for Options {
 impl Options {
     pub(crate) fn is_yandex(&self) -> bool {
         self.guise == Guise::Yandex
+    }
+
+    /// Whether a file in a store can be seen in this state.
+    pub(crate) fn shows(&self, status: crate::state::FileStatus) -> bool {
+        !self.hide_until_indexed || status != crate::state::FileStatus::InProgress
     }
 
     pub(crate) fn max_file_bytes(&self) -> u64 {

@@ -8,7 +8,7 @@ mod snapshot;
 mod stores;
 mod uploads;
 
-pub(crate) use attachments::{AttachRequest, IndexJob, Outcome};
+pub(crate) use attachments::{AttachRequest, IndexJob, Outcome, no_store_file};
 pub(crate) use files::NewFile;
 pub use snapshot::{FileSnapshot, Snapshot, StoreFileSnapshot, StoreSnapshot};
 pub(crate) use stores::StoreChange;

@@ -1,42 +1,63 @@
-//! Step 3: every file with a current copy hangs in the store, each with its own chunking strategy.
+//! Step 3: every file with a current copy is attached to the store, each with its own chunking strategy.
 //!
-//! Reads composition and attachments. Writes attachments: `pending` (wanted), `attaching` (the intent), `in_progress`
-//! (accepted). Calls detach (for files that go in anew under the same id), list of store files (after an unknown outcome),
-//! attach and create of file batches. Safe to repeat because what is `attaching` at the start is first looked for in a
-//! complete listing, and attaching a file twice is harmless.
+//! Reads composition and attachments. Writes attachments: `pending` (wanted), `attaching` (the intent, with the way in and how
+//! long the answer may still come), `in_progress` (accepted). Calls detach (for files that go in anew under the same id),
+//! attach and create of file batches, and what `poll` calls (after an unknown outcome, and to hold an answer against what was
+//! sent). Safe to repeat because what is `attaching` at the start is first looked for, and attaching a file twice is harmless.
+//!
+//! The ways in, from one call to many, are in [`rag_domain::WayIn`]; what the connection is known not to take is left out.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use futures::{FutureExt as _, StreamExt as _};
 use rag_db::attachments::{self, Attachment, NewAttachment, Observation};
 use rag_db::uploads;
-use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, FileId};
-use rag_providers::{AttachFile, Disposition, Effect, ErrorKind, ProviderError};
+use rag_domain::{
+    self as way_in, AttachmentId, AttachmentState, Entrances, FileId, StoreDiff, Waiting, WayIn,
+};
+use rag_providers::{
+    Ability, AttachFile, Attributes, Disposition, Effect, ErrorKind, FileBatch, ProviderError,
+    StoreFileStatus,
+};
 
-use super::await_indexing::Listed;
-use super::ensure_vector_store;
-use super::{Build, Picture, Step, await_indexing, detach_files};
+use super::{Build, Picture, Step, await_indexing, detach_files, ensure_vector_store, poll};
 use crate::halt::{Halt, chain};
+use crate::observe::batches::Batches;
+use crate::observe::listing::Pages;
+use crate::observe::{age, is_absent};
 
 /// Batches of at most this many, whatever the provider takes: progress stays visible, and an unknown outcome small.
 const BATCH_FILES: usize = 500;
+/// Single attaches on the wire at once.
+const SINGLES_AT_ONCE: usize = 4;
+/// What a single attach may take: so long, and a second more for each of these bytes.
+const ATTACH_TIME: Duration = Duration::from_secs(90);
+const ATTACH_BYTES_PER_SECOND: u64 = 8 * 1024;
+const LONGEST_ATTACH: Duration = Duration::from_hours(1);
+/// An answer that took so long and finds the file indexed has waited for that.
+const SLOW_ANSWER: Duration = Duration::from_secs(2);
 const NOT_VISIBLE_YET: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     let picture = build.picture().await?;
     make_room(build, &picture).await?;
     want(build).await?;
-    resolve_unknown(build).await?;
-    let mut pending = in_state(build, AttachmentState::Pending).await?;
-    while !pending.is_empty() {
+    // What was asked for without hearing the answer is in the store, or may still come, or can be asked for again.
+    if !in_state(build, AttachmentState::Attaching).await?.is_empty() {
+        await_indexing::look_once(build).await?;
+    }
+    loop {
+        let pending = in_state(build, AttachmentState::Pending).await?;
+        if pending.is_empty() {
+            return Ok(Step::AwaitIndexing);
+        }
         build.check_running()?;
         wait_for_a_place(build).await?;
-        let batch = next_batch(build, &mut pending);
-        attach(build, &batch).await?;
+        attach_next(build, &pending).await?;
         build.report(&build.picture().await?).await?;
     }
-    Ok(Step::AwaitIndexing)
 }
 
 /// A provider knows a file in a store by the file's id: what goes in again under the same id has to come out first.
@@ -97,35 +118,6 @@ async fn want(build: &Build<'_>) -> Result<(), Halt> {
     Ok(tx.commit().await?)
 }
 
-/// What an earlier claim asked for without hearing the answer is either in the store, or can be asked for again.
-async fn resolve_unknown(build: &Build<'_>) -> Result<(), Halt> {
-    let unknown = in_state(build, AttachmentState::Attaching).await?;
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let listed = ensure_vector_store::list_files(build).await?;
-    let mut tx = build.write().await?;
-    let there = Listed::new(&listed);
-    let (mut found, mut absent) = (Vec::new(), Vec::new());
-    for row in &unknown {
-        match there.find(row) {
-            Some(file) => found.push((row, file)),
-            None => absent.push(row.id),
-        }
-    }
-    if !found.is_empty() {
-        build.claim.progress(&mut tx).await?;
-    }
-    await_indexing::observe_all(build, &mut tx, &found).await?;
-    attachments::mark_pending(&mut tx, &absent).await?;
-    tracing::info!(
-        there = unknown.len() - absent.len(),
-        absent = absent.len(),
-        "looked for attachments of an earlier attempt"
-    );
-    Ok(tx.commit().await?)
-}
-
 async fn in_state(build: &Build<'_>, state: AttachmentState) -> Result<Vec<Attachment>, Halt> {
     let mut db = build.context.pool.acquire().await?;
     let mut rows = attachments::list(&mut db, build.index.id).await?;
@@ -155,14 +147,20 @@ fn no_place(build: &Build<'_>, most: u32) -> Halt {
 }
 
 /// The intent, if there is a place for it: of those who found one a moment ago, not more get one than there are.
-async fn declare(build: &Build<'_>, ids: &[AttachmentId]) -> Result<(), Halt> {
+/// `patience`: see [`attachments::mark_attaching`].
+async fn declare(
+    build: &Build<'_>,
+    ids: &[AttachmentId],
+    way: WayIn,
+    patience: Duration,
+) -> Result<(), Halt> {
     let mut tx = build.write().await?;
     if let Some(most) = build.provider.capabilities().max_concurrent_indexing
         && !attachments::find_indexing_place(&mut tx, &build.index.provider_type, most).await?
     {
         return Err(no_place(build, most));
     }
-    attachments::mark_attaching(&mut tx, ids).await?;
+    attachments::mark_attaching(&mut tx, ids, way, patience).await?;
     Ok(tx.commit().await?)
 }
 
@@ -171,35 +169,72 @@ async fn operations(build: &Build<'_>) -> Result<u64, Halt> {
     Ok(attachments::count_indexing_operations(&mut db, &build.index.provider_type).await?)
 }
 
-/// Takes the next files that can go in with one call: all alike where the provider can't tell them apart in a batch.
-fn next_batch(build: &Build<'_>, pending: &mut Vec<Attachment>) -> Vec<Attachment> {
+/// Carries out the next calls for what waits: one batch, or what is left as single attaches, some at a time.
+async fn attach_next(build: &Build<'_>, pending: &[Attachment]) -> Result<(), Halt> {
     let capabilities = build.provider.capabilities();
-    let most = capabilities.max_batch_files.clamp(1, BATCH_FILES);
-    let strategy = pending.first().and_then(|row| row.chunking_strategy);
-    let fits = |row: &Attachment| capabilities.batch_per_file_strategy || row.chunking_strategy == strategy;
-    let mut batch = Vec::new();
-    let mut rest = Vec::new();
-    for row in pending.drain(..) {
-        if batch.len() < most && fits(&row) {
-            batch.push(row);
-        } else {
-            rest.push(row);
-        }
+    let entrances = Entrances {
+        batches: build.learned.holds(Ability::FileBatches) != Some(false),
+        batch_files: capabilities.batch_per_file_strategy
+            && build.learned.holds(Ability::BatchFiles) != Some(false),
+    };
+    let waiting: Vec<Waiting> = pending
+        .iter()
+        .map(|row| Waiting {
+            strategy: row.chunking_strategy,
+            next_way: row.next_way,
+        })
+        .collect();
+    let calls = way_in::calls(&waiting, entrances, capabilities.max_batch_files.min(BATCH_FILES));
+    let rows = |call: &way_in::Call| {
+        call.files
+            .iter()
+            .filter_map(|place| pending.get(*place))
+            .collect::<Vec<_>>()
+    };
+    // After each batch the rest is planned anew: the answer may have taught something.
+    if let Some(batch) = calls.iter().find(|call| call.way != WayIn::Single) {
+        return attach_batch(build, batch.way, &rows(batch)).await;
     }
-    *pending = rest;
-    batch
+    let singles: Vec<&Attachment> = calls.iter().flat_map(rows).collect();
+    attach_singles(build, &singles).await
 }
 
-async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
-    if let [row] = batch {
-        return attach_one(build, row).await;
-    }
-    let ids: Vec<_> = batch.iter().map(|row| row.id).collect();
-    declare(build, &ids).await?;
-    let files = batch
+/// After the first reason to stop nothing new begins, but what has begun is waited for.
+async fn attach_singles(build: &Build<'_>, rows: &[&Attachment]) -> Result<(), Halt> {
+    // Where only so much is indexed at once, there is a place for one at a time.
+    let limited = build.provider.capabilities().max_concurrent_indexing.is_some();
+    let at_once = if limited { 1 } else { SINGLES_AT_ONCE };
+    let stopping = AtomicBool::new(false);
+    let calls: Vec<_> = rows
         .iter()
-        .map(|row| request(&row.external_file_id, row.chunking_strategy))
+        .map(|row| {
+            let stopping = &stopping;
+            async move {
+                if stopping.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                build.check_running()?;
+                wait_for_a_place(build).await?;
+                attach_one(build, row).await
+            }
+            .boxed()
+        })
         .collect();
+    let mut calls = futures::stream::iter(calls).buffer_unordered(at_once);
+    let mut halted = None;
+    while let Some(result) = calls.next().await {
+        if let Err(halt) = result {
+            stopping.store(true, Ordering::Relaxed);
+            halted.get_or_insert(halt);
+        }
+    }
+    halted.map_or(Ok(()), Err)
+}
+
+async fn attach_batch(build: &Build<'_>, way: WayIn, batch: &[&Attachment]) -> Result<(), Halt> {
+    let ids: Vec<_> = batch.iter().map(|row| row.id).collect();
+    declare(build, &ids, way, build.observer().apart()).await?;
+    let files = batch.iter().map(|row| request(build, row)).collect();
     match build.provider.create_file_batch(build.store_id()?, files).await {
         Ok(answer) => {
             let mut tx = build.write_progress().await?;
@@ -207,49 +242,150 @@ async fn attach(build: &Build<'_>, batch: &[Attachment]) -> Result<(), Halt> {
             attachments::set_strategy_applied(&mut tx, &ids, answer.chunking_strategy_applied).await?;
             tx.commit().await?;
             warn_unless_applied(answer.chunking_strategy_applied, ids.len());
-            tracing::info!(files = ids.len(), batch = answer.id, "attached");
-            Ok(())
+            tracing::info!(
+                files = ids.len(),
+                way = way.as_str(),
+                batch = answer.id,
+                "attached"
+            );
+            check_answer(build, &ids, &answer).await
         }
         Err(error) if error.effect == Effect::None => {
             let mut tx = build.write().await?;
             attachments::mark_pending(&mut tx, &ids).await?;
             tx.commit().await?;
-            if error.disposition() != Disposition::Fail {
-                return Err(error.into());
-            }
-            // One bad file spoils a batch: one by one, the others get in and the bad one gets its own error. Files that hang
-            // in the store already spoil it too at some providers, and count as attached one by one.
-            tracing::warn!(
-                files = ids.len(),
-                error = chain(&error),
-                "the provider refused the batch"
+            refused_batch(build, batch, error).await
+        }
+        Err(error) if error.kind == ErrorKind::Timeout => {
+            let (mut tx, patience) = (
+                build.write().await?,
+                build.context.settings.build_indexing_timeout,
             );
-            for row in batch {
-                build.check_running()?;
-                attach_one(build, row).await?;
+            for id in &ids {
+                attachments::wait_longer(&mut tx, *id, patience).await?;
             }
-            Ok(())
+            tracing::warn!(files = ids.len(), %error, "a batch was not answered in time; it is looked for");
+            Ok(tx.commit().await?)
         }
         Err(error) => Err(error.into()),
     }
 }
 
+/// Holds the answer against what was sent. A batch that has ended already, and counts fewer files than were in it, took only
+/// some of them, or none: those that neither it nor the store shows go in by the next way.
+async fn check_answer(build: &Build<'_>, ids: &[AttachmentId], answer: &FileBatch) -> Result<(), Halt> {
+    let counts_all = |batch: &FileBatch| batch.file_counts.total >= ids.len() as u64;
+    if counts_all(answer) || !answer.status.is_terminal() {
+        return Ok(());
+    }
+    let store = build.store_id()?;
+    let mut rows = in_state(build, AttachmentState::InProgress).await?;
+    rows.retain(|row| ids.contains(&row.id));
+    let batches = Batches::of(&build.observer(), store, &rows).await?;
+    let is_over = |row: &&Attachment| {
+        batches
+            .find(row)
+            .is_none_or(|batch| batch.status.is_terminal() && !counts_all(batch))
+    };
+    let (mut diff, mut pages) = (
+        StoreDiff::new(rows.iter().filter(is_over).map(Into::into)),
+        Pages::of(build.provider.as_ref(), store),
+    );
+    loop {
+        match pages.next().await {
+            Ok(Some(page)) => {
+                for file in &page {
+                    diff.meet(&file.file_id, &file.store_file_id);
+                }
+            }
+            Ok(None) => break,
+            // Without a listing nothing is proven here; the polls go on.
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let missing: HashSet<AttachmentId> = diff.missing().into_iter().collect();
+    let missing: Vec<&Attachment> = rows.iter().filter(|row| missing.contains(&row.id)).collect();
+    poll::did_not_come_in(build, &missing, &batches).await
+}
+
+/// A batch that was refused without effect.
+async fn refused_batch(build: &Build<'_>, batch: &[&Attachment], error: ProviderError) -> Result<(), Halt> {
+    if error.kind == ErrorKind::Unsupported {
+        // The server does not know the route. It is the same server that has the store: then it has no batches.
+        ensure_vector_store::check(build, build.store_id()?).await?;
+        let how = format!("the route was refused ({error}) at a server that has the store");
+        return build.observer().learn(Ability::FileBatches, false, &how).await;
+    }
+    if !error.is_absent() && error.disposition() != Disposition::Fail {
+        return Err(error.into());
+    }
+    // One bad file spoils a batch: one by one, the others get in and the bad one gets its own error. Files that are attached
+    // to the store already spoil it too at some providers, and count as attached one by one.
+    tracing::warn!(
+        files = batch.len(),
+        error = chain(&error),
+        "the provider refused the batch"
+    );
+    attach_singles(build, batch).await
+}
+
 async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), Halt> {
-    declare(build, &[row.id]).await?;
-    let file = request(&row.external_file_id, row.chunking_strategy);
+    let time = attach_time(row.size_bytes);
+    // A server that answers when the file is indexed may be at it long after this worker.
+    let patience = if build.learned.holds(Ability::AttachReturnsEarly) == Some(false) {
+        time.max(build.observer().apart())
+    } else {
+        build.observer().apart()
+    };
+    declare(build, &[row.id], WayIn::Single, patience).await?;
+    let file = AttachFile {
+        time: Some(time),
+        ..request(build, row)
+    };
+    let began = Instant::now();
     match build.provider.attach_file(build.store_id()?, file).await {
         Ok(answer) => {
+            learn_from(build, &answer.file.status, began.elapsed()).await?;
+            let applied = answer.chunking_strategy_applied;
             let mut tx = build.write_progress().await?;
             attachments::mark_in_progress(&mut tx, &[row.id], None).await?;
-            attachments::set_strategy_applied(&mut tx, &[row.id], answer.chunking_strategy_applied).await?;
-            await_indexing::observe_all(build, &mut tx, &[(row, &answer.file)]).await?;
+            attachments::set_strategy_applied(&mut tx, &[row.id], applied).await?;
             tx.commit().await?;
-            warn_unless_applied(answer.chunking_strategy_applied, 1);
+            poll::write_one(build, row, &answer.file.into()).await?;
+            warn_unless_applied(applied, 1);
             Ok(())
         }
         Err(error) if error.effect == Effect::None => refused(build, row, error).await,
+        Err(error) if error.kind == ErrorKind::Timeout => {
+            let mut tx = build.write().await?;
+            attachments::wait_longer(&mut tx, row.id, build.context.settings.build_indexing_timeout).await?;
+            tracing::warn!(file.id = %row.local_file_id, %error, "an attach was not answered in time; it is looked for");
+            Ok(tx.commit().await?)
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+/// How long a server may take that answers when a file of this size is indexed.
+fn attach_time(size_bytes: u64) -> Duration {
+    let for_its_size = Duration::from_secs(size_bytes / ATTACH_BYTES_PER_SECOND);
+    (ATTACH_TIME + for_its_size).min(LONGEST_ATTACH)
+}
+
+/// An answer that says `in_progress` came early; one that took its time and says that the file is done did not.
+async fn learn_from(build: &Build<'_>, status: &StoreFileStatus, took: Duration) -> Result<(), Halt> {
+    let (holds, how) = match status {
+        StoreFileStatus::InProgress => (true, "an attach was answered while the file was being indexed"),
+        _ if status.is_terminal() && took >= SLOW_ANSWER => {
+            (false, "an attach was answered when the file was indexed")
+        }
+        _ => return Ok(()),
+    };
+    build
+        .observer()
+        .learn(Ability::AttachReturnsEarly, holds, how)
+        .await
 }
 
 fn warn_unless_applied(applied: bool, files: usize) {
@@ -265,9 +401,8 @@ fn warn_unless_applied(applied: bool, files: usize) {
 async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> Result<(), Halt> {
     let provider = &build.index.provider_type;
     // "Not found" may be about the store as well. Then no file is lost, and uploading it again would help nobody.
-    if error.kind == ErrorKind::NotFound
-        && let Err(halt) = ensure_vector_store::check(build, build.store_id()?).await
-    {
+    let is_absent = error.is_absent();
+    if is_absent && let Err(halt) = ensure_vector_store::check(build, build.store_id()?).await {
         let mut tx = build.write().await?;
         attachments::mark_pending(&mut tx, &[row.id]).await?;
         tx.commit().await?;
@@ -279,8 +414,8 @@ async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> R
         .and_then(|copy| copy.external_uploaded_at)
         .unwrap_or(row.created_at);
     let grace = build.provider.capabilities().settle_grace;
-    let disposition = error.disposition_for_new(uploaded_at, Utc::now(), grace);
-    if disposition == Disposition::Fail {
+    let settling = is_absent && age(uploaded_at) < grace;
+    if !settling && (is_absent || error.disposition() == Disposition::Fail) {
         let seen = Observation {
             state: AttachmentState::Failed,
             external_store_file_id: None,
@@ -291,7 +426,7 @@ async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> R
             last_error: Some(&error.to_string()),
         };
         attachments::observe(&mut tx, row.id, &seen).await?;
-        if error.kind == ErrorKind::NotFound && uploaded_at < build.started_at {
+        if is_absent && uploaded_at < build.started_at {
             // Deleted behind our back: this build's next round uploads it again. A copy that this very build made, and that
             // the provider still does not show, has failed: it would be made again without end.
             uploads::mark_lost(&mut tx, provider, &row.external_file_id).await?;
@@ -300,7 +435,7 @@ async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> R
     }
     attachments::mark_pending(&mut tx, &[row.id]).await?;
     tx.commit().await?;
-    if error.kind == ErrorKind::NotFound {
+    if is_absent {
         return Err(Halt::snooze(
             NOT_VISIBLE_YET,
             "the provider does not show an uploaded file yet",
@@ -309,10 +444,17 @@ async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> R
     Err(error.into())
 }
 
-fn request(external_file_id: &str, strategy: Option<ChunkingStrategy>) -> AttachFile {
+/// What of the attach is the file's own.
+fn request(build: &Build<'_>, row: &Attachment) -> AttachFile {
+    let mut attributes = Attributes::default();
+    // Only where search could not be mapped back otherwise.
+    if build.learned.holds(Ability::SearchFileIds) == Some(false) {
+        attributes.insert("file_id".to_owned(), row.external_file_id.clone().into());
+    }
     AttachFile {
-        file_id: external_file_id.to_owned(),
-        attributes: rag_providers::Attributes::default(),
-        chunking_strategy: strategy,
+        file_id: row.external_file_id.clone(),
+        attributes,
+        chunking_strategy: row.chunking_strategy,
+        time: None,
     }
 }

@@ -1,29 +1,29 @@
 //! Step 4: the provider has indexed every file, or said that it can't, or had its time.
 //!
-//! Reads and writes attachments. Calls get of the store, list of its files, and detach of those that are stuck. Looks once: if
+//! Reads and writes attachments. Calls what `poll` calls, get of the store, and detach of files that are stuck. Polls once: if
 //! files are still on their way the job is snoozed, which frees its slot and spends no attempt. A file that is not indexed in
 //! time is taken out and goes in again, so often as the settings say; then it has failed. Safe to repeat because it only
 //! copies what the provider says, and a detach of something absent is a success.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, Observation};
-use rag_db::{indexes, uploads};
-use rag_domain::{AttachmentState, ChunkingProof};
-use rag_providers::{ReportedStrategy, StoreFileStatus, VectorStoreFile};
-use serde_json::Value;
+use rag_db::builds;
+use rag_domain::AttachmentState;
 use sqlx::MySqlConnection;
 
 use super::detach_files::mark_detaching;
-use super::ensure_vector_store;
-use super::{Build, Step};
+use super::{Build, Step, ensure_vector_store, poll};
 use crate::halt::Halt;
+use crate::observe::batches::Batches;
+use crate::observe::{age, is_absent};
 
-/// Up to this many files every look lists them all, so that each file's state is fresh; beyond it the store's own counts
-/// decide whether a listing is worth its requests.
+/// Up to this many files every poll lists them all, so that each file's state is fresh; beyond it the batches and the store's
+/// own counts decide whether a listing is worth its requests.
 const LIST_ALWAYS: usize = 500;
+/// However they stand, a listing is due after so many of the longest pauses: counts that never reach zero have been seen.
+const LIST_AFTER_PAUSES: u32 = 8;
 /// What a file fails with that the provider did not index in time.
 pub(crate) const INDEXING_TIMEOUT: &str = "indexing_timeout";
 
@@ -33,26 +33,41 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
         return Ok(Step::DetachFiles);
     }
     let overdue = waiting.iter().any(|row| is_overdue(build, row));
-    if overdue || waiting.len() <= LIST_ALWAYS || nothing_in_progress(build).await? {
-        let unfinished = look(build, &waiting).await?;
+    if overdue || waiting.len() <= LIST_ALWAYS || is_listing_due(build, &waiting).await? {
+        let unfinished = poll::poll(build, &waiting).await?;
         if give_up(build, unfinished).await? {
             return Ok(Step::AttachFiles);
         }
     }
+    give_up_unheard(build).await?;
     let picture = build.picture().await?;
     build.report(&picture).await?;
-    let left = picture
-        .attachments
-        .iter()
-        .filter(|row| row.state == AttachmentState::InProgress)
-        .count();
-    if left == 0 {
+    let in_state = |state| {
+        picture
+            .attachments
+            .iter()
+            .filter(|row| row.state == state)
+            .count()
+    };
+    if in_state(AttachmentState::Pending) > 0 {
+        return Ok(Step::AttachFiles);
+    }
+    let (left, unheard) = (
+        in_state(AttachmentState::InProgress),
+        in_state(AttachmentState::Attaching),
+    );
+    if left + unheard == 0 {
         return Ok(Step::DetachFiles);
     }
+    let unheard = if unheard > 0 {
+        format!(" ({unheard} more were asked for without an answer yet)")
+    } else {
+        String::new()
+    };
     Err(Halt::snooze(
         pause(build, &waiting),
         format!(
-            "the provider is indexing {left} of {} files",
+            "the provider is indexing {left} of {} files{unheard}",
             picture.members.len()
         ),
     ))
@@ -62,7 +77,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
 pub(crate) async fn look_once(build: &Build<'_>) -> Result<(), Halt> {
     let waiting = waiting(build).await?;
     if !waiting.is_empty() {
-        look(build, &waiting).await?;
+        poll::poll(build, &waiting).await?;
     }
     Ok(())
 }
@@ -70,51 +85,53 @@ pub(crate) async fn look_once(build: &Build<'_>) -> Result<(), Halt> {
 async fn waiting(build: &Build<'_>) -> Result<Vec<Attachment>, Halt> {
     let mut db = build.context.pool.acquire().await?;
     let mut rows = attachments::list(&mut db, build.index.id).await?;
-    rows.retain(|row| row.state == AttachmentState::InProgress);
+    rows.retain(|row| {
+        matches!(
+            row.state,
+            AttachmentState::InProgress | AttachmentState::Attaching
+        )
+    });
     Ok(rows)
+}
+
+/// Whether a long listing is worth its requests: a batch of ours has ended, the store counts nothing in progress, or it is long
+/// ago that we looked.
+async fn is_listing_due(build: &Build<'_>, waiting: &[Attachment]) -> Result<bool, Halt> {
+    let mut db = build.context.pool.acquire().await?;
+    let listed_at = builds::find(&mut db, &build.job_id)
+        .await?
+        .and_then(|build| build.listed_at);
+    drop(db);
+    let interval = build.context.settings.build_poll_max * LIST_AFTER_PAUSES;
+    if age(listed_at.unwrap_or(build.started_at)) >= interval {
+        return Ok(true);
+    }
+    let store = build.store_id()?;
+    Ok(Batches::of(&build.observer(), store, waiting).await?.any_ended()
+        || nothing_in_progress(build).await?)
 }
 
 async fn nothing_in_progress(build: &Build<'_>) -> Result<bool, Halt> {
     let store = build.store_id()?;
     match build.provider.get_vector_store(store).await {
         Ok(store) => Ok(store.file_counts.in_progress == 0),
-        Err(error) if error.kind == rag_providers::ErrorKind::NotFound => {
-            Err(ensure_vector_store::missing(build, store, error).await)
-        }
+        Err(error) if is_absent(&error) => Err(ensure_vector_store::missing(build, store, error).await),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Lists the store once and copies what the provider says of the files that we wait for. Answers those that it still has to
-/// index.
-async fn look<'a>(build: &Build<'_>, waiting: &'a [Attachment]) -> Result<Vec<&'a Attachment>, Halt> {
-    let listed = ensure_vector_store::list_files(build).await?;
-    let there = Listed::new(&listed);
-    let grace = build.provider.capabilities().settle_grace;
-    let (mut ended, mut gone, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
-    for row in waiting {
-        match there.find(row) {
-            Some(file) if file.status.is_terminal() => ended.push((row, file)),
-            Some(_) => unfinished.push(row),
-            None if age(row) > grace => gone.push(row),
-            None => {}
-        }
+/// Attaches that were never answered, and whose files never came to light, when the whole build is out of time.
+async fn give_up_unheard(build: &Build<'_>) -> Result<(), Halt> {
+    if Utc::now() <= deadline(build) {
+        return Ok(());
     }
-    let (mut tx, index) = build.write_index().await?;
-    indexes::set_provider_seen(&mut tx, index.id).await?;
-    if !ended.is_empty() {
-        build.claim.progress(&mut tx).await?;
-    }
-    observe_all(build, &mut tx, &ended).await?;
-    fail(
-        &mut tx,
-        &gone,
-        "not_in_store",
-        "the file is no longer in the vector store",
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(unfinished)
+    let mut rows = waiting(build).await?;
+    rows.retain(|row| row.state == AttachmentState::Attaching);
+    let rows: Vec<&Attachment> = rows.iter().collect();
+    let mut tx = build.write().await?;
+    let error = "the provider did not answer the attach before the build ran out of time";
+    fail(&mut tx, &rows, INDEXING_TIMEOUT, error).await?;
+    Ok(tx.commit().await?)
 }
 
 /// What has had its time goes out, and in again or for good. Answers whether something goes in again.
@@ -158,87 +175,12 @@ async fn give_up(build: &Build<'_>, unfinished: Vec<&Attachment>) -> Result<bool
     Ok(!again.is_empty())
 }
 
-/// A listing of a store, by the ids that its files go by.
-pub(crate) struct Listed<'a>(HashMap<&'a str, &'a VectorStoreFile>);
-
-impl<'a> Listed<'a> {
-    pub(crate) fn new(files: &'a [VectorStoreFile]) -> Self {
-        let ids = files
-            .iter()
-            .flat_map(|file| [(file.id.as_str(), file), (file.file_id(), file)]);
-        Self(ids.collect())
-    }
-
-    pub(crate) fn find(&self, row: &Attachment) -> Option<&'a VectorStoreFile> {
-        let by = |id: &str| self.0.get(id).copied();
-        by(row.store_file_id()).or_else(|| by(&row.external_file_id))
-    }
-}
-
-/// Copies what the provider says of these files.
-pub(crate) async fn observe_all(
-    build: &Build<'_>,
+pub(super) async fn fail(
     db: &mut MySqlConnection,
-    files: &[(&Attachment, &VectorStoreFile)],
+    rows: &[&Attachment],
+    code: &str,
+    error: &str,
 ) -> Result<(), Halt> {
-    observe_rows(db, files).await?;
-    if !build.provider.capabilities().external_file_id_is_store_file {
-        return Ok(());
-    }
-    for (row, file) in files {
-        if let Some(store_file_id) = own_id(row, file) {
-            let provider = &build.index.provider_type;
-            uploads::set_store_file_id(db, provider, &row.external_file_id, store_file_id).await?;
-        }
-    }
-    Ok(())
-}
-
-/// As [`observe_all`], for the attachments alone.
-pub(crate) async fn observe_rows(
-    db: &mut MySqlConnection,
-    files: &[(&Attachment, &VectorStoreFile)],
-) -> Result<(), Halt> {
-    let strategies: Vec<Option<Value>> = files
-        .iter()
-        .map(|(_, file)| file.chunking_strategy.as_ref().map(ReportedStrategy::to_value))
-        .collect();
-    let seen: Vec<_> = files
-        .iter()
-        .zip(&strategies)
-        .map(|((row, file), reported)| {
-            let error = file.last_error.as_ref();
-            let seen = Observation {
-                state: state(&file.status),
-                external_store_file_id: own_id(row, file),
-                reported_strategy: reported.as_ref(),
-                strategy_applied: ChunkingProof::of(row.chunking_strategy, reported.as_ref(), None).matches(),
-                usage_bytes: Some(file.usage_bytes),
-                error_code: error.map(|error| error.code.as_str()),
-                last_error: error.map(|error| error.message.as_str()),
-            };
-            (row.id, seen)
-        })
-        .collect();
-    Ok(attachments::observe_many(db, &seen).await?)
-}
-
-/// What the store calls the file, where that is not what the Files API calls it.
-fn own_id<'a>(row: &Attachment, file: &'a VectorStoreFile) -> Option<&'a str> {
-    (file.id != row.external_file_id).then_some(file.id.as_str())
-}
-
-/// A status that we do not know is no end: the deadline decides.
-fn state(status: &StoreFileStatus) -> AttachmentState {
-    match status {
-        StoreFileStatus::Completed => AttachmentState::Completed,
-        StoreFileStatus::Failed => AttachmentState::Failed,
-        StoreFileStatus::Cancelled => AttachmentState::Cancelled,
-        StoreFileStatus::InProgress | StoreFileStatus::Other(_) => AttachmentState::InProgress,
-    }
-}
-
-async fn fail(db: &mut MySqlConnection, rows: &[&Attachment], code: &str, error: &str) -> Result<(), Halt> {
     let seen: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -257,14 +199,13 @@ async fn fail(db: &mut MySqlConnection, rows: &[&Attachment], code: &str, error:
     Ok(attachments::observe_many(db, &seen).await?)
 }
 
-fn age(row: &Attachment) -> Duration {
-    (Utc::now() - row.attached_at.unwrap_or(row.created_at))
-        .to_std()
-        .unwrap_or_default()
+fn waited(row: &Attachment) -> Duration {
+    age(row.attached_at.unwrap_or(row.created_at))
 }
 
 fn is_overdue(build: &Build<'_>, row: &Attachment) -> bool {
-    age(row) > build.context.settings.build_indexing_timeout || Utc::now() > deadline(build)
+    row.state == AttachmentState::InProgress
+        && (waited(row) > build.context.settings.build_indexing_timeout || Utc::now() > deadline(build))
 }
 
 /// When the build's whole time is over; what is not indexed by then has failed.
@@ -275,6 +216,6 @@ fn deadline(build: &Build<'_>) -> DateTime<Utc> {
 /// A tenth of the time that we have waited already: quick answers for small builds, few questions for long ones.
 fn pause(build: &Build<'_>, waiting: &[Attachment]) -> Duration {
     let settings = &build.context.settings;
-    let waited = waiting.iter().map(age).max().unwrap_or_default();
+    let waited = waiting.iter().map(waited).max().unwrap_or_default();
     (waited / 10).clamp(settings.build_poll_min, settings.build_poll_max)
 }

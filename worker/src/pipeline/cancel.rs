@@ -7,12 +7,14 @@ use std::collections::BTreeSet;
 
 use rag_db::attachments::{self, Attachment};
 use rag_db::indexes::Index;
-use rag_domain::AttachmentState;
-use rag_providers::{ErrorKind, ProviderExt as _};
+use rag_domain::{AttachmentState, StoreDiff};
+use rag_providers::ErrorKind;
 
 use super::Scope;
-use super::await_indexing::{Listed, observe_rows};
 use crate::halt::Halt;
+use crate::observe::is_absent;
+use crate::observe::listing::files_of;
+use crate::observe::store_file::{SeenFile, write_seen};
 
 /// Cancels the batches of an index whose files are still being indexed, and writes down what became of the files. Answers
 /// how many batches were cancelled.
@@ -36,22 +38,23 @@ pub(crate) async fn stop_indexing(scope: &Scope<'_>, index: &Index) -> Result<us
         match scope.provider.cancel_file_batch(store, batch).await {
             Ok(_) => cancelled.push(batch.to_owned()),
             // It has ended by itself, or is gone.
-            Err(error) if matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound) => {}
+            Err(error) if error.kind == ErrorKind::InvalidRequest || is_absent(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
     if cancelled.is_empty() {
         return Ok(0);
     }
-    let listed = scope.provider.all_store_files(store, None).await?;
-    let there = Listed::new(&listed);
-    let ended: Vec<(&Attachment, _)> = rows
+    let listed = files_of(scope.provider.as_ref(), store).await?;
+    let mut diff = StoreDiff::new(rows.iter().map(Into::into));
+    let ended: Vec<(&Attachment, &SeenFile)> = listed
         .iter()
-        .filter_map(|row| Some((row, there.find(row)?)))
-        .filter(|(_, file)| file.status.is_terminal())
+        .filter_map(|file| Some((diff.meet(&file.file_id, &file.store_file_id)?, file)))
+        .filter(|(_, file)| file.state.is_settled())
+        .filter_map(|(id, file)| Some((rows.iter().find(|row| row.id == id)?, file)))
         .collect();
     let mut tx = scope.write().await?;
-    observe_rows(&mut tx, &ended).await?;
+    write_seen(&mut tx, &ended).await?;
     // What the provider has not got round to cancel is as good as cancelled: the next build puts it in anew.
     attachments::mark_cancelled(&mut tx, index.id, &cancelled).await?;
     tx.commit().await?;

@@ -25,7 +25,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     let site = Site::from(&build.scope);
     abandoned::sweep(build.context, site).await?;
     deletions::delete_retired(site, 1).await?;
-    Ok(Step::Finish)
+    Ok(Step::Verify)
 }
 
 /// Takes files out of their store; their copies go too, once nothing refers to them.

@@ -13,12 +13,13 @@ use rag_db::traces::{self, Kind};
 use rag_db::{DbError, indexes};
 use rag_domain::{STORE_TAGS, StoreSettings};
 use rag_providers::{
-    Effect, ErrorKind, ExpiresAfter, Metadata, NewVectorStore, ProviderError, ProviderExt as _, VectorStore,
-    VectorStoreFile, VectorStoreStatus,
+    Effect, ExpiresAfter, Metadata, NewVectorStore, ProviderError, VectorStore, VectorStoreStatus,
 };
 
 use super::{Build, Scope, Step, adopt, deletions, store_settings};
-use crate::halt::Halt;
+use crate::halt::{Halt, chain};
+use crate::observe::presence::{self, Presence};
+use crate::observe::{age, is_absent};
 
 /// The metadata keys by which a store is known as ours.
 pub(crate) const TAG_INTENT: &str = STORE_TAGS[0];
@@ -41,44 +42,53 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
 
 /// A store that is gone, or has expired, is not made again unless asked for.
 pub(crate) async fn check(build: &Build<'_>, store: &str) -> Result<VectorStore, Halt> {
-    match build.provider.get_vector_store(store).await {
-        Ok(found) => {
-            let expired = found.status == VectorStoreStatus::Expired;
-            if expired || build.index.store_expired_at.is_some() {
-                let (mut tx, index) = build.write_index().await?;
-                indexes::set_store_expired(&mut tx, index.id, store, expired).await?;
-                tx.commit().await?;
-            }
-            if expired {
-                let error = format!(
-                    "vector store {store} has expired at the provider; build the index with recreate=true to make a new one"
-                );
-                return Err(Halt::Fail { error });
-            }
-            Ok(found)
-        }
-        Err(error) if error.kind == ErrorKind::NotFound => {
-            if is_new(build) {
-                return Err(Halt::snooze(
-                    NOT_VISIBLE_YET,
-                    "the provider does not show the new vector store yet",
-                ));
-            }
+    let found = find(build, store).await?;
+    let expired = found.status == VectorStoreStatus::Expired;
+    if expired || build.index.store_expired_at.is_some() {
+        let (mut tx, index) = build.write_index().await?;
+        indexes::set_store_expired(&mut tx, index.id, store, expired).await?;
+        tx.commit().await?;
+    }
+    if expired {
+        let error = format!(
+            "vector store {store} has expired at the provider; build the index with recreate=true to make a new one"
+        );
+        return Err(Halt::Fail { error });
+    }
+    Ok(found)
+}
+
+async fn find(build: &Build<'_>, store: &str) -> Result<VectorStore, Halt> {
+    if is_new(build) {
+        return match build.provider.get_vector_store(store).await {
+            Ok(found) => Ok(found),
+            Err(error) if is_absent(&error) => Err(Halt::snooze(
+                NOT_VISIBLE_YET,
+                "the provider does not show the new vector store yet",
+            )),
+            Err(error) => Err(error.into()),
+        };
+    }
+    // Since when it is missed may have been written since this claim began.
+    let mut db = build.context.pool.acquire().await?;
+    let index = indexes::get(&mut db, &build.domain_id, build.index.id).await?;
+    drop(db);
+    match presence::of_store(&build.observer(), &index, store, None).await? {
+        Presence::There(found) => Ok(*found),
+        Presence::LookAgain(after) => Err(Halt::snooze(
+            after,
+            format!("the provider did not find vector store {store}: a second look decides"),
+        )),
+        Presence::Unknown(doubt) => Err(Halt::Retry {
+            error: format!("it is not known whether vector store {store} still exists: {doubt}"),
+            after: None,
+        }),
+        Presence::Gone => {
             let error = format!(
                 "vector store {store} no longer exists at the provider; sync the index, or build it with recreate=true"
             );
             Err(Halt::Fail { error })
         }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Every file in the store, also while the provider does not show a new store everywhere.
-pub(crate) async fn list_files(build: &Build<'_>) -> Result<Vec<VectorStoreFile>, Halt> {
-    let store = build.store_id()?;
-    match build.provider.all_store_files(store, None).await {
-        Err(error) if error.kind == ErrorKind::NotFound => Err(missing(build, store, error).await),
-        result => Ok(result?),
     }
 }
 
@@ -88,19 +98,18 @@ pub(crate) async fn missing(build: &Build<'_>, store: &str, error: ProviderError
         return halt;
     }
     // It is there for one call and absent for another.
-    if is_new(build) {
-        Halt::snooze(
-            NOT_VISIBLE_YET,
-            "the provider does not show the new vector store yet",
-        )
-    } else {
-        error.into()
+    Halt::Retry {
+        error: format!(
+            "the provider finds the vector store for one call and not for another: {}",
+            chain(&error)
+        ),
+        after: None,
     }
 }
 
 fn is_new(build: &Build<'_>) -> bool {
-    let age = (Utc::now() - build.index.updated_at).to_std();
-    age.is_ok_and(|age| age < build.provider.capabilities().settle_grace)
+    age(build.index.updated_at) < build.provider.capabilities().settle_grace
+        && build.index.store_missed_at.is_none()
 }
 
 /// `true`: the store is new; `false`: an earlier attempt made it, with whatever settings the index had then.

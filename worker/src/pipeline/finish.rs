@@ -1,4 +1,4 @@
-//! Step 6: nothing is left to do, and index, build and job say so in one transaction.
+//! Step 7: nothing is left to do, and index, build and job say so in one transaction.
 //!
 //! Reads composition and attachments under the index's lock. Writes the index's status, the build and the job's end. Calls
 //! nothing. Safe to repeat because it is one transaction. Whoever changes the composition holds the same lock: the change
@@ -37,6 +37,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Option<Step>, Halt> {
         "file_counts": picture.plan.counts,
         "last_error": error,
         "chunking": chunking(&picture),
+        "unverified": build.unverified,
     });
     complete(build.claim, &mut tx, &output).await?;
     tx.commit().await?;

@@ -20,16 +20,19 @@ mod ensure_vector_store;
 mod finish;
 mod orphans;
 mod picture;
+mod poll;
 mod scope;
 mod store_settings;
 mod upload;
 mod upload_files;
+mod verify;
 
 use std::ops::Deref;
 use std::time::Duration;
 
 use apalis_mariadb::Claim;
 use chrono::{DateTime, Utc};
+use rag_connections::Learned;
 use rag_db::indexes::Index;
 use rag_db::{attachments, builds, composition, indexes, intents, uploads};
 use rag_jobs::IndexBuild;
@@ -37,6 +40,7 @@ use sqlx::{MySql, Transaction};
 
 use crate::context::Context;
 use crate::halt::{Halt, OPERATOR_PAUSE};
+use crate::observe::Observer;
 
 use picture::Picture;
 
@@ -61,16 +65,18 @@ pub(crate) enum Step {
     AttachFiles,
     AwaitIndexing,
     DetachFiles,
+    Verify,
     Finish,
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::EnsureVectorStore,
         Self::UploadFiles,
         Self::AttachFiles,
         Self::AwaitIndexing,
         Self::DetachFiles,
+        Self::Verify,
         Self::Finish,
     ];
 
@@ -81,6 +87,7 @@ impl Step {
             Self::AttachFiles => "attach_files",
             Self::AwaitIndexing => "await_indexing",
             Self::DetachFiles => "detach_files",
+            Self::Verify => "verify",
             Self::Finish => "finish",
         }
     }
@@ -111,6 +118,9 @@ pub(crate) struct Build<'a> {
     job_id: String,
     started_at: DateTime<Utc>,
     step: Step,
+    learned: Learned,
+    /// What the verification of this claim could not tell.
+    unverified: Vec<String>,
 }
 
 impl<'a> Deref for Build<'a> {
@@ -135,7 +145,8 @@ impl<'a> Build<'a> {
             error: "the index no longer exists".to_owned(),
         })?;
         // Before anything is written: a build whose provider can't be used has not begun.
-        let provider = context.connections.open(&mut db, &index.provider_type).await?;
+        let connections = &context.connections;
+        let (provider, learned) = connections.open_learned(&mut db, &index.provider_type).await?;
         let begun = builds::find(&mut db, &job_id).await?;
         if begun.is_none_or(|build| Step::parse(&build.step).brings_something()) {
             wait_if_exhausted(&mut db, &index.provider_type).await?;
@@ -162,6 +173,8 @@ impl<'a> Build<'a> {
                     job_id,
                     started_at: build.started_at,
                     step,
+                    learned,
+                    unverified: Vec::new(),
                 }))
             }
             _ => Ok(None),
@@ -204,6 +217,7 @@ impl<'a> Build<'a> {
             Step::AttachFiles => attach_files::run(self).await?,
             Step::AwaitIndexing => await_indexing::run(self).await?,
             Step::DetachFiles => detach_files::run(self).await?,
+            Step::Verify => verify::run(self).await?,
             Step::Finish => return finish::run(self).await,
         }))
     }
@@ -218,6 +232,15 @@ impl<'a> Build<'a> {
                 tracing::info!(%halt, "what has gone up could not be attached yet");
                 Ok(())
             }
+        }
+    }
+
+    fn observer(&self) -> Observer<'_> {
+        Observer {
+            context: self.context,
+            claim: self.claim,
+            provider: self.provider.as_ref(),
+            learned: &self.learned,
         }
     }
 

@@ -3,21 +3,26 @@
 //! Reads the index and its attachments. Writes both, and the look. Calls get of the store and list of its files. Safe to
 //! repeat because it only copies what the provider says, in the transaction that ends the job.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use apalis_mariadb::Claim;
-use rag_db::attachments;
+use chrono::Utc;
 use rag_db::indexes::{self, Index};
-use rag_domain::{FileCounts, IndexingStatus};
+use rag_db::{attachments, index_files};
+use rag_domain::{AttachmentId, FileCounts, IndexingStatus};
 use rag_jobs::IndexSync;
-use rag_providers::{ErrorKind, Provider};
+use rag_providers::{Ability, Provider};
 use sqlx::{MySql, Transaction};
 
+use super::absent::{self, Absent};
 use super::detach::{detach, may_be_young};
-use super::look::Look;
 use super::settle::{Difference, Report, settle_index};
 use crate::context::Context;
 use crate::halt::Halt;
+use crate::observe::listing::{StoreListing, files_in};
+use crate::observe::presence::{self, Presence};
+use crate::observe::{Observer, is_absent};
 
 const NOT_VISIBLE_YET: Duration = Duration::from_secs(2);
 
@@ -29,14 +34,59 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
         error: "the index has no vector store".to_owned(),
     })?;
     // Before anything is asked.
-    let provider = context.connections.open(&mut db, &index.provider_type).await?;
+    let (provider, learned) = context
+        .connections
+        .open_learned(&mut db, &index.provider_type)
+        .await?;
+    let rows = attachments::list(&mut db, index.id).await?;
     drop(db);
-    match Look::at(provider.as_ref(), &store).await {
-        Ok(look) => settle(context, claim, job, provider.as_ref(), &look).await,
-        Err(error) if error.kind == ErrorKind::NotFound => {
-            gone(context, claim, job, provider.as_ref(), &store).await
+    let observer = Observer {
+        context,
+        claim,
+        provider: provider.as_ref(),
+        learned: &learned,
+    };
+    let begun_at = Utc::now();
+    let found = match presence::of_store(&observer, &index, &store, None).await? {
+        Presence::There(found) => *found,
+        Presence::LookAgain(after) => {
+            let reason = format!("the provider did not find vector store {store}: a second look decides");
+            return Err(Halt::snooze(after, reason));
         }
-        Err(error) => Err(error.into()),
+        Presence::Unknown(doubt) => {
+            let unknown = format!("it is not known whether the vector store still exists: {doubt}");
+            return not_known(&observer, job, &store, None, unknown).await;
+        }
+        Presence::Gone => return gone(context, claim, job, provider.as_ref(), &store).await,
+    };
+    let files = match files_in(provider.as_ref(), &found).await {
+        Ok(files) => files,
+        // A server that has shown the files of stores will do so again.
+        Err(error) if is_absent(&error) && learned.holds(Ability::ListStoreFiles) == Some(true) => {
+            return Err(Halt::Retry {
+                error: format!("the files of the vector store could not be listed: {error}"),
+                after: None,
+            });
+        }
+        Err(error) if is_absent(&error) => {
+            let unknown = format!("the provider does not list the files of its stores: {error}");
+            return not_known(&observer, job, &store, Some(found.status.to_string()), unknown).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let how = "the files of a store were listed";
+    observer.learn(Ability::ListStoreFiles, true, how).await?;
+    let listing = StoreListing {
+        store: found,
+        files,
+        begun_at,
+    };
+    match absent::judge(&observer, index.id, &listing, &rows).await? {
+        Absent::LookAgain { after, files } => Err(Halt::snooze(
+            after,
+            format!("the vector store does not show {files} files that were in it: a second look decides"),
+        )),
+        Absent::Known { left, uncertain } => settle(context, claim, job, &listing, &left, uncertain).await,
     }
 }
 
@@ -67,17 +117,56 @@ async fn settle(
     context: &Context,
     claim: &Claim,
     job: &IndexSync,
-    provider: &dyn Provider,
-    look: &Look,
+    listing: &StoreListing,
+    left: &HashSet<AttachmentId>,
+    uncertain: u64,
 ) -> Result<(), Halt> {
-    let (mut tx, index) = begin(context, claim, job, &look.store.id).await?;
+    let (mut tx, index) = begin(context, claim, job, &listing.store.id).await?;
     let rows = attachments::list(&mut tx, index.id).await?;
-    let difference = Difference::new(&rows, look, provider.capabilities().settle_grace);
-    difference.write(&mut tx).await?;
-    let report = settle_index(&mut tx, &index, look, &difference).await?;
+    let links = index_files::list(&mut tx, index.id).await?;
+    let difference = Difference::new(&rows, listing, left);
+    difference
+        .write(&mut tx, &links.iter().map(|link| link.file_id).collect())
+        .await?;
+    let report = settle_index(&mut tx, &index, listing, &difference, uncertain).await?;
     complete(claim, tx, &report).await?;
-    tracing::info!(status = %report.indexing_status, files = look.files.len(), "the index is in sync");
+    tracing::info!(status = %report.indexing_status, files = listing.files.len(), "the index is in sync");
     Ok(())
+}
+
+/// Nothing is known, so nothing is changed; the report says so.
+async fn not_known(
+    observer: &Observer<'_>,
+    job: &IndexSync,
+    store: &str,
+    store_status: Option<String>,
+    unknown: String,
+) -> Result<(), Halt> {
+    tracing::warn!(store, unknown, "the sync ends without an answer");
+    let (tx, index) = begin(observer.context, observer.claim, job, store).await?;
+    let report = Report {
+        store_status,
+        unknown: Some(unknown),
+        ..without_files(store, &index)
+    };
+    complete(observer.claim, tx, &report).await
+}
+
+fn without_files(store: &str, index: &Index) -> Report {
+    Report {
+        external_id: store.to_owned(),
+        store_status: None,
+        file_counts: FileCounts::default(),
+        indexing_status_before: index.indexing_status,
+        indexing_status: index.indexing_status,
+        files_changed: 0,
+        files_missing: 0,
+        files_uncertain: 0,
+        files_unknown: 0,
+        gone: false,
+        detached: false,
+        unknown: None,
+    }
 }
 
 async fn gone(
@@ -99,20 +188,14 @@ async fn gone(
         detach(&mut tx, &index, store).await?;
     }
     let report = Report {
-        external_id: store.to_owned(),
-        store_status: None,
-        file_counts: FileCounts::default(),
-        indexing_status_before: index.indexing_status,
         indexing_status: if detached {
             IndexingStatus::NotIndexed
         } else {
             index.indexing_status
         },
-        files_changed: 0,
-        files_missing: 0,
-        files_unknown: 0,
         gone: true,
         detached,
+        ..without_files(store, &index)
     };
     complete(claim, tx, &report).await
 }

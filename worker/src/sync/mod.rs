@@ -2,8 +2,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `look` | all that a provider says of one store: the store itself, and its whole list of files |
-//! | `settle` | a look against the rows of an index: states of files, the index's status and payload (R-7) |
+//! | `absent` | whether files that a listing lacks have left the store |
+//! | `settle` | a listing against the rows of an index: states of files, the index's status and payload (R-7) |
 //! | `detach` | an index whose store is gone (R-6.5) |
 //! | `index` | the sync of one index: a look, settled |
 //! | `domain` | the sync of a domain: one job per index, some at a time, and what came of them |
@@ -13,13 +13,14 @@
 //! - A look is complete or it is nothing: a listing that fails half-way writes no row and detaches nothing.
 //! - Syncs take turns with builds. The sync of one index has the index's concurrency key; the sync of a provider leaves an
 //!   index alone whose key somebody has, and looks again if a build came between its look and its writing.
+//! - A first look proves nothing: what is missing counts as gone when a second look agrees (`observe::presence`, `absent`).
 //! - More than a share detached at once is taken for a mistake of the provider, not of ours ([`rag_domain::Brake`]).
 //! - The caller's own wishes that no build has carried out yet (a link that is new, one that is gone) are not undone.
 
+mod absent;
 pub(crate) mod detach;
 pub(crate) mod domain;
 pub(crate) mod index;
-mod look;
 pub(crate) mod provider;
 mod settle;
 

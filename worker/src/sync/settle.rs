@@ -3,21 +3,20 @@
 //!
 //! The comparison is pure; the writing is one function for each of its parts, in the caller's transaction.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use rag_db::attachments::{self, Attachment, Observation};
+use rag_db::attachments::{self, Attachment, NOT_IN_STORE};
 use rag_db::indexes::{self, Index, IndexChanges};
 use rag_db::{composition, looks};
-use rag_domain::{AttachmentState, ChunkingStrategy, FileCounts, IndexingStatus};
-use rag_providers::ReportedStrategy;
+use rag_domain::{AttachmentId, AttachmentState, Claim, FileCounts, FileId, IndexingStatus, StoreDiff};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::MySqlConnection;
 
-use super::look::{Look, SeenFile};
 use crate::halt::Halt;
+use crate::observe::listing::StoreListing;
+use crate::observe::store_file::SeenFile;
 
 /// The key of an index's metadata under which the provider's description of the store is kept.
 pub(crate) const PAYLOAD: &str = "provider_payload";
@@ -35,14 +34,18 @@ pub(crate) struct Report {
     pub(crate) indexing_status: IndexingStatus,
     /// Files whose state was another in our rows.
     pub(crate) files_changed: u64,
-    /// Files that hung in the store by our rows, and no longer do: the next build attaches them again.
+    /// Files that were attached by our rows, and proven to be no longer: the next build attaches them again.
     pub(crate) files_missing: u64,
+    /// Files that the listing lacks without that being proven; nothing is changed because of them.
+    pub(crate) files_uncertain: u64,
     /// Files that somebody else attached: a sync of the provider takes them over.
     pub(crate) files_unknown: u64,
     /// The store is gone.
     pub(crate) gone: bool,
     /// The index has given it up.
     pub(crate) detached: bool,
+    /// What could not be told, and why: nothing was changed because of it.
+    pub(crate) unknown: Option<String>,
 }
 
 /// Rows of an index against a look.
@@ -54,89 +57,77 @@ pub(crate) struct Difference<'a> {
     pub(crate) missing: Vec<&'a Attachment>,
     /// Files in the store without a row.
     pub(crate) unknown: Vec<&'a SeenFile>,
+    /// Rows of files that were missed and are there.
+    pub(crate) seen_again: Vec<AttachmentId>,
 }
 
 impl<'a> Difference<'a> {
-    /// `grace`: so long a file that was attached may stay out of a listing.
-    pub(crate) fn new(rows: &'a [Attachment], look: &'a Look, grace: Duration) -> Self {
-        let store = look.store.id.as_str();
-        if look.has_expired() {
+    /// `left`: rows whose files are known to have left the store.
+    pub(crate) fn new(
+        rows: &'a [Attachment],
+        listing: &'a StoreListing,
+        left: &HashSet<AttachmentId>,
+    ) -> Self {
+        if listing.has_expired() {
             return Self {
                 corrections: Vec::new(),
                 missing: Vec::new(),
                 unknown: Vec::new(),
+                seen_again: Vec::new(),
             };
         }
-        let mut unclaimed: HashMap<&str, &SeenFile> = HashMap::new();
-        for file in &look.files {
-            unclaimed.insert(&file.file_id, file);
-        }
-        let by_store_id: HashMap<&str, &SeenFile> = look
-            .files
-            .iter()
-            .map(|file| (file.store_file_id.as_str(), file))
-            .collect();
-        let (mut corrections, mut missing) = (Vec::new(), Vec::new());
-        for row in rows.iter().filter(|row| row.external_store_id == store) {
-            let found = unclaimed
-                .get(row.external_file_id.as_str())
-                .or_else(|| by_store_id.get(row.store_file_id()))
-                .copied();
-            match found {
-                Some(file) => {
-                    unclaimed.remove(file.file_id.as_str());
+        let store = listing.store.id.as_str();
+        let rows: Vec<&Attachment> = rows.iter().filter(|row| row.external_store_id == store).collect();
+        let by_id: HashMap<AttachmentId, &Attachment> = rows.iter().map(|row| (row.id, *row)).collect();
+        let mut diff = StoreDiff::new(rows.iter().map(|row| Claim::from(*row)));
+        let (mut corrections, mut unknown, mut seen_again) = (Vec::new(), Vec::new(), Vec::new());
+        for file in &listing.files {
+            let row = diff
+                .meet(&file.file_id, &file.store_file_id)
+                .and_then(|id| by_id.get(&id));
+            match row {
+                None => unknown.push(file),
+                Some(row) => {
                     if row.state != AttachmentState::Detaching && differs(row, file) {
-                        corrections.push((row, file));
+                        corrections.push((*row, file));
+                    } else if row.missed_at.is_some() {
+                        seen_again.push(row.id);
                     }
                 }
-                None if has_left(row, look.begun_at, grace) => missing.push(row),
-                None => {}
             }
         }
-        let unknown = look
-            .files
-            .iter()
-            .filter(|file| unclaimed.contains_key(file.file_id.as_str()))
-            .collect();
+        let missing = diff.missing().into_iter().filter(|id| left.contains(id));
         Self {
             corrections,
-            missing,
+            missing: missing.filter_map(|id| by_id.get(&id).copied()).collect(),
             unknown,
+            seen_again,
         }
     }
 
-    /// Writes the states of files into their rows.
-    pub(crate) async fn write(&self, db: &mut MySqlConnection) -> Result<(), Halt> {
+    /// Writes the states of files into their rows. What has left the store and is linked still has failed until a build puts
+    /// it in again; `links`: the files of the index.
+    pub(crate) async fn write(&self, db: &mut MySqlConnection, links: &HashSet<FileId>) -> Result<(), Halt> {
         for (row, file) in &self.corrections {
-            let strategy = reported(file);
-            attachments::correct(
-                db,
-                row.id,
-                &observation(row.chunking_strategy, file, strategy.as_ref()),
-            )
-            .await?;
+            let strategy = file.reported();
+            let seen = file.observation(row.chunking_strategy, strategy.as_ref());
+            attachments::correct(db, row.id, &seen).await?;
         }
+        attachments::clear_missed(db, &self.seen_again).await?;
         for row in &self.missing {
-            attachments::delete_gone(db, row.id).await?;
+            if links.contains(&row.local_file_id) {
+                let error = "the file is no longer in the vector store; build the index to attach it again";
+                attachments::mark_left(db, row.id, error).await?;
+            } else {
+                attachments::delete_gone(db, row.id).await?;
+            }
         }
         Ok(())
     }
 }
 
-/// What the provider calls indexed, or on its way, was there once. What waits to be attached, or failed to be, was not.
-fn has_left(row: &Attachment, begun_at: DateTime<Utc>, grace: Duration) -> bool {
-    match row.state {
-        AttachmentState::Completed => true,
-        AttachmentState::InProgress => {
-            let age = begun_at - row.attached_at.unwrap_or(row.created_at);
-            age.to_std().is_ok_and(|age| age > grace)
-        }
-        _ => false,
-    }
-}
-
 fn differs(row: &Attachment, file: &SeenFile) -> bool {
-    let strategy = reported(file);
+    let strategy = file.reported();
     row.state != file.state
         || (strategy.is_some() && row.reported_strategy != strategy)
         || row.usage_bytes != Some(file.usage_bytes)
@@ -145,54 +136,31 @@ fn differs(row: &Attachment, file: &SeenFile) -> bool {
         || file.other_store_id().is_some_and(|id| id != row.store_file_id())
 }
 
-/// The strategy in effect, as rows hold it.
-pub(crate) fn reported(file: &SeenFile) -> Option<Value> {
-    file.strategy.as_ref().map(ReportedStrategy::to_value)
-}
-
-/// What rows keep of a file in a store; `asked` is the strategy that it was to be attached with.
-pub(crate) fn observation<'a>(
-    asked: Option<ChunkingStrategy>,
-    file: &'a SeenFile,
-    reported: Option<&'a Value>,
-) -> Observation<'a> {
-    // What `auto` came to can't be compared.
-    let asked = asked.filter(|asked| *asked != ChunkingStrategy::AUTO);
-    let applied = asked
-        .zip(file.strategy.as_ref())
-        .map(|(asked, reported)| *reported == asked);
-    let error = file.last_error.as_ref();
-    Observation {
-        state: file.state,
-        external_store_file_id: file.other_store_id(),
-        reported_strategy: reported,
-        strategy_applied: applied,
-        usage_bytes: Some(file.usage_bytes),
-        error_code: error.map(|error| error.code.as_str()),
-        last_error: error.map(|error| error.message.as_str()),
-    }
-}
-
 /// Writes status and payload of the index, as far as they differ, and the report. The caller holds the index's lock and
 /// has written the states of the files.
 pub(crate) async fn settle_index(
     db: &mut MySqlConnection,
     index: &Index,
-    look: &Look,
+    look: &StoreListing,
     difference: &Difference<'_>,
+    uncertain: u64,
 ) -> Result<Report, Halt> {
     let counts = look.counts();
+    // The provider does not count what is not there.
+    let left = attachments::list_left(db, index.id).await?;
     // A store without files says nothing of the index, except that nothing is on its way.
     let status = match counts.aggregate() {
+        _ if !left.is_empty() => IndexingStatus::Failed,
         Some(status) => status,
         None if index.indexing_status == IndexingStatus::InProgress => IndexingStatus::Done,
         None => index.indexing_status,
     };
     let expired = look.has_expired();
     let status = if expired { index.indexing_status } else { status };
-    if !expired && (counts.total() > 0 || status != index.indexing_status) {
+    let is_told = counts.total() > 0 || !left.is_empty() || status != index.indexing_status;
+    if !expired && is_told {
         let error = if status == IndexingStatus::Failed {
-            Some(failures(db, index, look).await?)
+            Some(failures(db, index, look, &left).await?)
         } else {
             None
         };
@@ -222,9 +190,11 @@ pub(crate) async fn settle_index(
             .filter(|(row, file)| row.state != file.state)
             .count() as u64,
         files_missing: difference.missing.len() as u64,
+        files_uncertain: uncertain,
         files_unknown: difference.unknown.len() as u64,
         gone: false,
         detached: false,
+        unknown: None,
     };
     looks::record(db, index.id, &report).await?;
     Ok(report)
@@ -232,7 +202,7 @@ pub(crate) async fn settle_index(
 
 /// Start of the last indexing attempt, where a look tells more of it than we know: of an index that we never built, or whose
 /// files somebody has the provider index again.
-fn attempt_began(index: &Index, look: &Look, status: IndexingStatus) -> Option<DateTime<Utc>> {
+fn attempt_began(index: &Index, look: &StoreListing, status: IndexingStatus) -> Option<DateTime<Utc>> {
     let again = status == IndexingStatus::InProgress && index.indexing_status != IndexingStatus::InProgress;
     if index.indexed_at.is_some() && !again {
         return None;
@@ -241,7 +211,12 @@ fn attempt_began(index: &Index, look: &Look, status: IndexingStatus) -> Option<D
     Some(latest.or(look.store.created_at).unwrap_or(look.begun_at))
 }
 
-async fn failures(db: &mut MySqlConnection, index: &Index, look: &Look) -> Result<String, Halt> {
+async fn failures(
+    db: &mut MySqlConnection,
+    index: &Index,
+    look: &StoreListing,
+    left: &[String],
+) -> Result<String, Halt> {
     let rows = attachments::list(db, index.id).await?;
     let members = composition::list(db, &index.domain_id, index.id).await?;
     let name = |file: &SeenFile| {
@@ -266,13 +241,17 @@ async fn failures(db: &mut MySqlConnection, index: &Index, look: &Look) -> Resul
             None => format!("{}: {}", name(file), file.state),
         })
         .collect();
-    if failed.len() > NAMED_FAILURES {
-        texts.push(format!("and {} more", failed.len() - NAMED_FAILURES));
+    let gone = left.iter().map(|name| {
+        format!("{name}: no longer in the vector store, build the index to attach it again ({NOT_IN_STORE})")
+    });
+    texts.extend(gone.take(NAMED_FAILURES.saturating_sub(texts.len())));
+    let all = failed.len() + left.len();
+    if all > texts.len() {
+        texts.push(format!("and {} more", all - texts.len()));
     }
     Ok(format!(
-        "{} of {} files failed: {}",
-        failed.len(),
-        look.files.len(),
+        "{all} of {} files failed: {}",
+        look.files.len() + left.len(),
         texts.join("; ")
     ))
 }

@@ -118,6 +118,8 @@ struct AttachmentOut {
     error_code: Option<String>,
     last_error: Option<String>,
     attached_at: Option<DateTime<Utc>>,
+    /// Since when the store's listing does not show the file although it should; null: it does, as far as is known.
+    missed_at: Option<DateTime<Utc>>,
     updated_at: DateTime<Utc>,
 }
 
@@ -284,6 +286,7 @@ impl From<Attachment> for AttachmentOut {
             error_code: row.error_code,
             last_error: row.last_error,
             attached_at: row.attached_at,
+            missed_at: row.missed_at,
             updated_at: row.updated_at,
         }
     }

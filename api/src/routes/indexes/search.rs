@@ -216,14 +216,19 @@ impl SearchIn {
 
 impl HitOut {
     fn new(hit: SearchHit, locals: &HashMap<String, FileId>, names: &HashMap<FileId, String>) -> Self {
-        let file_id = locals.get(&hit.file_id).copied();
+        // Some servers hand out ids of their own, and the one of the Files API among the attributes.
+        let attributed = hit.attributes.get("file_id").and_then(Value::as_str);
+        let (external_file_id, file_id) = match (locals.get(&hit.file_id), attributed) {
+            (None, Some(id)) if locals.contains_key(id) => (id.to_owned(), locals.get(id).copied()),
+            (known, _) => (hit.file_id, known.copied()),
+        };
         let file_name = file_id
             .and_then(|id| names.get(&id).cloned())
             .unwrap_or(hit.file_name);
         Self {
             file_id,
             file_name,
-            external_file_id: hit.file_id,
+            external_file_id,
             score: hit.score,
             attributes: serde_json::to_value(hit.attributes).unwrap_or_default(),
             content: hit

@@ -27,6 +27,9 @@ pub(super) struct StatusOut {
     indexing_status: &'static str,
     external_id: Option<String>,
     vector_store: VectorStoreOut,
+    /// Since when the provider does not find the store; whether it is gone is not known before a second look. null: it was there
+    /// when last asked for.
+    store_missed_at: Option<DateTime<Utc>>,
     /// Start of the last indexing attempt.
     indexed_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
@@ -113,6 +116,7 @@ pub(super) async fn get_status(
         indexing_status: standing.indexing_status.as_str(),
         vector_store: VectorStoreOut::new(standing.external_id.as_deref(), standing.store_expired_at),
         external_id: standing.external_id,
+        store_missed_at: standing.store_missed_at,
         indexed_at: standing.indexed_at,
         last_error: standing.last_error,
         file_counts: FileCountsOut {

@@ -66,14 +66,19 @@ struct SyncReport {
     indexing_status: String,
     /// Files whose state was another in our rows.
     files_changed: u64,
-    /// Files that hung in the store by our rows, and no longer do: the next build attaches them again.
+    /// Files that were attached by our rows and, by two looks some time apart, no longer are: the index has failed until the next
+    /// build attaches them again.
     files_missing: u64,
+    /// Files that the store's listing lacks without that being proven: nothing was changed because of them.
+    files_uncertain: u64,
     /// Files that somebody else attached: a sync of the provider takes them over.
     files_unknown: u64,
     /// The store is gone at the provider.
     gone: bool,
     /// The index has given up its store: the next build makes another one.
     detached: bool,
+    /// What the provider did not let us know, and why: nothing was changed because of it. null: everything was seen.
+    unknown: Option<String>,
     /// The look was not repeated, because it was taken a moment ago.
     fresh: bool,
     looked_at: Option<DateTime<Utc>>,
@@ -92,7 +97,8 @@ struct StoreFileCounts {
 ///
 /// Takes one look at the index's vector store and its files, and copies what the provider says: the whole description of
 /// the store into `metadata.provider_payload`, the states of the files, and from them `indexing_status`. It never waits for
-/// indexing. An index whose store is gone is detached from it.
+/// indexing. An index whose store is gone is detached from it. What the provider does not show any more counts as gone only if
+/// a second look, `MISSING_CONFIRM_SECONDS` later, agrees; the job waits for it.
 ///
 /// The look is a job, which waits for its turn while a build of the index is active. With `Prefer: wait=N` the answer comes
 /// when it is over: 200 with the index and `sync_report`. If the latest look is only seconds old, the answer is 200 with

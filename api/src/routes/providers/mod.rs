@@ -14,6 +14,7 @@ mod sync_findings;
 
 use chrono::{DateTime, Utc};
 use rag_db::connections::Connection;
+use rag_providers::LearnedCapabilities;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -88,6 +89,10 @@ struct ConnectionOut {
     /// The account is exhausted: what would bring something there waits, and one request tries now and then whether it is
     /// over. null: it is not.
     state: Option<ConnectionState>,
+    /// What this connection was seen to do or not to do, by name, each with when and how; builds take the ways that it is not
+    /// known to lack. Forgotten when base_url or credentials change.
+    #[schema(value_type = std::collections::HashMap<String, LearnedFact>)]
+    capabilities: LearnedCapabilities,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -115,6 +120,22 @@ impl ConnectionState {
     }
 }
 
+/// One thing that a connection was seen to do or not to do.
+#[derive(ToSchema)]
+#[schema(as = LearnedFact)]
+#[expect(
+    dead_code,
+    reason = "describes `rag_providers::Fact`, which knows nothing of the API's document"
+)]
+struct LearnedFact {
+    /// It does it.
+    holds: bool,
+    seen_at: DateTime<Utc>,
+    /// How that was seen.
+    #[schema(example = "a batch of files ended without counting or attaching one of them")]
+    how: String,
+}
+
 impl From<Connection> for ConnectionOut {
     fn from(row: Connection) -> Self {
         Self {
@@ -130,6 +151,7 @@ impl From<Connection> for ConnectionOut {
             is_enabled: row.is_enabled,
             last_healthcheck_at: row.last_healthcheck_at,
             last_error: row.last_error,
+            capabilities: LearnedCapabilities::from_value(row.learned.as_ref()),
             created_at: row.created_at,
             updated_at: row.updated_at,
         }

@@ -1,11 +1,14 @@
 //! `rag_index_attachments`: what hangs in a vector store, or is on its way in or out.
 
+mod asked;
+mod missed;
 mod observations;
 mod seen;
 
 use chrono::{DateTime, Utc};
 use rag_domain::{
-    AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, FileCounts, FileId, IndexId, PresentFile,
+    AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, Claim, FileCounts, FileId, IndexId,
+    PresentFile, WayIn,
 };
 use serde_json::Value;
 use sqlx::types::Json;
@@ -16,6 +19,8 @@ use crate::budgets;
 use crate::error::on_duplicate;
 use crate::sql::{Text, exactly_one, in_list, pieces, push_list};
 
+pub use asked::{mark_attaching, wait_longer};
+pub use missed::{NOT_IN_STORE, clear_missed, list_left, mark_left, mark_lost, mark_missed, take_next_way};
 pub use observations::{Observation, observe, observe_many};
 pub use seen::{SeenAttachment, correct, count_at, delete_gone, insert_seen};
 
@@ -41,6 +46,14 @@ pub struct Attachment {
     #[sqlx(try_from = "Text<AttachmentState>")]
     pub state: AttachmentState,
     pub external_batch_id: Option<String>,
+    /// The way in that was taken last ([`WayIn`]); `None`: none yet, or by an earlier version.
+    pub attach_way: Option<String>,
+    /// Ways below this rung were taken in vain ([`WayIn::rung`]).
+    pub next_way: u8,
+    /// Of a row that is `attaching`: until then the answer, or the file, may still come.
+    pub ask_again_at: Option<DateTime<Utc>>,
+    /// When a complete listing first lacked the file.
+    pub missed_at: Option<DateTime<Utc>>,
     /// As the provider reports it.
     #[sqlx(json(nullable))]
     pub reported_strategy: Option<Value>,
@@ -67,11 +80,27 @@ impl Attachment {
         )
     }
 
+    /// The way in that was taken last, if this version knows it.
+    pub fn way(&self) -> Option<WayIn> {
+        self.attach_way.clone().and_then(|way| WayIn::try_from(way).ok())
+    }
+
     /// What the store calls the file.
     pub fn store_file_id(&self) -> &str {
         self.external_store_file_id
             .as_deref()
             .unwrap_or(&self.external_file_id)
+    }
+}
+
+impl From<&Attachment> for Claim {
+    fn from(row: &Attachment) -> Self {
+        Self {
+            attachment: row.id,
+            file_id: row.external_file_id.clone(),
+            store_file_id: row.store_file_id().to_owned(),
+            state: row.state,
+        }
     }
 }
 
@@ -89,7 +118,7 @@ impl From<&Attachment> for PresentFile {
 }
 
 const COLUMNS: &str = "id, index_id, external_store_id, local_file_id, external_file_id, external_store_file_id, content_sha256, \
-     size_bytes, chunking_strategy, state, external_batch_id, reported_strategy, strategy_applied, usage_bytes, error_code, last_error, attached_at, \
+     size_bytes, chunking_strategy, state, external_batch_id, attach_way, next_way, ask_again_at, missed_at, reported_strategy, strategy_applied, usage_bytes, error_code, last_error, attached_at, \
      reattached, created_at, updated_at";
 
 /// A file that is about to be attached.
@@ -216,25 +245,13 @@ pub async fn list_indexes_of_file(
         .collect())
 }
 
-/// The intent of an attach: the provider is about to be asked for these.
-pub async fn mark_attaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    transition_all(
-        db,
-        ids,
-        AttachmentState::Attaching,
-        "state = 'attaching', strategy_applied = NULL",
-        None,
-    )
-    .await
-}
-
 /// The provider accepted these; `batch` is the file batch they went in with.
 pub async fn mark_in_progress(
     db: &mut MySqlConnection,
     ids: &[AttachmentId],
     batch: Option<&str>,
 ) -> Result<(), DbError> {
-    let set = "state = 'in_progress', attached_at = UTC_TIMESTAMP(6)";
+    let set = "state = 'in_progress', attached_at = UTC_TIMESTAMP(6), ask_again_at = NULL";
     transition_all(db, ids, AttachmentState::InProgress, set, batch).await
 }
 
@@ -260,7 +277,14 @@ pub async fn set_strategy_applied(
 
 /// The provider never saw these (a complete listing says so), or refused before any effect: they can be asked for again.
 pub async fn mark_pending(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    transition_all(db, ids, AttachmentState::Pending, "state = 'pending'", None).await
+    transition_all(
+        db,
+        ids,
+        AttachmentState::Pending,
+        "state = 'pending', ask_again_at = NULL",
+        None,
+    )
+    .await
 }
 
 /// The intent of a detach: the provider is about to be asked to take these out.
@@ -272,7 +296,8 @@ pub async fn mark_detaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> R
 pub async fn mark_pending_again(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
     let result = sqlx::query(
         "UPDATE rag_index_attachments SET state = 'pending', reattached = reattached + 1, attached_at = NULL, \
-         external_store_file_id = NULL, external_batch_id = NULL, strategy_applied = NULL, updated_at = UTC_TIMESTAMP(6) \
+         external_store_file_id = NULL, external_batch_id = NULL, strategy_applied = NULL, missed_at = NULL, \
+         updated_at = UTC_TIMESTAMP(6) \
          WHERE id = ? AND state = 'detaching'",
     )
     .bind(Text(id))

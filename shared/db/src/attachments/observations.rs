@@ -37,7 +37,8 @@ pub async fn observe_many(
          SET a.state = s.state, a.external_store_file_id = COALESCE(s.store_file, a.external_store_file_id), \
          a.reported_strategy = COALESCE(s.strategy, a.reported_strategy), \
          a.strategy_applied = COALESCE(a.strategy_applied, s.applied), a.usage_bytes = s.bytes, a.error_code = s.code, \
-         a.last_error = s.error, a.attached_at = COALESCE(a.attached_at, UTC_TIMESTAMP(6)), a.updated_at = UTC_TIMESTAMP(6) \
+         a.last_error = s.error, a.attached_at = COALESCE(a.attached_at, UTC_TIMESTAMP(6)), a.missed_at = NULL, a.ask_again_at = NULL, \
+         a.updated_at = UTC_TIMESTAMP(6) \
          WHERE a.state IN {}",
         in_list(AttachmentState::InProgress.predecessors())
     );

@@ -19,7 +19,7 @@ pub async fn correct(
     let sql = format!(
         "UPDATE rag_index_attachments SET state = ?, external_store_file_id = COALESCE(?, external_store_file_id), \
          reported_strategy = COALESCE(?, reported_strategy), strategy_applied = COALESCE(?, strategy_applied), usage_bytes = ?, \
-         error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), updated_at = UTC_TIMESTAMP(6) \
+         error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), missed_at = NULL, ask_again_at = NULL, updated_at = UTC_TIMESTAMP(6) \
          WHERE id = ? AND state IN {}",
         in_list(seen.state.corrected_from())
     );

@@ -1,5 +1,7 @@
 //! One request as data: built once, sent perhaps several times.
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use url::Url;
@@ -18,6 +20,8 @@ pub(crate) struct Call {
     query: Vec<(&'static str, String)>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) body: Option<Value>,
+    /// How long the answer may take, if not as long as that of any call.
+    pub(crate) time: Option<Duration>,
     /// The largest answer that is read.
     pub(crate) max_answer_bytes: usize,
     /// What a 404 without a body means here.
@@ -73,6 +77,7 @@ impl Call {
             headers: Vec::new(),
             own_texts: Vec::new(),
             body: None,
+            time: None,
             kind_of_empty_404: ErrorKind::NotFound,
             max_answer_bytes: 32 * 1024 * 1024,
         })
@@ -99,6 +104,11 @@ impl Call {
         if let Some(value) = value {
             self.query.push((name, value.to_string()));
         }
+        self
+    }
+
+    pub(crate) fn time(mut self, time: Option<Duration>) -> Self {
+        self.time = time;
         self
     }
 

@@ -97,9 +97,11 @@ impl Transport {
 
     /// Sends a call and reads its answer as JSON.
     pub(crate) async fn json(&self, call: &Call) -> Result<Answer, ProviderError> {
-        let whole = self.config.timeouts.whole_call;
-        self.repeating(call, Some(whole), |time| self.json_once(call, time))
-            .await
+        let whole = call.time.unwrap_or(self.config.timeouts.whole_call);
+        self.repeating(call, Some(whole), |time| {
+            self.json_once(call, call.time.unwrap_or(time))
+        })
+        .await
     }
 
     async fn json_once(&self, call: &Call, time: Duration) -> Result<Answer, ProviderError> {

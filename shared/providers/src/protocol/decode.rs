@@ -164,7 +164,7 @@ pub(crate) fn deleted(
     let id = expected.id.unwrap_or_default().to_owned();
     let value = match result {
         Ok(answer) => answer.value,
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(Deleted { id, existed: false }),
+        Err(error) if error.is_absent() => return Ok(Deleted { id, existed: false }),
         Err(error) => return Err(error),
     };
     check_object_word(&value, words, expected)?;

@@ -230,7 +230,7 @@ impl Provider for OpenAiClient {
         let call = store_call(Operation::AttachFile, Method::POST, &[store_id, "files"])?;
         let attached = self
             .store_file(
-                &call.json(stores::attach_body(&file)),
+                &call.json(stores::attach_body(&file)).time(file.time),
                 self.known_id(&file.file_id),
             )
             .await?;

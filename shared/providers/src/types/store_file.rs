@@ -39,6 +39,9 @@ pub struct AttachFile {
     pub attributes: Attributes,
     /// `None`: the provider's default.
     pub chunking_strategy: Option<ChunkingStrategy>,
+    /// How long the answer to a single attach may take; `None`: as long as that of any call. A server that answers when the file
+    /// is indexed needs the longer, the larger the file is.
+    pub time: Option<Duration>,
 }
 
 /// The answer to an attach.

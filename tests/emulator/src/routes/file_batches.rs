@@ -98,6 +98,7 @@ pub(crate) async fn create(
         2000
     };
     let has_strategy = body.has_strategy();
+    let ignored = app.options.ignore_batch_files && body.files.is_some();
     let files = body.check(max)?;
     let names = {
         let state = app.state.lock();
@@ -110,6 +111,7 @@ pub(crate) async fn create(
     let id = app.new_id(Kind::Batch);
     let (shown, jobs) = {
         let mut state = app.state.lock();
+        let files = if ignored { Vec::new() } else { files };
         let jobs = state.create_batch(&context, &id, &store_id, files)?;
         (view::batch(state.batch(&store_id, &id)?, &app.options), jobs)
     };
@@ -149,10 +151,9 @@ pub(crate) async fn list_files(
     let batch = state.batch(&store_id, &id)?;
     let store = state.store(&store_id)?;
     let page = batch.files.page(&request, |file_id| {
-        store
-            .files
-            .get(file_id)
-            .is_some_and(|file| status.is_none_or(|status| status == file.status))
+        store.files.get(file_id).is_some_and(|file| {
+            app.options.shows(file.status) && status.is_none_or(|status| status == file.status)
+        })
     })?;
     Ok(Json(view::list(&page, &app.options, |_, file_id| {
         match store.files.get(file_id) {

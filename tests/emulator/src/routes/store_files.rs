@@ -10,7 +10,7 @@ use crate::{
     fault_layer,
     ids::Id,
     indexing,
-    state::AttachRequest,
+    state::{self, AttachRequest, FileStatus},
     view, yandex,
 };
 use axum::{
@@ -69,7 +69,17 @@ pub(crate) async fn create(
         )
     };
     indexing::start(&app, job.into_iter().collect());
-    Ok(Json(shown))
+    if !app.options.attach_waits {
+        return Ok(Json(shown));
+    }
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        let state = app.state.lock();
+        let file = state.store_file(&store_id, &file_id)?;
+        if file.status != FileStatus::InProgress {
+            return Ok(Json(view::store_file(&app.options, &store_id, &file_id, file)));
+        }
+    }
 }
 
 pub(crate) async fn list(
@@ -80,9 +90,9 @@ pub(crate) async fn list(
     let (request, status) = (query.page(20, 100)?, query.status()?);
     let state = app.state.lock();
     let store = state.store(&store_id)?;
-    let page = store
-        .files
-        .page(&request, |file| status.is_none_or(|status| status == file.status))?;
+    let page = store.files.page(&request, |file| {
+        app.options.shows(file.status) && status.is_none_or(|status| status == file.status)
+    })?;
     Ok(Json(view::list(&page, &app.options, |id, file| {
         view::store_file(&app.options, &store_id, id, file)
     })))
@@ -95,6 +105,9 @@ pub(crate) async fn retrieve(
     let file_id = yandex::file_id(&app.options, file_id);
     let state = app.state.lock();
     let file = state.store_file(&store_id, &file_id)?;
+    if !app.options.shows(file.status) {
+        return Err(state::no_store_file(&store_id, &file_id));
+    }
     yandex::hide_while_indexing(&app.options, &file_id, file)?;
     Ok(polled(
         &app,
@@ -133,7 +146,11 @@ pub(crate) async fn delete(
     Path((store_id, file_id)): Path<(String, String)>,
 ) -> Answer {
     let own = yandex::file_id(&app.options, file_id.clone());
-    app.state.lock().detach(&context, &store_id, &own)?;
+    let mut state = app.state.lock();
+    state.detach(&context, &store_id, &own)?;
+    if app.options.detach_everywhere {
+        state.detach_everywhere(&context, &own)?;
+    }
     Ok(Json(view::deleted(&file_id, "vector_store.file.deleted")))
 }
 

@@ -256,11 +256,11 @@ pub(crate) async fn search(
     };
     let limit = body.max_num_results.unwrap_or(10);
     let threshold = body.ranking_options.score_threshold.unwrap_or(0.0);
-    let asked = queries.clone();
+    let (asked, own_ids) = (queries.clone(), app.options.search_own_ids);
     let found = tokio::task::spawn_blocking(move || {
         let hits = search::search(&candidates, &queries, limit, threshold);
         hits.into_iter()
-            .map(|hit| show(&candidates[hit.file], &hit))
+            .map(|hit| show(&candidates[hit.file], &hit, own_ids))
             .collect::<std::io::Result<Vec<Value>>>()
     });
     let data = found
@@ -273,11 +273,16 @@ pub(crate) async fn search(
     })))
 }
 
-fn show(candidate: &Candidate, hit: &search::Hit) -> std::io::Result<Value> {
+fn show(candidate: &Candidate, hit: &search::Hit, own_ids: bool) -> std::io::Result<Value> {
     let bytes = candidate.body.read_range(hit.chunk.start, hit.chunk.end)?;
+    let (mut file_id, mut attributes) = (candidate.file_id.to_string(), candidate.attributes.clone());
+    if own_ids {
+        attributes.insert("file_id".to_owned(), file_id.clone().into());
+        file_id = format!("chunk-{}", file_id.len() + usize::from(hit.score > 0.5));
+    }
     Ok(json!({
-        "file_id": candidate.file_id, "filename": candidate.filename, "score": hit.score,
-        "attributes": candidate.attributes,
+        "file_id": file_id, "filename": candidate.filename, "score": hit.score,
+        "attributes": attributes,
         "content": [{ "type": "text", "text": String::from_utf8_lossy(&bytes) }],
     }))
 }

@@ -189,6 +189,19 @@ impl State {
         Ok(())
     }
 
+    /// Takes a file out of every store that it is attached to.
+    pub(crate) fn detach_everywhere(&mut self, context: &Context, file_id: &str) -> Result<(), ApiError> {
+        let with_file = self
+            .stores
+            .iter()
+            .filter(|(_, store)| store.files.get(file_id).is_some());
+        let stores: Vec<Id> = with_file.map(|(id, _)| id.clone()).collect();
+        for store in stores {
+            self.detach(context, &store, file_id)?;
+        }
+        Ok(())
+    }
+
     /// Writes the result of an indexing, unless the attachment it was made for has ended meanwhile.
     pub(crate) fn finish_indexing(&mut self, job: &IndexJob, outcome: Outcome) {
         let Some(store) = self.stores.get_mut(&job.store_id) else {
@@ -283,7 +296,7 @@ fn place(store_id: &str, file_id: &str) -> Entry {
     }
 }
 
-fn no_store_file(store_id: &str, file_id: &str) -> ApiError {
+pub(crate) fn no_store_file(store_id: &str, file_id: &str) -> ApiError {
     let message = format!("No file found with id '{file_id}' in vector store '{store_id}'.");
     ApiError {
         param: Some("file_id".into()),

@@ -1,18 +1,21 @@
 //! Phases `missing` and `detach`: indexes whose stores were not listed.
 //!
 //! First all of them are counted, before anything is changed: too many at once stop the run ([`Brake`]). Then each is asked
-//! for by name, because a listing may have a hole: only a store that the provider says it does not know is gone.
+//! for by name, because a listing may have a hole, and once more some time later: only what both witnesses agree on is gone.
+
+use std::time::Duration;
 
 use rag_db::syncs::{self, items, items::Missing};
 use rag_db::{imports, indexes};
-use rag_domain::{Brake, FindingKind, IndexId, ItemState};
+use rag_domain::{Brake, FindingKind, IndexId, ItemState, Listing};
 use rag_jobs::index_concurrency_key;
-use rag_providers::{ErrorKind, VectorStore};
+use rag_providers::VectorStore;
 use serde_json::{Value, json};
 use sqlx::MySqlConnection;
 
-use super::{DETACH, LONG_SLICE, STORES, Sync, Trouble, WHOLE_RUN};
+use super::{DETACH, LONG_SLICE, STORES, Sync, WHOLE_RUN};
 use crate::halt::Halt;
+use crate::observe::presence::{self, Presence};
 use crate::sync::detach::{detach, may_be_young};
 
 const PAGE: u32 = 200;
@@ -50,19 +53,25 @@ pub(super) async fn check(sync: &Sync<'_>) -> Result<(), Halt> {
 }
 
 pub(super) async fn detach_all(sync: &Sync<'_>) -> Result<(), Halt> {
-    let mut after = None;
+    let (mut after, mut look_again) = (None, None);
     loop {
         let mut db = sync.context.pool.acquire().await?;
         let page = list(sync, &mut db, after).await?;
         drop(db);
         for missing in &page {
             sync.check_running(LONG_SLICE)?;
-            one(sync, missing).await?;
+            one(sync, missing, &mut look_again).await?;
         }
         match page.last() {
             Some(last) => after = Some(last.id),
             None => break,
         }
+    }
+    if let Some(after) = look_again {
+        return Err(Halt::snooze(
+            after,
+            "stores were not found: a second look decides",
+        ));
     }
     let mut tx = sync.write().await?;
     syncs::go_to(&mut tx, &sync.job_id, STORES, None).await?;
@@ -77,20 +86,44 @@ async fn list(
     Ok(items::list_missing(db, &sync.job_id, &sync.job.provider_type, after, PAGE).await?)
 }
 
-async fn one(sync: &Sync<'_>, missing: &Missing) -> Result<(), Halt> {
-    match sync.provider.get_vector_store(&missing.external_id).await {
-        Ok(store) => not_missing(sync, missing, &store).await,
-        Err(error) if error.kind == ErrorKind::NotFound => gone(sync, missing).await,
-        Err(error) => match Trouble::from(error) {
-            Trouble::Run(halt) => Err(halt),
-            Trouble::Later(error) => Err(Halt::Retry { error, after: None }),
-            Trouble::Never(error) => {
-                let mut tx = sync.write().await?;
-                sync.error(&mut tx, &missing.external_id, &error).await?;
-                dealt_with(sync, &mut tx, &missing.external_id, ItemState::Failed).await?;
-                Ok(tx.commit().await?)
-            }
-        },
+/// `look_again`: how long from now the stores can be judged that were missed just now.
+async fn one(sync: &Sync<'_>, missing: &Missing, look_again: &mut Option<Duration>) -> Result<(), Halt> {
+    let mut db = sync.context.pool.acquire().await?;
+    let index = indexes::find(&mut db, &missing.domain_id, missing.id).await?;
+    drop(db);
+    let store = &missing.external_id;
+    // It has been deleted, or has another store by now.
+    let Some(index) = index.filter(|index| index.external_id.as_ref() == Some(store)) else {
+        let mut tx = sync.write().await?;
+        dealt_with(sync, &mut tx, store, ItemState::Skipped).await?;
+        return Ok(tx.commit().await?);
+    };
+    // It is not among what the run's own listing wrote down.
+    let others = sync.read().await?.items_total as usize;
+    let listing = Listing::Lacks { others };
+    match presence::of_store(&sync.observer(), &index, store, Some(listing)).await {
+        Ok(Presence::There(found)) => not_missing(sync, missing, &found).await,
+        Ok(Presence::Gone) => gone(sync, missing).await,
+        Ok(Presence::LookAgain(after)) => {
+            *look_again = Some(look_again.map_or(after, |other| other.max(after)));
+            Ok(())
+        }
+        Ok(Presence::Unknown(doubt)) => {
+            let mut tx = sync.write().await?;
+            let reason = format!("it is not known whether it still exists: {doubt}");
+            let detail = json!({"external_id": store, "index_id": index.id, "reason": reason});
+            sync.find(&mut tx, FindingKind::StoresSkipped, store, &detail)
+                .await?;
+            dealt_with(sync, &mut tx, store, ItemState::Skipped).await?;
+            Ok(tx.commit().await?)
+        }
+        Err(Halt::Fail { error }) => {
+            let mut tx = sync.write().await?;
+            sync.error(&mut tx, store, &error).await?;
+            dealt_with(sync, &mut tx, store, ItemState::Failed).await?;
+            Ok(tx.commit().await?)
+        }
+        Err(halt) => Err(halt),
     }
 }
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apalis_mariadb::Claim;
+use rag_connections::Learned;
 use rag_db::syncs::{self, Run, findings};
 use rag_domain::{FindingKind, SyncCounts};
 use rag_jobs::ProviderSync;
@@ -37,6 +38,7 @@ use sqlx::{MySql, MySqlConnection, Transaction};
 
 use crate::context::Context;
 use crate::halt::{Halt, chain};
+use crate::observe::Observer;
 
 const SLICE: Duration = Duration::from_secs(1);
 /// Within a store, whose listing the next slice has to fetch again.
@@ -76,13 +78,17 @@ struct Sync<'a> {
     job: &'a ProviderSync,
     job_id: String,
     provider: Arc<dyn Provider>,
+    learned: Learned,
     begun: Instant,
 }
 
 pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) -> Result<(), Halt> {
     let mut db = context.pool.acquire().await?;
     // Before anything is asked, and in every slice again.
-    let provider = context.connections.open(&mut db, &job.provider_type).await?;
+    let (provider, learned) = context
+        .connections
+        .open_learned(&mut db, &job.provider_type)
+        .await?;
     drop(db);
     let sync = Sync {
         context,
@@ -90,6 +96,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
         job,
         job_id: claim.job_id().to_string(),
         provider,
+        learned,
         begun: Instant::now(),
     };
     let mut tx = context.pool.begin().await?;
@@ -117,6 +124,15 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
 }
 
 impl Sync<'_> {
+    fn observer(&self) -> Observer<'_> {
+        Observer {
+            context: self.context,
+            claim: self.claim,
+            provider: self.provider.as_ref(),
+            learned: &self.learned,
+        }
+    }
+
     /// A transaction that may write on the job's behalf, but not an index's row: that is locked before the job's.
     async fn write(&self) -> Result<Transaction<'static, MySql>, Halt> {
         let mut tx = self.context.pool.begin().await?;

@@ -3,16 +3,16 @@
 pub(super) mod settings;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use rag_db::attachments::{Attachment, NewAttachment};
 use rag_db::imports::{Known, SeenLink};
 use rag_db::index_files::Link;
 use rag_db::indexes::{Index, IndexChanges};
-use rag_domain::{ChunkingStrategy, FileId, IndexId};
+use rag_domain::{AttachmentId, ChunkingStrategy, FileId, IndexId};
 use serde_json::Value;
 
-use crate::sync::look::{Look, SeenFile};
+use crate::observe::listing::StoreListing;
+use crate::observe::store_file::SeenFile;
 use crate::sync::settle::Difference;
 
 /// What is to be written.
@@ -42,14 +42,14 @@ impl<'a> StorePlan<'a> {
     /// `index`: `None` for a store that becomes one. `known`: the store's files that are ours, by either of their ids.
     pub(super) fn new(
         index: Option<&Index>,
-        look: &'a Look,
+        look: &'a StoreListing,
         known: &'a HashMap<String, Known>,
         rows: &'a [Attachment],
         links: &[Link],
-        grace: Duration,
+        left: &HashSet<AttachmentId>,
         strict: bool,
     ) -> Self {
-        let difference = Difference::new(rows, look, grace);
+        let difference = Difference::new(rows, look, left);
         let linked: HashMap<FileId, &Link> = links.iter().map(|link| (link.file_id, link)).collect();
         let of_index = match index {
             Some(index) => index.chunking_strategy,

@@ -4,23 +4,27 @@
 //! Reads everything of the index. Writes index, links and attachments. Calls list of store files. Safe to repeat because
 //! files that are through are known by their findings, and the rest is one transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use rag_db::imports::{self, Known};
 use rag_db::indexes::{self, Index};
 use rag_db::syncs::items::{self, Item};
 use rag_db::{attachments, builds, index_files, uploads};
-use rag_domain::{DomainId, FindingKind, IndexId, ItemState};
+use rag_domain::{AttachmentId, DomainId, FileId, FindingKind, IndexId, ItemState};
 use rag_jobs::index_concurrency_key;
-use rag_providers::{ErrorKind, VectorStore};
+use rag_providers::VectorStore;
 use serde_json::json;
 use sqlx::{MySql, MySqlConnection, Transaction};
 
 use super::plan::{StorePlan, settings};
 use super::{Sync, Trouble, WHOLE_RUN, file};
 use crate::halt::Halt;
-use crate::sync::look::{Look, SeenFile, files_in};
-use crate::sync::settle::{observation, reported, settle_index};
+use crate::observe::is_absent;
+use crate::observe::listing::{StoreListing, files_in};
+use crate::observe::store_file::SeenFile;
+use crate::sync::absent::{self, Absent};
+use crate::sync::settle::settle_index;
 
 /// So often a store is looked at again because a build came in between.
 const LOOKS: u32 = 3;
@@ -36,6 +40,10 @@ pub(super) enum Dealt {
     Done,
     /// Somebody is at work on the index.
     Busy,
+    /// The listing lacks files that were in the store: a second look, so long from now, decides.
+    LookAgain(Duration),
+    /// It is listed, and its files are not: nothing is known.
+    Unknown(String),
     /// It is not there any more.
     Vanished,
 }
@@ -56,13 +64,32 @@ pub(super) async fn run(
         let begun_at = chrono::Utc::now();
         let files = match files_in(sync.provider.as_ref(), &store).await {
             Ok(files) => files,
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Ok(Dealt::Vanished)),
+            Err(error) if is_absent(&error) => {
+                return match sync.provider.get_vector_store(&store.id).await {
+                    Err(gone) if is_absent(&gone) => Ok(Ok(Dealt::Vanished)),
+                    _ => Ok(Ok(Dealt::Unknown(format!(
+                        "its files could not be listed: {error}"
+                    )))),
+                };
+            }
             Err(error) => return Ok(Err(error.into())),
         };
-        let look = Look {
+        let look = StoreListing {
             store,
             files,
             begun_at,
+        };
+        let left = match &place {
+            Place::Unknown => HashSet::new(),
+            Place::Known { id, .. } => {
+                let mut db = sync.context.pool.acquire().await?;
+                let rows = attachments::list(&mut db, *id).await?;
+                drop(db);
+                match absent::judge(&sync.observer(), *id, &look, &rows).await? {
+                    Absent::LookAgain { after, .. } => return Ok(Ok(Dealt::LookAgain(after))),
+                    Absent::Known { left, .. } => left,
+                }
+            }
         };
         let domain = match &place {
             Place::Known { domain, .. } => domain,
@@ -71,7 +98,7 @@ pub(super) async fn run(
         if let Err(trouble) = file::all(sync, domain, &look.files).await? {
             return Ok(Err(trouble));
         }
-        if conclude(sync, item, &look, &place, &before).await? {
+        if conclude(sync, item, &look, &place, &before, &left).await? {
             return Ok(Ok(Dealt::Done));
         }
         store = look.store;
@@ -101,9 +128,10 @@ type Mark = Option<(String, bool)>;
 async fn conclude(
     sync: &Sync<'_>,
     item: &Item,
-    look: &Look,
+    look: &StoreListing,
     place: &Place,
     before: &Mark,
+    left: &HashSet<AttachmentId>,
 ) -> Result<bool, Halt> {
     let mut tx = sync.context.pool.begin().await?;
     let index = match place {
@@ -130,16 +158,7 @@ async fn conclude(
         ),
         None => (Vec::new(), Vec::new()),
     };
-    let grace = sync.provider.capabilities().settle_grace;
-    let plan = StorePlan::new(
-        index.as_ref(),
-        look,
-        &known,
-        &rows,
-        &links,
-        grace,
-        sync.job.strict,
-    );
+    let plan = StorePlan::new(index.as_ref(), look, &known, &rows, &links, left, sync.job.strict);
 
     let totals = sync.totals_in(&mut tx).await?;
     let allowance = sync.brake().allowance(totals.files_known);
@@ -200,7 +219,7 @@ async fn known_files(
 async fn found(
     sync: &Sync<'_>,
     tx: &mut MySqlConnection,
-    look: &Look,
+    look: &StoreListing,
     index: Option<&Index>,
     plan: &StorePlan<'_>,
 ) -> Result<(), Halt> {
@@ -233,7 +252,7 @@ async fn found(
 async fn write(
     sync: &Sync<'_>,
     tx: &mut MySqlConnection,
-    look: &Look,
+    look: &StoreListing,
     index: Option<&Index>,
     plan: &StorePlan<'_>,
 ) -> Result<(), Halt> {
@@ -241,8 +260,14 @@ async fn write(
         Some(index) => index.clone(),
         None => import(sync, tx, look).await?,
     };
-    plan.difference.write(tx).await?;
-    let strategies: Vec<_> = plan.attach.iter().map(|new| reported(new.file)).collect();
+    let linked = index_files::list(tx, index.id).await?;
+    let linked: HashSet<FileId> = linked
+        .iter()
+        .map(|link| link.file_id)
+        .filter(|id| !plan.unlink.contains(id))
+        .collect();
+    plan.difference.write(tx, &linked).await?;
+    let strategies: Vec<_> = plan.attach.iter().map(|new| new.file.reported()).collect();
     let seen: Vec<_> = plan
         .attach
         .iter()
@@ -252,7 +277,7 @@ async fn write(
                 index_id: index.id,
                 ..new.row.clone()
             },
-            seen: observation(new.row.chunking_strategy, new.file, strategy.as_ref()),
+            seen: new.file.observation(new.row.chunking_strategy, strategy.as_ref()),
             attached_at: new.file.created_at,
         })
         .collect();
@@ -280,12 +305,12 @@ async fn write(
             indexes::set_pushed_settings(tx, index.id, Some(&given), error).await?;
         }
     }
-    settle_index(tx, &index, look, &plan.difference).await?;
+    settle_index(tx, &index, look, &plan.difference, 0).await?;
     Ok(())
 }
 
 /// A store that nobody of ours has becomes an index.
-async fn import(sync: &Sync<'_>, tx: &mut MySqlConnection, look: &Look) -> Result<Index, Halt> {
+async fn import(sync: &Sync<'_>, tx: &mut MySqlConnection, look: &StoreListing) -> Result<Index, Halt> {
     let domain = sync.default_domain();
     let new = settings::of_new(&look.store, domain, &sync.job.provider_type);
     indexes::insert(tx, &new).await?;

@@ -51,6 +51,16 @@ async fn one(sync: &Sync<'_>, item: &Item) -> Result<(), Halt> {
         // A build that is over soon leaves a store that can be synced.
         Ok(Dealt::Busy) if item.state == ItemState::Waiting => postpone(sync, item, false).await,
         Ok(Dealt::Busy) => skip(sync, item, "a job is at work on the index").await,
+        // When all others are through, it is late enough for most.
+        Ok(Dealt::LookAgain(_)) if item.state == ItemState::Waiting => postpone(sync, item, false).await,
+        Ok(Dealt::LookAgain(after)) => Err(Halt::snooze(
+            after,
+            format!(
+                "store {} does not show files that were in it: a second look decides",
+                item.item
+            ),
+        )),
+        Ok(Dealt::Unknown(reason)) => skip(sync, item, &format!("nothing is known of it: {reason}")).await,
         Ok(Dealt::Vanished) => skip(sync, item, "the store was deleted meanwhile").await,
         Err(Trouble::Run(halt)) => Err(halt),
         Err(Trouble::Never(error)) => fail(sync, item, &error).await,

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{FAILED, MISSING, UNAVAILABLE, WOULD_BE_CREATED};
 use crate::halt::{Halt, chain};
-use crate::sync::look::SeenFile;
+use crate::observe::store_file::SeenFile;
 use crate::sync::provider::{LONG_SLICE, Sync, Trouble};
 
 /// As many characters as the column holds.

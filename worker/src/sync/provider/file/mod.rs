@@ -24,7 +24,7 @@ use sqlx::MySqlConnection;
 use super::plan::find;
 use super::{LONG_SLICE, Sync, Trouble};
 use crate::halt::Halt;
-use crate::sync::look::SeenFile;
+use crate::observe::store_file::SeenFile;
 
 /// Files that are looked up together.
 const CHUNK: usize = 100;

@@ -10,7 +10,7 @@ use sqlx::MySqlConnection;
 use super::fetch::{Fetched, Ours};
 use super::{FAILED, MISSING, UNAVAILABLE, WOULD_BE_CREATED, subject};
 use crate::halt::Halt;
-use crate::sync::look::SeenFile;
+use crate::observe::store_file::SeenFile;
 use crate::sync::provider::Sync;
 
 pub(super) async fn all(sync: &Sync<'_>, domain: &DomainId, fetched: Vec<Fetched<'_>>) -> Result<(), Halt> {

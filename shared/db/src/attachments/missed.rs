@@ -1,0 +1,113 @@
+//! Files that a complete listing of their store does not show: since when, and what becomes of them once that is proven.
+
+use rag_domain::{AttachmentId, AttachmentState, IndexId};
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use crate::DbError;
+use crate::sql::{Text, exactly_one, in_list, pieces};
+
+/// What a file has failed with that was in its store, and no longer is.
+pub const NOT_IN_STORE: &str = "not_in_store";
+
+/// A complete listing lacks these; the first time counts.
+pub async fn mark_missed(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    set(
+        db,
+        ids,
+        "missed_at = COALESCE(missed_at, UTC_TIMESTAMP(6)), updated_at = updated_at",
+        "TRUE",
+    )
+    .await
+    .map(drop)
+}
+
+/// These were seen.
+pub async fn clear_missed(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    set(
+        db,
+        ids,
+        "missed_at = NULL, updated_at = updated_at",
+        "missed_at IS NOT NULL",
+    )
+    .await
+    .map(drop)
+}
+
+/// These were asked for and are proven not to have come in: they go in by the next way. What went in by itself goes in so once
+/// more, which is counted as the times are that a file was not indexed in time.
+pub async fn take_next_way(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    let next = "next_way = GREATEST(next_way, CASE attach_way WHEN 'batch_files' THEN 1 ELSE 2 END), \
+         reattached = reattached + (attach_way IS NULL OR attach_way = 'single'), ";
+    put_back(db, ids, next).await
+}
+
+/// These were in the store, and are proven to have left it without our doing: they go in again.
+pub async fn mark_lost(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    put_back(db, ids, "").await
+}
+
+async fn put_back(db: &mut MySqlConnection, ids: &[AttachmentId], also: &str) -> Result<(), DbError> {
+    let change = format!(
+        "{also}state = 'pending', attached_at = NULL, external_batch_id = NULL, external_store_file_id = NULL, \
+         strategy_applied = NULL, missed_at = NULL, ask_again_at = NULL, error_code = NULL, last_error = NULL, \
+         updated_at = UTC_TIMESTAMP(6)"
+    );
+    let from = format!("state IN {}", in_list(AttachmentState::lost_from()));
+    let moved = set(db, ids, &change, &from).await?;
+    if moved == ids.len() as u64 {
+        Ok(())
+    } else {
+        Err(DbError::Conflict {
+            what: "attachment",
+            id: format!("(one of {})", ids.len()),
+        })
+    }
+}
+
+/// As [`mark_lost`], where no build is at work: the file has failed until one puts it in again.
+pub async fn mark_left(db: &mut MySqlConnection, id: AttachmentId, error: &str) -> Result<(), DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_attachments SET state = 'failed', error_code = ?, last_error = ?, missed_at = NULL, \
+         updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND state IN ('in_progress', 'completed')",
+    )
+    .bind(NOT_IN_STORE)
+    .bind(error)
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    exactly_one(&result, "attachment", id)
+}
+
+/// The files that left the store of an index without our doing and were not put in again: their names, as far as they are
+/// linked still.
+pub async fn list_left(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar(
+        "SELECT f.file_name FROM rag_index_attachments a \
+         JOIN rag_index_files l ON l.index_id = a.index_id AND l.file_id = a.local_file_id \
+         JOIN rag_files f ON f.id = a.local_file_id \
+         WHERE a.index_id = ? AND a.state = 'failed' AND a.error_code = ? ORDER BY l.include_order, f.id",
+    )
+    .bind(Text(index))
+    .bind(NOT_IN_STORE)
+    .fetch_all(db)
+    .await?)
+}
+
+async fn set(
+    db: &mut MySqlConnection,
+    ids: &[AttachmentId],
+    change: &str,
+    condition: &str,
+) -> Result<u64, DbError> {
+    let mut moved = 0;
+    for chunk in pieces(ids) {
+        let marks = vec!["?"; chunk.len()].join(",");
+        let sql = format!("UPDATE rag_index_attachments SET {change} WHERE id IN ({marks}) AND {condition}");
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for id in chunk {
+            query = query.bind(Text(*id));
+        }
+        moved += query.execute(&mut *db).await?.rows_affected();
+    }
+    Ok(moved)
+}
