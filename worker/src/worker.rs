@@ -33,7 +33,7 @@ pub async fn run(
     let purpose = Purpose::Serve {
         connections: database.max_connections + ENGINE_CONNECTIONS,
     };
-    let pool = rag_mariadb::open(database.uri.expose(), database.max_connections, purpose).await?;
+    let pool = rag_mariadb::connect_checked(database.uri.expose(), database.max_connections, purpose).await?;
     rag_db::check_schema(&pool).await?;
     let queue = Queue::new(pool.clone(), queue_config(&settings.queue));
     let context = Context {

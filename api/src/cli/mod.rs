@@ -71,7 +71,7 @@ fn read_settings() -> Result<Settings> {
 /// Refuses a server that will not do for `purpose`.
 async fn connect(settings: &Settings, purpose: Purpose) -> Result<MySqlPool> {
     let database = &settings.database;
-    Ok(rag_mariadb::open(database.uri.expose(), database.max_connections, purpose).await?)
+    Ok(rag_mariadb::connect_checked(database.uri.expose(), database.max_connections, purpose).await?)
 }
 
 fn connections(settings: &Settings, pool: MySqlPool) -> Result<Connections> {

@@ -28,7 +28,11 @@ pub enum StartError {
 
 /// Connects as `uri` says (normalized by `rag-settings`), and refuses a server or account on which this product would work
 /// only in part.
-pub async fn open(uri: &str, max_connections: u32, purpose: Purpose) -> Result<MySqlPool, StartError> {
+pub async fn connect_checked(
+    uri: &str,
+    max_connections: u32,
+    purpose: Purpose,
+) -> Result<MySqlPool, StartError> {
     let target = Target::parse(uri)?;
     let mut first = connect_once(&target).await?;
     let checked = check(&mut first, purpose).await;
