@@ -185,6 +185,7 @@ async fn no_job_spends_an_attempt_on_a_rate_limit() {
     let (index, files) = index_with(&stack, 2).await;
     client.finished(&client.build(&index).await, LIMIT).await;
     let lone = client.upload("lone.md", b"some text", None).await;
+    client.unlink(&index, &files[0]).await;
     let provider = "/admin/providers/openai";
     let post = |path: String| ("POST", path);
     let delete = |path: String| ("DELETE", path);
@@ -207,7 +208,7 @@ async fn no_job_spends_an_attempt_on_a_rate_limit() {
         ("files.delete", delete(format!("/files/{lone}"))),
         (
             "vector_stores.files.delete",
-            delete(format!("/files/{}", files[0])),
+            post(format!("/indexes/{index}/build")),
         ),
         ("vector_stores.delete", delete(format!("/indexes/{index}"))),
     ] {

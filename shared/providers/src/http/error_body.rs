@@ -237,6 +237,34 @@ mod tests {
                 Form::Foreign,
             ),
             (
+                "<html><body>502</body></html>",
+                "an HTML page instead of JSON",
+                None,
+                Form::Foreign,
+            ),
+            (
+                "upstream connect error",
+                "upstream connect error",
+                None,
+                Form::Foreign,
+            ),
+            (r#"{"error":{"mess"#, r#"{"error":{"mess"#, None, Form::Foreign),
+        ] {
+            let read = ErrorBody::read(body.as_bytes());
+            assert_eq!(
+                (read.message.as_str(), read.code.as_deref(), read.form),
+                (message, code, form),
+                "{body}"
+            );
+        }
+        let grpc = ErrorBody::read(br#"{"code":16,"message":"m","details":[{"requestId":"r-1"}]}"#);
+        assert_eq!(grpc.request_id.as_deref(), Some("r-1"));
+    }
+
+    #[test]
+    fn reasons_are_found_wherever_they_stand() {
+        for (body, message, code, form) in [
+            (
                 r#"{"detail":[{"loc":["body","files",0],"msg":"Field required"},{"loc":["query"],"msg":"too long"}]}"#,
                 "body.files.0: Field required; query: too long",
                 None,
@@ -279,19 +307,6 @@ mod tests {
                 None,
                 Form::Foreign,
             ),
-            (
-                "<html><body>502</body></html>",
-                "an HTML page instead of JSON",
-                None,
-                Form::Foreign,
-            ),
-            (
-                "upstream connect error",
-                "upstream connect error",
-                None,
-                Form::Foreign,
-            ),
-            (r#"{"error":{"mess"#, r#"{"error":{"mess"#, None, Form::Foreign),
         ] {
             let read = ErrorBody::read(body.as_bytes());
             assert_eq!(
@@ -300,6 +315,10 @@ mod tests {
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn a_page_within_json_is_told_as_one() {
         let wrapped = ErrorBody::read(
             br#"{"error":{"message":"litellm.NotFoundError: OpenAIException - <!DOCTYPE html><p>no</p>","code":"404"}}"#,
         );
@@ -308,7 +327,5 @@ mod tests {
             wrapped.message,
             "litellm.NotFoundError: OpenAIException - an HTML page instead of JSON"
         );
-        let grpc = ErrorBody::read(br#"{"code":16,"message":"m","details":[{"requestId":"r-1"}]}"#);
-        assert_eq!(grpc.request_id.as_deref(), Some("r-1"));
     }
 }
