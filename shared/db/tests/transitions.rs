@@ -1,11 +1,13 @@
 //! Every transition against a real MariaDB: the legal ones move exactly one row, the forbidden ones none.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+use std::time::Duration;
+
 use rag_db::attachments::{NewAttachment, Observation};
 use rag_db::intents::{Content, Declared, NewIntent, Operation};
 use rag_db::{DbError, attachments, builds, composition, files, index_files, indexes, intents, uploads};
 use rag_domain::{
-    AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId, IndexingStatus, UploadStatus,
+    AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId, IndexingStatus, UploadStatus, WayIn,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
@@ -174,7 +176,9 @@ async fn attachments_move_along_legal_edges_only(pool: MySqlPool) {
             };
             let moved = match to {
                 AttachmentState::Pending => attachments::mark_pending(&mut db, &[id]).await,
-                AttachmentState::Attaching => attachments::mark_attaching(&mut db, &[id]).await,
+                AttachmentState::Attaching => {
+                    attachments::mark_attaching(&mut db, &[id], WayIn::Single, Duration::ZERO).await
+                }
                 AttachmentState::Detaching => attachments::mark_detaching(&mut db, &[id]).await,
                 AttachmentState::InProgress => {
                     attachments::mark_in_progress(&mut db, &[id], Some("vsfb_1")).await

@@ -115,7 +115,9 @@ mod tests {
         ) {
             let listing = [Listing::Has, Listing::Lacks { others }, Listing::Unusable][kind as usize];
             if evidence(listing, answers, missed_for).judge(APART) == Verdict::Gone {
-                prop_assert!(matches!(listing, Listing::Lacks { .. }) && missed_for.is_some_and(|seconds| seconds >= 30));
+                let lacks = matches!(listing, Listing::Lacks { .. });
+                let apart = missed_for.is_some_and(|seconds| seconds >= 30);
+                prop_assert!(lacks && apart);
                 prop_assert!(answers || others > 0);
             }
         }

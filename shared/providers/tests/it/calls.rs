@@ -206,6 +206,7 @@ async fn files_of_a_store_are_attached_read_changed_and_detached() {
                 file_id: "file-1".to_owned(),
                 attributes: attributes.clone(),
                 chunking_strategy: Some(strategy),
+                time: None,
             },
         )
         .await

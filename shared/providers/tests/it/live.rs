@@ -176,6 +176,7 @@ async fn files(live: &Live) -> Vec<AttachFile> {
             file_id: live.upload(name).await,
             attributes,
             chunking_strategy: own,
+            time: None,
         });
     }
     let ids: Vec<String> = files.iter().map(|file| file.file_id.clone()).collect();
