@@ -85,6 +85,7 @@ mod config;
 mod engine;
 mod enqueue;
 mod error;
+mod health;
 mod id;
 mod job;
 mod keys;
@@ -110,6 +111,7 @@ pub use backend::{
 pub use claim::{CancelReason, Claim};
 pub use config::{QueueConfig, Retention, Wait};
 pub use error::QueueError;
+pub use health::{Failures, Trouble};
 pub use id::{ClaimToken, JobId, WorkerId};
 pub use job::{EndedClaim, Ending, Enqueued, Job, JobKind, NewJob};
 pub use operate::{Cancelled, Worker};
