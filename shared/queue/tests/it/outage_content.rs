@@ -24,7 +24,9 @@ async fn start(builder: ServerBuilder) -> Option<(Server, MySqlPool)> {
 #[tokio::test]
 async fn outputs_that_are_too_long_together_are_stored_apart() {
     let builder = Server::builder().option("--max-allowed-packet=1M");
-    let Some((_server, pool)) = start(builder).await else { return };
+    let Some((_server, pool)) = start(builder).await else {
+        return;
+    };
     let queue = Queue::new(pool.clone(), quick_config());
     let mut ids = Vec::new();
     for n in 0..20 {
@@ -43,14 +45,19 @@ async fn outputs_that_are_too_long_together_are_stored_apart() {
 #[tokio::test]
 async fn an_output_that_is_too_long_for_any_packet_is_cut_with_a_mark() {
     let builder = Server::builder().option("--max-allowed-packet=65536");
-    let Some((_server, pool)) = start(builder).await else { return };
+    let Some((_server, pool)) = start(builder).await else {
+        return;
+    };
     let queue = Queue::new(pool.clone(), quick_config());
     let worker = TestWorker::start(&queue, 4);
     let long = enqueue(&queue, task("long", [Step::DoneLong(200_000)])).await.id;
     let short = enqueue(&queue, task("short", [Step::DoneLong(10_000)])).await.id;
     let long = until_state(&queue, long, State::Done).await;
     let output = long.output.unwrap();
-    assert_eq!((&output["truncated"], &output["bytes"]), (&json!(true), &json!(200_002)));
+    assert_eq!(
+        (&output["truncated"], &output["bytes"]),
+        (&json!(true), &json!(200_002))
+    );
     assert!(output["head"].as_str().unwrap().len() > 10_000, "{output}");
     assert_eq!(long.attempts, 0);
     let short = until_state(&queue, short, State::Done).await;
@@ -60,7 +67,9 @@ async fn an_output_that_is_too_long_for_any_packet_is_cut_with_a_mark() {
 
 #[tokio::test]
 async fn only_an_outcome_that_the_server_refuses_for_its_content_becomes_a_failure() {
-    let Some((_server, pool)) = start(Server::builder()).await else { return };
+    let Some((_server, pool)) = start(Server::builder()).await else {
+        return;
+    };
     let config = QueueConfig {
         // More than the reason's column takes.
         max_error_bytes: 200_000,
@@ -68,7 +77,9 @@ async fn only_an_outcome_that_the_server_refuses_for_its_content_becomes_a_failu
     };
     let queue = Queue::new(pool.clone(), config);
     let worker = TestWorker::start(&queue, 4);
-    let refused = enqueue(&queue, task("refused", [Step::SnoozeLong(100_000)])).await.id;
+    let refused = enqueue(&queue, task("refused", [Step::SnoozeLong(100_000)]))
+        .await
+        .id;
     let fine = enqueue(&queue, task("fine", [Step::SnoozeLong(1000)])).await.id;
     let refused = until_state(&queue, refused, State::Failed).await;
     let error = refused.last_error.unwrap();
@@ -83,7 +94,9 @@ async fn only_an_outcome_that_the_server_refuses_for_its_content_becomes_a_failu
 /// A restore, or an operator's mistake: nobody can say that the outcome is to blame.
 #[tokio::test]
 async fn an_outcome_waits_for_a_table_that_is_away_and_others_do_not_wait_for_it() {
-    let Some((server, pool)) = start(Server::builder()).await else { return };
+    let Some((server, pool)) = start(Server::builder()).await else {
+        return;
+    };
     let queue = Queue::new(pool.clone(), quick_config());
     let worker = TestWorker::start(&queue, 4);
     let waits = task("waits", [Step::Sleep(1000)]).concurrency_key("k");
@@ -111,18 +124,20 @@ async fn an_outcome_waits_for_a_table_that_is_away_and_others_do_not_wait_for_it
 
 /// Everything that the worker's statements compare, unite or cast.
 async fn works_with(builder: ServerBuilder, connection: &str) {
-    let Some((server, pool)) = start(builder).await else { return };
+    let Some((server, pool)) = start(builder).await else {
+        return;
+    };
     let url = server.uri(DATABASE);
     let odd = MySqlPool::connect(&format!("{url}&{connection}")).await.unwrap();
     let queue = Queue::new(odd, quick_config());
     queue.pause("other").await.unwrap();
-    let worker = TestWorker::start(&queue, 4);
     let script = [Step::Snooze(10), Step::Err, Step::Done(json!({ "ключ": "é" }))];
     let delayed = task("delayed", script)
         .delay(Duration::from_millis(50))
         .concurrency_key("schlüssel")
         .unique_key("einzig");
     let id = enqueue(&queue, delayed).await.id;
+    let worker = TestWorker::start(&queue, 4);
     let done = until_state(&queue, id, State::Done).await;
     assert_eq!(done.output, Some(json!({ "ключ": "é" })));
     assert_eq!((done.attempts, done.snoozes), (1, 1));

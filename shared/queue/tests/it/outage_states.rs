@@ -98,7 +98,7 @@ impl Site {
     }
 
     /// All jobs are done, and none has failed on the way.
-    async fn assert_time_was_all_it_cost(mut self, notes: i64) {
+    async fn assert_time_was_all_it_cost(&mut self, notes: i64) {
         until(Duration::from_mins(1), async || {
             let open = "SELECT COUNT(*) FROM queue_jobs WHERE state NOT IN ('done', 'failed')";
             match count(&self.pool, open).await {
@@ -110,10 +110,7 @@ impl Site {
         let failed = "SELECT COUNT(*) FROM queue_jobs WHERE state = 'failed'";
         let attempts = "SELECT CAST(COALESCE(SUM(attempts), 0) AS SIGNED) FROM queue_jobs";
         assert_eq!(
-            (
-                count(&self.pool, failed).await,
-                count(&self.pool, attempts).await
-            ),
+            (count(&self.pool, failed).await, count(&self.pool, attempts).await),
             (0, 0)
         );
         until_all_noted_once(&self.pool, notes).await;
@@ -141,35 +138,43 @@ impl Site {
 
 #[tokio::test]
 async fn a_read_only_server_costs_time_and_no_job() {
-    let Some(site) = Site::start(2, "8").await else { return };
+    let Some(mut site) = Site::start(2, "8").await else {
+        return;
+    };
     enqueue_notes(&site.queue, 1000, 20, 10).await;
     site.enqueue_nothings(20_000).await;
     site.until_running(4).await;
     site.server.execute("SET GLOBAL read_only = 1").await;
     tokio::time::sleep(TROUBLE).await;
     site.server.execute("SET GLOBAL read_only = 0").await;
-    site.assert_logs_are_readable("read-only").await;
     site.assert_time_was_all_it_cost(1000).await;
+    site.assert_logs_are_readable("read-only").await;
 }
 
 #[tokio::test]
 async fn a_locked_account_costs_time_and_no_job() {
-    let Some(site) = Site::start(2, "8").await else { return };
+    let Some(mut site) = Site::start(2, "8").await else {
+        return;
+    };
     enqueue_notes(&site.queue, 1000, 20, 10).await;
     site.enqueue_nothings(20_000).await;
     site.until_running(4).await;
     site.server.execute("ALTER USER app@localhost ACCOUNT LOCK").await;
     site.cut_off().await;
     tokio::time::sleep(TROUBLE).await;
-    site.server.execute("ALTER USER app@localhost ACCOUNT UNLOCK").await;
-    site.assert_logs_are_readable("4151").await;
+    site.server
+        .execute("ALTER USER app@localhost ACCOUNT UNLOCK")
+        .await;
     site.assert_time_was_all_it_cost(1000).await;
+    site.assert_logs_are_readable("4151").await;
 }
 
 #[tokio::test]
 async fn too_few_connections_cost_time_and_no_job() {
     const JOBS: usize = 200;
-    let Some(site) = Site::start(2, "100").await else { return };
+    let Some(mut site) = Site::start(2, "100").await else {
+        return;
+    };
     enqueue_notes(&site.queue, JOBS, 2000, JOBS).await;
     site.until_running(190).await;
     site.server
@@ -180,6 +185,7 @@ async fn too_few_connections_cost_time_and_no_job() {
     site.server
         .execute("ALTER USER app@localhost WITH MAX_USER_CONNECTIONS 0")
         .await;
+    site.assert_time_was_all_it_cost(i64::try_from(JOBS).unwrap())
+        .await;
     site.assert_logs_are_readable("1226").await;
-    site.assert_time_was_all_it_cost(i64::try_from(JOBS).unwrap()).await;
 }
