@@ -20,7 +20,12 @@ pub struct TestDatabase {
 
 impl TestDatabase {
     pub async fn new() -> Self {
-        let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names the MariaDB server for tests");
+        Self::on(std::env::var("DATABASE_URL").expect("DATABASE_URL names the MariaDB server for tests"))
+            .await
+    }
+
+    /// On another server: the URI of an account that may do everything there.
+    pub async fn on(server: String) -> Self {
         let name = format!("rag_it_{}", Uuid::new_v4().simple());
         execute(&server, format!("CREATE DATABASE {name}")).await.unwrap();
         let all_powerful = with_database(&server, &name);
@@ -41,6 +46,21 @@ impl TestDatabase {
             server,
             name,
         }
+    }
+}
+
+impl TestDatabase {
+    /// Of the database, and of the account that [`Self::uri`] names.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The URI of the same account and database at another address.
+    pub fn uri_at(&self, address: &str) -> String {
+        let (account, rest) = self.uri.split_once('@').expect("the account has a name");
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        let database = path.split('?').next().unwrap_or_default();
+        format!("{account}@{address}/{database}")
     }
 }
 
@@ -84,7 +104,9 @@ async fn execute(server: &str, sql: String) -> Result<(), sqlx::Error> {
     let options = MySqlConnectOptions::from_str(server)?;
     let mut connection = MySqlConnection::connect_with(&options).await?;
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-    connection.close().await
+    // The statement has succeeded, however the connection ends.
+    let _ended = connection.close().await;
+    Ok(())
 }
 
 /// `mysql://old:password@host/…` with another account.

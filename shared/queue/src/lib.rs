@@ -117,6 +117,8 @@ pub use job::{EndedClaim, Ending, Enqueued, Job, JobKind, NewJob};
 pub use operate::{Cancelled, Worker};
 pub use outcome::{IntoOutcome, Outcome};
 pub use queue::Queue;
+/// Why a statement failed; in [`Trouble`] and [`Failures`].
+pub use rag_mariadb::Cause;
 pub use read::{InvalidCursor, JobFilter, JobPage, Page, PageCursor};
 pub use state::{Move, State, UnknownState};
 pub use stats::{KindStats, Stats};

@@ -1,6 +1,6 @@
 //! MariaDB servers of a test's own, so that nobody else notices what is done to them.
 //!
-//! `programs` says where the server's programs come from, `server` runs one.
+//! `programs` says where the server's programs come from, `server` runs one; `proxy` stands between it and its clients.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,6 +9,8 @@
 )]
 
 mod programs;
+mod proxy;
 mod server;
 
+pub use proxy::Proxy;
 pub use server::{Server, ServerBuilder};
