@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rag_test_mariadb::{Server, ServerBuilder};
-use rag_tests::{Ended, Stack, run};
+use rag_tests::{Ended, Stack, TestDatabase, run};
 
 use crate::build::index_with;
 
@@ -59,7 +59,7 @@ async fn assert_works(server: ServerBuilder) {
 }
 
 pub(crate) async fn assert_works_at(uri: &str) {
-    let stack = Stack::builder().database(uri).start().await;
+    let stack = Stack::builder().database(TestDatabase::of_own_server(uri)).start().await;
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, 3).await;
     let job = stack

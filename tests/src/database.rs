@@ -29,7 +29,12 @@ impl TestDatabase {
     }
 
     pub async fn new() -> Self {
-        let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names the MariaDB server for tests");
+        Self::on(std::env::var("DATABASE_URL").expect("DATABASE_URL names the MariaDB server for tests"))
+            .await
+    }
+
+    /// On another server: the URI of an account that may do everything there.
+    pub async fn on(server: String) -> Self {
         let name = format!("rag_it_{}", Uuid::new_v4().simple());
         execute(&server, format!("CREATE DATABASE {name}")).await.unwrap();
         let all_powerful = with_database(&server, &name);
@@ -49,6 +54,20 @@ impl TestDatabase {
             pool,
             made_on: Some((server, name)),
         }
+    }
+
+    /// Of the database, and of the account that [`Self::uri`] names.
+    pub fn name(&self) -> &str {
+        let (_, name) = self.made_on.as_ref().expect("the harness made it");
+        name
+    }
+
+    /// The URI of the same account and database at another address.
+    pub fn uri_at(&self, address: &str) -> String {
+        let (account, rest) = self.uri.split_once('@').expect("the account has a name");
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        let database = path.split('?').next().unwrap_or_default();
+        format!("{account}@{address}/{database}")
     }
 }
 

@@ -14,7 +14,7 @@ mod stack;
 pub use client::{Answer, Client};
 pub use database::TestDatabase;
 pub use program::{Ended, Program, run};
-pub use stack::{DOMAIN, PROVIDER_KEY, Stack, StackBuilder};
+pub use stack::{DOMAIN, PROVIDER_KEY, Stack, StackBuilder, free_address};
 
 use std::time::{Duration, Instant};
 

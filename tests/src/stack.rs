@@ -38,8 +38,8 @@ pub struct Stack {
 pub struct StackBuilder {
     emulator: Builder,
     env: Vec<(String, String)>,
-    database: Option<String>,
     of_emulator: Vec<(String, OfEmulator)>,
+    database: Option<TestDatabase>,
 }
 
 /// A setting's value, once the emulator is up.
@@ -50,13 +50,6 @@ impl StackBuilder {
     #[must_use]
     pub fn emulator(self, emulator: Builder) -> Self {
         Self { emulator, ..self }
-    }
-
-    /// An empty database on a server of the test's own, instead of a new one on everybody's.
-    #[must_use]
-    pub fn database(mut self, uri: &str) -> Self {
-        self.database = Some(uri.to_owned());
-        self
     }
 
     /// A setting for API and workers.
@@ -73,13 +66,20 @@ impl StackBuilder {
         self
     }
 
+    /// On this database instead of one of the usual server's.
+    #[must_use]
+    pub fn database(mut self, database: TestDatabase) -> Self {
+        self.database = Some(database);
+        self
+    }
+
     pub async fn start(self) -> Stack {
         install_crypto();
-        let database = match &self.database {
-            Some(uri) => TestDatabase::of_own_server(uri),
+        let folder = tempfile::tempdir().unwrap();
+        let database = match self.database {
+            Some(database) => database,
             None => TestDatabase::new().await,
         };
-        let folder = tempfile::tempdir().unwrap();
         let emulator = self.emulator.api_key(PROVIDER_KEY).start().await.unwrap();
         let address = free_address();
         let mut env = settings(&database, folder.path(), &address);
@@ -124,8 +124,8 @@ impl Stack {
         StackBuilder {
             emulator: Emulator::builder().indexing(5, 0.0),
             env: Vec::new(),
-            database: None,
             of_emulator: Vec::new(),
+            database: None,
         }
     }
 
@@ -142,11 +142,11 @@ impl Stack {
     /// Starts a worker that has these settings changed.
     pub fn worker_with(&self, name: &str, changed: &[(&str, &str)]) -> Program {
         let mut env = self.env.clone();
+        env.push(("WORKER_LISTEN".to_owned(), free_address()));
         let changed = changed
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         env.extend(changed);
-        env.push(("WORKER_LISTEN".to_owned(), free_address()));
         Program::start(
             "rag-worker",
             &[],
@@ -304,7 +304,7 @@ fn settings(database: &TestDatabase, folder: &Path, api: &str) -> Vec<(String, S
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> String {
+pub fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

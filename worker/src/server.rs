@@ -1,48 +1,86 @@
-//! The worker's own HTTP port: is it alive, is its database there, what do its metrics say. No part of the product API.
+//! The worker's own HTTP port: is it alive, does it get on with its work, what do its metrics say. No part of the product API.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use apalis_mariadb::Queue;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use rag_telemetry::Metrics;
-use sqlx::MySqlPool;
 use tokio_util::sync::CancellationToken;
+
+/// Whoever asks whether a program is ready does not wait for long.
+const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+const HEALTHY: &str = "rag_queue_healthy";
+const FAILURES: &str = "rag_queue_failures_total";
 
 #[derive(Debug, Clone)]
 struct Server {
-    pool: MySqlPool,
+    queue: Queue,
     metrics: Metrics,
 }
 
 /// Binds at once, so that a taken port is an error at the start; serves until `stop`.
 pub(crate) async fn start(
     listen: SocketAddr,
-    pool: MySqlPool,
+    queue: Queue,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> std::io::Result<tokio::task::JoinHandle<std::io::Result<()>>> {
+    metrics::describe_gauge!(
+        HEALTHY,
+        "1 while this worker's queue can look for work, claim, keep leases and acknowledge; 0 once it has failed to for \
+         some seconds"
+    );
+    metrics::describe_counter!(
+        FAILURES,
+        "Failed statements of this worker's queue, by task and by the cause that the database names"
+    );
     let listener = tokio::net::TcpListener::bind(listen).await?;
     tracing::info!(address = %listener.local_addr()?, "health and metrics");
     let router = Router::new()
         .route("/health/live", get(|| async { "ok" }))
         .route("/health/ready", get(ready))
-        .route(
-            "/metrics",
-            get(|State(server): State<Server>| async move { server.metrics.render() }),
-        )
-        .with_state(Server { pool, metrics });
+        .route("/metrics", get(render))
+        .with_state(Server { queue, metrics });
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
     Ok(tokio::spawn(async move { serving.await }))
 }
 
-async fn ready(State(server): State<Server>) -> (StatusCode, &'static str) {
-    match sqlx::query("DO 1").execute(&server.pool).await {
-        Ok(_) => (StatusCode::OK, "ready"),
-        Err(error) => {
-            tracing::warn!(%error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer")
-        }
+async fn ready(State(server): State<Server>) -> (StatusCode, String) {
+    match reason_not_ready(&server.queue).await {
+        None => (StatusCode::OK, "ready".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     }
+}
+
+/// The queue knows best: it works all the time. A worker whose queue has only just started is asked for its database.
+async fn reason_not_ready(queue: &Queue) -> Option<String> {
+    if let Some(trouble) = queue.trouble() {
+        return Some(trouble.to_string());
+    }
+    let asking = async {
+        let mut connection = queue.pool().acquire().await?;
+        rag_db::check_writable(&mut connection).await
+    };
+    match tokio::time::timeout(DATABASE_ANSWERS_WITHIN, asking).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("the database cannot be used: {error}")),
+        Err(_) => Some(format!(
+            "the database did not answer within {DATABASE_ANSWERS_WITHIN:?}"
+        )),
+    }
+}
+
+async fn render(State(server): State<Server>) -> String {
+    let healthy = server.queue.trouble().is_none();
+    metrics::gauge!(HEALTHY).set(if healthy { 1.0 } else { 0.0 });
+    for failures in server.queue.failures() {
+        metrics::counter!(FAILURES, "task" => failures.task, "cause" => failures.cause.as_str())
+            .absolute(failures.count);
+    }
+    server.metrics.render()
 }

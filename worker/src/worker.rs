@@ -51,7 +51,7 @@ pub async fn run(
     };
 
     let stop = CancellationToken::new();
-    let serving = server::start(settings.worker.listen, pool.clone(), metrics, stop.clone())
+    let serving = server::start(settings.worker.listen, queue.clone(), metrics, stop.clone())
         .await
         .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
     let upkeep = tokio::spawn(upkeep::run(context.clone(), stop.clone()));

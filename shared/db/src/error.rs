@@ -18,10 +18,11 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// Worth another try without anything having changed: a lost connection, a deadlock, a lock wait that timed out.
+    /// Worth another try, now or later, without anything having changed here: a deadlock, a lost connection, a server that is
+    /// read-only or full, an account that is locked ([`rag_mariadb::Cause::is_transient`]).
     pub fn is_transient(&self) -> bool {
         let Self::Sqlx(error) = self else { return false };
-        rag_mariadb::cause(error) != rag_mariadb::Cause::Statement
+        rag_mariadb::cause(error).is_transient()
     }
 }
 

@@ -33,6 +33,6 @@ pub mod upload_jobs;
 pub mod uploads;
 
 pub use error::DbError;
-pub use rag_mariadb::{connect, connect_lazy};
+pub use rag_mariadb::{check_writable, connect, connect_lazy};
 pub use schema::{MIGRATOR, SchemaError, check_schema, migrate};
 pub use sql::Text;

@@ -1,4 +1,5 @@
-//! What every user of MariaDB here shares: how connections are made, and what a server's errors mean (`errors`).
+//! What every user of MariaDB here shares: how connections are made and given up, what a server's errors mean (`errors`), and
+//! how it is said that one waits for it (`outage_log`).
 //!
 //! Programs begin with [`connect_checked`] (`start`): it reads where the server is (`options`), says why it lets nobody in
 //! (`refusal`), checks what it must be like (`requirements`, `rights`) and answers a pool (`pool`), whose sessions are all
@@ -8,6 +9,7 @@
 
 mod errors;
 mod options;
+mod outage_log;
 mod pool;
 mod refusal;
 mod requirements;
@@ -15,9 +17,10 @@ mod rights;
 mod session;
 mod start;
 
-pub use errors::{Cause, cause};
+pub use errors::{Cause, cause, number};
 pub use options::{Target, TargetError};
-pub use pool::{connect, connect_lazy};
+pub use outage_log::OutageLog;
+pub use pool::{MAX_AGE, check_writable, connect, connect_lazy, open};
 pub use refusal::Refusal;
 pub use requirements::{Purpose, Unmet};
 pub use start::{StartError, connect_checked};

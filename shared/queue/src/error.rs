@@ -36,13 +36,10 @@ impl QueueError {
         matches!(self, Self::ClaimLost(_))
     }
 
-    /// Worth running the whole transaction again: a deadlock, a lock wait that took too long, a lost connection. After
-    /// a lost connection it is unknown whether a commit took effect; every call of this crate may be repeated then.
+    /// Worth running the whole transaction again, now or later: a deadlock, a lost connection, a server that is read-only or
+    /// full, an account that is locked ([`rag_mariadb::Cause::is_transient`]). After a lost connection it is unknown whether
+    /// a commit took effect; every call of this crate may be repeated then.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Database(error) if is_transient(error))
+        matches!(self, Self::Database(error) if rag_mariadb::cause(error).is_transient())
     }
-}
-
-pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
-    rag_mariadb::cause(error) != rag_mariadb::Cause::Statement
 }

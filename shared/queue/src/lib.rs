@@ -85,6 +85,7 @@ mod config;
 mod engine;
 mod enqueue;
 mod error;
+mod health;
 mod id;
 mod job;
 mod keys;
@@ -110,11 +111,14 @@ pub use backend::{
 pub use claim::{CancelReason, Claim};
 pub use config::{QueueConfig, Retention, Wait};
 pub use error::QueueError;
+pub use health::{Failures, Trouble};
 pub use id::{ClaimToken, JobId, WorkerId};
 pub use job::{EndedClaim, Ending, Enqueued, Job, JobKind, NewJob};
 pub use operate::{Cancelled, Worker};
 pub use outcome::{IntoOutcome, Outcome};
 pub use queue::Queue;
+/// Why a statement failed; in [`Trouble`] and [`Failures`].
+pub use rag_mariadb::Cause;
 pub use read::{InvalidCursor, JobFilter, JobPage, Page, PageCursor};
 pub use state::{Move, State, UnknownState};
 pub use stats::{KindStats, Stats};

@@ -42,7 +42,8 @@ impl Outcome {
     }
 }
 
-/// What a handler's return type must offer. An `Err` of a handler that returns a `Result` is a retry.
+/// What a handler's return type must offer. An `Err` of a handler that returns a `Result` is a retry, unless
+/// it is a transient [`QueueError`](crate::QueueError): then it is a snooze.
 pub trait IntoOutcome {
     fn into_outcome(self) -> Outcome;
 }

@@ -8,6 +8,7 @@ use sqlx::{MySql, MySqlConnection, MySqlPool, Transaction};
 use crate::config::QueueConfig;
 use crate::engine::{Engine, Jobs};
 use crate::error::QueueError;
+use crate::health::{Failures, Health, Trouble};
 use crate::id::ClaimToken;
 use crate::lease;
 use crate::sql;
@@ -21,6 +22,7 @@ pub struct Queue {
 struct Inner {
     pool: MySqlPool,
     config: QueueConfig,
+    health: Arc<Health>,
     engine: Mutex<Weak<Engine>>,
 }
 
@@ -39,6 +41,7 @@ impl Queue {
             inner: Arc::new(Inner {
                 pool,
                 config,
+                health: Arc::default(),
                 engine: Mutex::new(Weak::new()),
             }),
         }
@@ -72,6 +75,17 @@ impl Queue {
         Ok(lease::is_live(conn, token).await?)
     }
 
+    /// Why this process's worker does not get on, if it has not for more than a few seconds: it cannot look for work, claim,
+    /// keep leases, or acknowledge. A program without a worker has no trouble.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.inner.health.trouble()
+    }
+
+    /// How often the tasks of this process's worker have failed, by cause; for metrics.
+    pub fn failures(&self) -> Vec<Failures> {
+        self.inner.health.failures()
+    }
+
     pub(crate) fn running_engine(&self) -> Option<Arc<Engine>> {
         self.inner
             .engine
@@ -84,9 +98,13 @@ impl Queue {
     pub(crate) fn open_lane(&self, kind: &'static str, limit: usize, prefetch: usize) -> (Arc<Engine>, Jobs) {
         let mut slot = self.inner.engine.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let engine = slot
-                .upgrade()
-                .unwrap_or_else(|| Engine::new(self.pool().clone(), self.config().clone()));
+            let engine = slot.upgrade().unwrap_or_else(|| {
+                Engine::new(
+                    self.pool().clone(),
+                    self.config().clone(),
+                    Arc::clone(&self.inner.health),
+                )
+            });
             if let Some(jobs) = engine.open_lane(kind, limit, prefetch) {
                 *slot = Arc::downgrade(&engine);
                 return (engine, jobs);

@@ -1,6 +1,7 @@
 //! MariaDB servers of a test's own, so that nobody else notices what is done to them.
 //!
-//! `programs` says where the server's programs come from, `server` runs one, `certificates` makes what TLS needs.
+//! `programs` says where the server's programs come from, `server` runs one; `proxy` stands between it and its clients;
+//! `certificates` makes what TLS needs.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,7 +11,9 @@
 
 pub mod certificates;
 mod programs;
+mod proxy;
 mod server;
 
 pub use certificates::{Authority, Certificate};
+pub use proxy::Proxy;
 pub use server::{Server, ServerBuilder};

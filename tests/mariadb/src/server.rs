@@ -144,7 +144,15 @@ impl Server {
     /// Makes a database; answers the URI by which root reaches it over the socket.
     pub async fn create_database(&self, name: &str) -> String {
         self.execute(&format!("CREATE DATABASE {name}")).await;
-        format!("mysql://root@localhost/{name}?socket={}", self.socket().display())
+        self.uri(name)
+    }
+
+    /// By which root reaches a database over the socket.
+    pub fn uri(&self, database: &str) -> String {
+        format!(
+            "mysql://root@localhost/{database}?socket={}&ssl-mode=disabled",
+            self.socket().display()
+        )
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 //! It is outside of the user's own layers, so it sees whatever they make of a handler's answer.
 
 use std::any::Any;
+use std::error::Error;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::claim::{CancelReason, Claim};
+use crate::error::QueueError;
 use crate::outcome::{IntoOutcome, Outcome, error_chain};
 use crate::settle::End;
 
@@ -25,6 +27,9 @@ use super::storage::Slot;
 const LOST_GRACE: Duration = Duration::from_secs(5);
 /// A dropped handler is gone at its next await. One that does not get there holds its slot no longer than this.
 const DROP_GRACE: Duration = Duration::from_secs(5);
+
+/// A handler that met the queue's database in trouble comes back after this.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// [`MariaDbStorage`](crate::MariaDbStorage)'s own layer.
 #[derive(Clone, Debug)]
@@ -202,6 +207,12 @@ async fn drop_handler(mut handler: AbortOnDropHandle<Outcome>) {
 
 fn outcome_of_error(error: &BoxDynError) -> Outcome {
     let text = error_chain(error.as_ref());
+    if is_database_trouble(error.as_ref()) {
+        return Outcome::Snooze {
+            after: DATABASE_PAUSE,
+            reason: Some(text),
+        };
+    }
     if error.is::<AbortError>() {
         return Outcome::Fail { error: text };
     }
@@ -209,6 +220,21 @@ fn outcome_of_error(error: &BoxDynError) -> Outcome {
         .downcast_ref::<RetryAfterError>()
         .map(RetryAfterError::get_duration);
     Outcome::Retry { error: text, after }
+}
+
+/// The queue's own database was in the way of the handler. That is no failure of the job's.
+fn is_database_trouble(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error
+            .downcast_ref::<QueueError>()
+            .is_some_and(QueueError::is_transient)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn outcome_of_panic(error: JoinError) -> Outcome {

@@ -91,7 +91,9 @@ impl WorkerSet {
     }
 
     /// Serves jobs of `J::KIND` with `handler`, an `async fn(J, Claim, Data<C>)` that returns an
-    /// [`Outcome`](crate::Outcome), nothing, or a `Result` of either, whose error is a retry.
+    /// [`Outcome`](crate::Outcome), nothing, or a `Result` of either, whose error is a retry. An error that is, or comes from, a
+    /// [`QueueError`] whose reason is the database's state ([`QueueError::is_transient`]) spends no attempt: the job is
+    /// snoozed.
     pub fn register<J, C, F, Fut, O>(
         mut self,
         config: StorageConfig,

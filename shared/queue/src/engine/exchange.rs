@@ -21,6 +21,12 @@ const MAX_UNSETTLED_BATCHES: usize = 20;
 /// it does not matter.
 const MOMENT: Duration = Duration::from_millis(1);
 
+/// A claim is a matter of milliseconds.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// What the ends of one statement may take, whatever the server allows; bytes.
+const MAX_ENDS_BYTES: usize = 1024 * 1024;
+
 pub(super) async fn run(engine: Arc<Engine>) {
     tokio::select! {
         () = serve(&engine) => {}
@@ -30,10 +36,11 @@ pub(super) async fn run(engine: Arc<Engine>) {
 
 async fn serve(engine: &Engine) {
     // Nobody's lock may keep jobs from being claimed: an end that has to wait goes the long way.
-    let mut link = Link::impatient(engine.pool.clone(), "claim");
+    let mut link = engine.link("claim", ANSWERS_WITHIN).with_lock_wait(LOCK_WAIT);
     let mut recover: Option<&'static str> = None;
     loop {
         if next_order(engine).is_none() && engine.plain_ends().is_empty() {
+            link.idle();
             engine.work.notified().await;
             continue;
         }
@@ -48,7 +55,7 @@ async fn serve(engine: &Engine) {
                 }
             }
         }
-        let ends = take_ends(engine);
+        let ends = take_ends(engine, link.last_packet_room());
         if let Err(error) = exchange(engine, &mut link, &ends, order.as_ref()).await {
             // It may have taken effect all the same. The long way finds out which ends are written.
             for end in ends {
@@ -86,9 +93,17 @@ fn next_order(engine: &Engine) -> Option<Order> {
     engine.lanes().next_order(engine.batch())
 }
 
-fn take_ends(engine: &Engine) -> Vec<PlainEnd> {
+/// As many as a batch and a packet hold; half a packet is left for the claim.
+fn take_ends(engine: &Engine, packet_room: usize) -> Vec<PlainEnd> {
+    let room = MAX_ENDS_BYTES.min(packet_room / 2);
     let mut ends = engine.plain_ends();
-    let first = ends.len().min(engine.batch());
+    let mut bytes = 0;
+    let fitting = ends.iter().take(engine.batch()).take_while(|end| {
+        bytes += end.statement_bytes();
+        bytes <= room
+    });
+    // One that fits nowhere goes the long way, once it has been refused here.
+    let first = fitting.count().max(1).min(ends.len());
     ends.drain(..first).collect()
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rag_mariadb::OutageLog;
 use sqlx::MySqlConnection;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -17,10 +18,14 @@ use super::link::Link;
 const LONGEST_BEAT: Duration = Duration::from_secs(1);
 /// A process that ends does not wait longer than this for a database that does not answer.
 const GOODBYE: Duration = Duration::from_secs(2);
+const SHORTEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 const REGISTER_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(engine: Arc<Engine>) {
-    let mut link = Link::new(engine.pool.clone(), "keep leases");
+    // Rather over a new connection than too late.
+    let answers_within = (engine.config.lease / 3).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+    let mut link = engine.link("keep leases", answers_within);
     tokio::select! {
         () = serve(&engine, &mut link) => {}
         () = engine.closing.cancelled() => {}
@@ -34,17 +39,22 @@ async fn serve(engine: &Engine, link: &mut Link) {
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut extended_at = Instant::now();
     let mut registered_at: Option<Instant> = None;
+    let mut registering = OutageLog::new("register this worker");
     loop {
         beat.tick().await;
         if registered_at.is_none_or(|at| at.elapsed() >= REGISTER_EVERY) {
             match link.run(async |conn| register(engine, conn).await).await {
-                Ok(()) => registered_at = Some(Instant::now()),
-                Err(error) => drop(link.failed(&error)),
+                Ok(()) => {
+                    registering.succeeded();
+                    registered_at = Some(Instant::now());
+                }
+                Err(error) => registering.failed(&error),
             }
         }
         give_up_what_ran_out(engine);
         let tokens = live_claims(engine);
         if tokens.is_empty() {
+            link.idle();
             extended_at = Instant::now();
             continue;
         }
@@ -63,7 +73,10 @@ async fn serve(engine: &Engine, link: &mut Link) {
                     hear(engine, token, standing, extend.then_some(asked_at + lease));
                 }
             }
-            Err(error) => drop(link.failed(&error)),
+            // The next beat is the next try.
+            Err(error) => {
+                link.failed(&error);
+            }
         }
     }
 }

@@ -22,11 +22,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::claim::{CancelReason, Claim};
 use crate::config::QueueConfig;
+use crate::health::Health;
 use crate::id::{ClaimToken, WorkerId};
 use crate::settle::{End, PlainEnd};
 use crate::take::Taken;
 
 use lanes::Lanes;
+use link::Link;
 
 /// A worker that was restarted reopens its lane at once; only then is the engine really out of work.
 const REOPENING: Duration = Duration::from_millis(500);
@@ -37,6 +39,7 @@ pub(crate) type Jobs = mpsc::UnboundedReceiver<Claim>;
 pub(crate) struct Engine {
     pool: MySqlPool,
     config: Arc<QueueConfig>,
+    health: Arc<Health>,
     worker: WorkerId,
     lanes: Mutex<Lanes>,
     held: Mutex<HashMap<ClaimToken, HeldClaim>>,
@@ -77,11 +80,12 @@ struct EndedHold {
 }
 
 impl Engine {
-    pub(crate) fn new(pool: MySqlPool, config: QueueConfig) -> Arc<Self> {
+    pub(crate) fn new(pool: MySqlPool, config: QueueConfig, health: Arc<Health>) -> Arc<Self> {
         let (ends, ends_out) = mpsc::unbounded_channel();
         Arc::new(Self {
             pool,
             config: Arc::new(config),
+            health,
             worker: WorkerId::generate(),
             lanes: Mutex::new(Lanes::default()),
             held: Mutex::new(HashMap::new()),
@@ -257,6 +261,11 @@ impl Engine {
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.health.forget_tasks();
+    }
+
+    fn link(&self, task: &'static str, answers_within: Duration) -> Link {
+        Link::new(self.pool.clone(), Arc::clone(&self.health), task, answers_within)
     }
 
     fn takes_jobs(&self) -> bool {

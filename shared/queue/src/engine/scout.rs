@@ -1,9 +1,10 @@
 //! Looks for work: one statement for all kinds, which on an idle queue waits on the server's side. Also sees to upkeep.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rag_mariadb::OutageLog;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use tokio::time::Instant;
 
@@ -14,8 +15,9 @@ use crate::stats::{self, COUNT_REST};
 use crate::upkeep::{self, Duty};
 
 use super::Engine;
-use super::link::Link;
 
+/// Much longer than a statement waits by itself.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long one statement may wait: a lane that frees a slot meanwhile is not waited for until the next.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 const BUSY_WAIT: Duration = Duration::from_millis(150);
@@ -35,6 +37,36 @@ struct Sighting {
     duties: Vec<Duty>,
 }
 
+/// What a look leads to has logs of its own: the look may succeed while that fails, again and again.
+#[derive(Clone)]
+struct SharedLog(Arc<Mutex<OutageLog>>);
+
+struct Logs {
+    promotion: SharedLog,
+    upkeep: SharedLog,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        let log = |task| SharedLog(Arc::new(Mutex::new(OutageLog::new(task))));
+        Self {
+            promotion: log("promote due jobs"),
+            upkeep: log("keep the queue tidy"),
+        }
+    }
+}
+
+impl SharedLog {
+    fn note<T>(&self, result: Result<T, QueueError>) {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(_) => log.succeeded(),
+            Err(QueueError::Database(error)) => log.failed(&error),
+            Err(error) => tracing::warn!(task = log.task(), %error, "failed; it is tried again"),
+        }
+    }
+}
+
 pub(super) async fn run(engine: Arc<Engine>) {
     tokio::select! {
         () = serve(&engine) => {}
@@ -43,7 +75,8 @@ pub(super) async fn run(engine: Arc<Engine>) {
 }
 
 async fn serve(engine: &Arc<Engine>) {
-    let mut link = Link::new(engine.pool.clone(), "look for work");
+    let mut link = engine.link("look for work", ANSWERS_WITHIN);
+    let logs = Logs::default();
     let upkeep_runs = Arc::new(AtomicBool::new(false));
     let mut pause = Duration::ZERO;
     loop {
@@ -51,7 +84,7 @@ async fn serve(engine: &Arc<Engine>) {
         let rest = match link.run(async |conn| look(conn, statement).await).await {
             Ok(sighting) => {
                 link.succeeded();
-                let found = act(engine, &sighting, &upkeep_runs).await;
+                let found = act(engine, &sighting, &upkeep_runs, &logs).await;
                 pause = rest_after(engine, found, pause);
                 pause
             }
@@ -74,7 +107,7 @@ fn rest_after(engine: &Engine, found: bool, last: Duration) -> Duration {
 }
 
 /// Acts on a sighting; answers whether it held anything for this process.
-async fn act(engine: &Arc<Engine>, sighting: &Sighting, upkeep_runs: &Arc<AtomicBool>) -> bool {
+async fn act(engine: &Arc<Engine>, sighting: &Sighting, upkeep_runs: &Arc<AtomicBool>, logs: &Logs) -> bool {
     engine.draining.store(sighting.draining, Ordering::Relaxed);
     let hungry = {
         let mut lanes = engine.lanes();
@@ -88,11 +121,11 @@ async fn act(engine: &Arc<Engine>, sighting: &Sighting, upkeep_runs: &Arc<Atomic
     engine.work.notify_one();
     let due = sighting.duties.contains(&Duty::Promote);
     if due && engine.takes_jobs() {
-        match promote(engine).await {
-            Ok(0) => {}
-            Ok(_) => engine.announce_all(),
-            Err(error) => tracing::warn!(%error, "could not promote due jobs"),
+        let promoted = promote(engine).await;
+        if matches!(promoted, Ok(1..)) {
+            engine.announce_all();
         }
+        logs.promotion.note(promoted);
     }
     let upkeep: Vec<Duty> = sighting
         .duties
@@ -102,13 +135,10 @@ async fn act(engine: &Arc<Engine>, sighting: &Sighting, upkeep_runs: &Arc<Atomic
         .collect();
     if !upkeep.is_empty() && !upkeep_runs.swap(true, Ordering::AcqRel) {
         let (engine, upkeep_runs) = (Arc::clone(engine), Arc::clone(upkeep_runs));
+        let log = logs.upkeep.clone();
         tokio::spawn(async move {
             tokio::select! {
-                kept = keep_up(&engine, &upkeep) => {
-                    if let Err(error) = kept {
-                        tracing::warn!(%error, "queue upkeep failed; it is tried again");
-                    }
-                }
+                kept = keep_up(&engine, &upkeep) => log.note(kept),
                 () = engine.closing.cancelled() => {}
             }
             upkeep_runs.store(false, Ordering::Release);
@@ -165,6 +195,9 @@ async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
 /// Reading them costs more than reading live ones, and a range goes on over them past its own end. So nothing is asked
 /// that is known, and every question begins where there are none of them. Lost leases of kinds that this process does not
 /// serve are looked for with the counting.
+///
+/// The parts of the UNION are columns and literals, and no CAST: a literal takes a column's collation, whatever the
+/// connection's is, while MariaDB 11 refuses to mix the collation of a CAST with a column's (1271).
 fn look_statement(engine: &Engine) -> String {
     let now = now_us!();
     let lanes = engine.lanes();
@@ -212,7 +245,7 @@ fn look_statement(engine: &Engine) -> String {
     let worker = engine.worker.as_uuid().simple();
     format!(
         "BEGIN NOT ATOMIC {waiting}\
-           SELECT CAST('paused' AS CHAR(16)) AS fact, CAST(kind AS CHAR(64)) AS name FROM queue_paused_kinds \
+           SELECT 'paused' AS fact, kind AS name FROM queue_paused_kinds \
            UNION ALL SELECT 'draining', '' FROM queue_workers WHERE id = x'{worker}' AND draining \
            UNION ALL SELECT 'duty', duty FROM queue_duties WHERE due_us <= {now} AND duty IN ('{prune}', '{count}'){}; \
          END",

@@ -29,16 +29,31 @@ pub(crate) enum End {
     LeaseLost,
 }
 
+/// What stores an end, without its texts: fewer bytes than this.
+const STATEMENT_BYTES: usize = 1536;
+
 impl End {
-    /// About how long the texts are that it brings along.
-    pub(crate) fn text_bytes(&self) -> usize {
-        match self {
+    /// About how long the statement is that stores it; bytes, and rather too many. Texts are written in hexadecimal, and an
+    /// error twice: as the job's last error, and in its history.
+    pub(crate) fn statement_bytes(&self, config: &QueueConfig) -> usize {
+        let texts = match self {
             Self::Handler(Outcome::Done(output)) if output.is_null() => 0,
-            Self::Handler(Outcome::Done(output)) => output.to_string().len(),
-            Self::Handler(Outcome::Retry { error, .. } | Outcome::Fail { error }) => error.len(),
-            Self::Handler(Outcome::Snooze { reason, .. }) => reason.as_ref().map_or(0, String::len),
+            Self::Handler(Outcome::Done(output)) => 2 * output.to_string().len().min(config.max_output_bytes),
+            Self::Handler(Outcome::Retry { error, .. } | Outcome::Fail { error }) => {
+                4 * error.len().min(config.max_error_bytes)
+            }
+            Self::Handler(Outcome::Snooze { reason, .. }) => {
+                2 * reason.as_ref().map_or(0, String::len).min(config.max_error_bytes)
+            }
             Self::Handler(Outcome::Cancelled) | Self::HandBack | Self::LeaseLost => 0,
-        }
+        };
+        STATEMENT_BYTES + texts
+    }
+
+    /// The longest output and the longest error, in bytes, that fit into a statement of so many.
+    pub(crate) const fn longest_texts(statement_bytes: usize) -> (usize, usize) {
+        let texts = statement_bytes.saturating_sub(STATEMENT_BYTES);
+        (texts / 2, texts / 4)
     }
 }
 

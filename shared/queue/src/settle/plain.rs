@@ -20,6 +20,9 @@ use super::{End, id_list};
 /// Longer outputs go the long way, which minds the size of its statements.
 const MAX_OUTPUT_BYTES: usize = 4096;
 
+/// An id in a list, a case of the outputs, and its share of what is around them.
+const PLAIN_STATEMENT_BYTES: usize = 512;
+
 /// The end of a claim on a job without keys, whose handler finished it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PlainEnd {
@@ -58,9 +61,12 @@ impl PlainEnd {
     pub(crate) const fn token(&self) -> ClaimToken {
         self.token
     }
-}
 
-impl PlainEnd {
+    /// How much longer it makes the statement that it is written in; bytes, and rather too many.
+    pub(crate) fn statement_bytes(&self) -> usize {
+        PLAIN_STATEMENT_BYTES + 2 * self.stored.as_ref().map_or(0, String::len)
+    }
+
     /// As part of the caller's transaction; answers whether the claim's lease had not ended, and so whether it is written.
     pub(crate) async fn write_if_live(&self, conn: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
         let statement = format!(

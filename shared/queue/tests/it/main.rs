@@ -7,6 +7,8 @@ mod enqueue;
 mod keys;
 mod operate;
 mod outage;
+mod outage_content;
+mod outage_states;
 mod plan;
 mod processes;
 mod support;

@@ -35,11 +35,16 @@ impl Process {
     }
 
     pub(crate) fn start_on(url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_logging_to(url, settings, Stdio::inherit())
+    }
+
+    pub(crate) fn start_logging_to(url: &str, settings: &[(&str, &str)], log: Stdio) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_queue-test-worker"))
             .env("DATABASE_URL", url)
             .env("LEASE_MS", LEASE.as_millis().to_string())
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         Self(child)

@@ -49,6 +49,8 @@ impl JobKind for Task {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Step {
     Done(Value),
+    /// Done, with an output of so many bytes.
+    DoneLong(usize),
     Sleep(u64),
     /// Sleeps until cancelled, then says so.
     UntilCancelled,
@@ -60,6 +62,8 @@ pub(crate) enum Step {
     Err,
     Panic,
     Snooze(u64),
+    /// Snoozes with a reason of so many bytes.
+    SnoozeLong(usize),
     Fail,
 }
 
@@ -89,6 +93,7 @@ pub(crate) async fn play(task: Task, claim: Claim, log: Data<Log>) -> Result<Out
     let step = task.script.get(at).cloned().unwrap_or(Step::Done(Value::Null));
     Ok(match step {
         Step::Done(output) => Outcome::Done(output),
+        Step::DoneLong(bytes) => Outcome::Done(Value::String("x".repeat(bytes))),
         Step::Sleep(ms) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Outcome::done()
@@ -110,6 +115,10 @@ pub(crate) async fn play(task: Task, claim: Claim, log: Data<Log>) -> Result<Out
         Step::Snooze(ms) => Outcome::Snooze {
             after: Duration::from_millis(ms),
             reason: Some("told to snooze".to_owned()),
+        },
+        Step::SnoozeLong(bytes) => Outcome::Snooze {
+            after: Duration::from_millis(1),
+            reason: Some("x".repeat(bytes)),
         },
         Step::Fail => Outcome::Fail {
             error: "told to give up".to_owned(),
