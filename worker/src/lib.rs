@@ -9,6 +9,7 @@ mod halt;
 mod jobs;
 mod observe;
 mod pipeline;
+mod probe;
 mod schedule;
 mod server;
 mod sync;

@@ -9,7 +9,7 @@ use rag_domain::DomainId;
 use rag_files::FileStore;
 use rag_jobs::{
     DomainSync, FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, IndexSync,
-    OrphanReconcile, ProviderSync,
+    OrphanReconcile, ProviderProbe, ProviderSync,
 };
 use rag_mariadb::Purpose;
 use rag_settings::{QueueSettings, Settings};
@@ -73,6 +73,7 @@ pub async fn run(
             context.clone(),
             jobs::orphan_reconcile::handle,
         )?
+        .register::<ProviderProbe, _, _, _, _>(lane.clone(), context.clone(), jobs::provider_probe::handle)?
         .register::<IndexSync, _, _, _, _>(lane.clone(), context.clone(), jobs::index_sync::handle)?
         .register::<DomainSync, _, _, _, _>(lane.clone(), context.clone(), jobs::domain_sync::handle)?
         .register::<ProviderSync, _, _, _, _>(lane, context, jobs::provider_sync::handle)?;

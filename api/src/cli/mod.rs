@@ -2,6 +2,7 @@
 
 mod keys;
 mod migrate;
+mod providers;
 mod secrets;
 mod serve;
 
@@ -32,6 +33,9 @@ enum Command {
     /// Look after what is sealed in the database
     #[command(subcommand)]
     Secrets(secrets::Command),
+    /// Try out what a provider can do
+    #[command(subcommand)]
+    Providers(providers::Command),
     /// List all settings with their defaults
     Settings,
     /// Print the OpenAPI document
@@ -45,6 +49,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Migrate => migrate::migrate(&read_settings()?).await,
         Command::Keys(command) => keys::run(command, &read_settings()?).await,
         Command::Secrets(command) => secrets::run(command, &read_settings()?).await,
+        Command::Providers(command) => providers::run(command, &read_settings()?).await,
         Command::Settings => {
             print!("{}", rag_settings::render_table());
             Ok(())

@@ -2,9 +2,13 @@
 //!
 //! Payloads live in job rows across upgrades: fields are added with a default, never renamed or removed.
 
+mod probe;
+
 use apalis_mariadb::{JobKind, NewJob, QueueError};
 use rag_domain::{DomainId, FileId, IndexId};
 use serde::{Deserialize, Serialize};
+
+pub use probe::{Check, CheckResult, ProbeReport, ProbeVerdict, ProviderProbe};
 
 /// The concurrency key of everything that works on an index: such jobs take turns, whatever their kinds.
 pub fn index_concurrency_key(index_id: IndexId) -> String {

@@ -9,6 +9,7 @@ pub(crate) mod index_cancel;
 pub(crate) mod index_delete;
 pub(crate) mod index_sync;
 pub(crate) mod orphan_reconcile;
+pub(crate) mod provider_probe;
 pub(crate) mod provider_sync;
 
 use apalis_mariadb::{CancelReason, Claim, Outcome};

@@ -9,6 +9,8 @@ mod health;
 mod listings;
 mod orphans;
 mod overview;
+mod probe;
+mod provider_jobs;
 mod sync;
 mod sync_findings;
 
@@ -50,6 +52,8 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(sync_findings::list_sync_findings))
         .routes(routes!(orphans::list_orphan_searches, orphans::search_orphans))
         .routes(routes!(orphans::get_orphan_search))
+        .routes(routes!(probe::list_provider_probes, probe::probe_provider))
+        .routes(routes!(probe::get_provider_probe))
         .routes(routes!(deletions::list_deletions))
         .routes(routes!(deletions::give_up_deletion))
         .routes(routes!(

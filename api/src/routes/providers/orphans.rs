@@ -1,6 +1,6 @@
 //! `/admin/providers/{provider_type}/orphans`: searches for what we made at a provider and no row of ours speaks of.
 
-use apalis_mariadb::{JobFilter, JobId, JobKind as _};
+use apalis_mariadb::{JobId, JobKind as _};
 use axum::Json;
 use axum::extract::State;
 use http::header::LOCATION;
@@ -9,14 +9,11 @@ use rag_jobs::{OrphanMode, OrphanReconcile};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::require_known;
+use super::{provider_jobs, require_known};
 use crate::extract::{Id, Params};
 use crate::problem::Problem;
-use crate::routes::jobs::{JobOut, read_jobs};
+use crate::routes::jobs::JobOut;
 use crate::state::App;
-
-/// Searches in one answer.
-const LATEST: usize = 20;
 
 /// What becomes of what is found.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -74,13 +71,8 @@ pub(super) async fn search_orphans(
             ModeIn::Delete => OrphanMode::Delete,
         },
     };
-    let mut tx = app.begin().await?;
-    let enqueued = app.queue.enqueue(&mut tx, job.to_job()?).await?;
-    tx.commit().await?;
-    app.queue.notify(OrphanReconcile::KIND);
-    let job = read_jobs(&app, &[enqueued.id]).await?.remove(&enqueued.id);
-    let job = job.ok_or_else(|| Problem::not_found("job"))??;
-    let location = format!("{location}/{}", enqueued.id);
+    let (id, job) = provider_jobs::enqueue(&app, job.to_job()?, OrphanReconcile::KIND).await?;
+    let location = format!("{location}/{id}");
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(job)))
 }
 
@@ -95,22 +87,7 @@ pub(super) async fn list_orphan_searches(
     State(app): State<App>,
     Id(provider_type): Id<String>,
 ) -> Result<Json<SearchesOut>, Problem> {
-    require_known(&app, &provider_type)?;
-    let filter = JobFilter {
-        kind: Some(OrphanReconcile::KIND.to_owned()),
-        ..JobFilter::default()
-    };
-    let page = apalis_mariadb::Page {
-        limit: 200,
-        after: None,
-    };
-    let jobs = app.queue.list_jobs(&filter, &page).await?.items;
-    let items = jobs
-        .into_iter()
-        .filter(|job| job.payload["provider_type"] == provider_type.as_str())
-        .take(LATEST)
-        .map(JobOut::without_build)
-        .collect();
+    let items = provider_jobs::list_latest(&app, OrphanReconcile::KIND, &provider_type).await?;
     Ok(Json(SearchesOut { items }))
 }
 
@@ -127,11 +104,6 @@ pub(super) async fn get_orphan_search(
     State(app): State<App>,
     Id((provider_type, job_id)): Id<(String, JobId)>,
 ) -> Result<Json<JobOut>, Problem> {
-    require_known(&app, &provider_type)?;
-    let job = app.queue.find_job(job_id).await?;
-    job.filter(|job| {
-        job.kind == OrphanReconcile::KIND && job.payload["provider_type"] == provider_type.as_str()
-    })
-    .map(|job| Json(JobOut::without_build(job)))
-    .ok_or_else(|| Problem::not_found("search"))
+    let found = provider_jobs::find(&app, OrphanReconcile::KIND, &provider_type, job_id).await?;
+    found.map(Json).ok_or_else(|| Problem::not_found("search"))
 }

@@ -213,6 +213,43 @@ pub async fn postpone_deletion(
     Ok(())
 }
 
+/// As [`postpone_deletion`], for a deletion that is known by what it deletes.
+pub async fn postpone_deletion_of(
+    db: &mut MySqlConnection,
+    provider: &str,
+    operation: Operation,
+    external_id: &str,
+    seconds: u32,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_intents SET due_at = UTC_TIMESTAMP(6) + INTERVAL ? SECOND, updated_at = updated_at \
+         WHERE provider_id = ? AND operation = ? AND subject = ?",
+    )
+    .bind(seconds)
+    .bind(provider)
+    .bind(operation.as_str())
+    .bind(external_id)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// As [`resolve_deletion`], for a deletion that is known by what it deletes.
+pub async fn resolve_deletion_of(
+    db: &mut MySqlConnection,
+    provider: &str,
+    operation: Operation,
+    external_id: &str,
+) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_provider_intents WHERE provider_id = ? AND operation = ? AND subject = ?")
+        .bind(provider)
+        .bind(operation.as_str())
+        .bind(external_id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// The index's deletion is given up: nothing of it is looked for or deleted any more.
 pub async fn forget_index(db: &mut MySqlConnection, index_id: IndexId) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_provider_intents WHERE index_id = ?")

@@ -16,7 +16,8 @@ use crate::sql::{Text, exactly_one};
 
 pub use deletions::{
     Owner, forget_index, is_store_retired, list_deletions, list_deletions_of, postpone_deletion,
-    resolve_deletion, retire_file, retire_file_for, retire_orphaned_store, retire_store, take_deletion,
+    postpone_deletion_of, resolve_deletion, resolve_deletion_of, retire_file, retire_file_for,
+    retire_orphaned_store, retire_store, take_deletion,
 };
 
 /// What an intent is for.

@@ -1,0 +1,50 @@
+//! `ProviderProbe`: tries at a provider what this service relies on.
+
+use std::convert::Infallible;
+
+use apalis_core::task::data::Data;
+use apalis_mariadb::{Claim, Outcome};
+use rag_domain::DomainId;
+use rag_jobs::{ProbeReport, ProviderProbe};
+use tracing::Instrument as _;
+
+use crate::context::Context;
+use crate::halt::Halt;
+use crate::pipeline::Scope;
+use crate::probe;
+
+/// Probes; the report is the job's output, whatever it says.
+pub(crate) async fn handle(
+    job: ProviderProbe,
+    claim: Claim,
+    context: Data<Context>,
+) -> Result<Outcome, Infallible> {
+    let span = tracing::info_span!("provider_probe", provider = job.provider_type);
+    let result = run(&job, &claim, &context).instrument(span).await;
+    let output = result.and_then(|report| {
+        tracing::info!(summary = report.summary, "probed");
+        serde_json::to_value(report).map_err(|error| Halt::Fail {
+            error: error.to_string(),
+        })
+    });
+    Ok(output.map_or_else(Halt::into_outcome, Outcome::Done))
+}
+
+async fn run(job: &ProviderProbe, claim: &Claim, context: &Context) -> Result<ProbeReport, Halt> {
+    let mut db = context.pool.acquire().await?;
+    let opened = context
+        .connections
+        .open_learned(&mut db, &job.provider_type)
+        .await;
+    drop(db);
+    let (provider, learned) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return probe::unopened(job, error),
+    };
+    // It touches no domain's files: nothing here reads them.
+    let nobody = DomainId::try_from("-".to_owned()).map_err(|error| Halt::Fail {
+        error: error.to_string(),
+    })?;
+    let scope = Scope::new(context, claim, provider, &job.provider_type, &nobody);
+    probe::probe(&scope, &learned).await
+}
