@@ -52,7 +52,7 @@ impl App {
     }
 
     pub(crate) fn new_id(&self, kind: Kind) -> Id {
-        ids::new_id(kind, self.options.guise)
+        ids::new_id(kind, self.options.profile)
     }
 
     pub(crate) fn directory(&self) -> &Path {

@@ -70,7 +70,7 @@ async fn index(app: &App, job: &IndexJob, fault: Option<Action>) -> Outcome {
     }
     // The semaphore is never closed.
     let _place = app.places.acquire().await;
-    let time = duration(app, job.bytes) + extra;
+    let time = duration(app, job.bytes) + extra + asked_for(app, job);
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
@@ -82,6 +82,20 @@ fn duration(app: &App, bytes: u64) -> Duration {
     let per_kb = app.options.indexing_ms_per_kb.max(0.0) * (bytes as f64 / 1024.0);
     Duration::from_millis(app.options.indexing_ms_base)
         + Duration::try_from_secs_f64(per_kb / 1e3).unwrap_or_default()
+}
+
+/// What the text itself asks for, as a stub of embeddings does for real servers; only its beginning is looked at.
+fn asked_for(app: &App, job: &IndexJob) -> Duration {
+    const WORDS: &[u8] = b"slow embedding ";
+    if !app.options.embedding_delays {
+        return Duration::ZERO;
+    }
+    let beginning = job.body.read_range(0, job.bytes.min(64)).unwrap_or_default();
+    let ms = beginning.strip_prefix(WORDS).and_then(|rest| {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+    });
+    Duration::from_millis(ms.unwrap_or(0))
 }
 
 async fn read(app: &App, job: &IndexJob) -> Outcome {

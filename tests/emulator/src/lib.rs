@@ -45,7 +45,7 @@ pub use control::Control;
 pub use faults::{Action, Loss, RetryAfter, Rule, RuleError, RuleState, When};
 pub use ids::Id;
 pub use ledger::{Effect, Entry, LedgerQuery};
-pub use options::{Guise, Options};
+pub use options::{Options, Profile};
 pub use rate::{Rate, Rates};
 pub use seed::{Seed, Seeded};
 pub use state::{FileSnapshot, Snapshot, StoreFileSnapshot, StoreSnapshot};
@@ -126,8 +126,8 @@ impl Builder {
     }
 
     #[must_use]
-    pub fn guise(mut self, guise: Guise) -> Self {
-        self.options.guise = guise;
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.options.profile = profile;
         self
     }
 
@@ -146,7 +146,14 @@ impl Builder {
         self
     }
 
-    /// In the guise of Yandex, stores call files otherwise than the Files API does.
+    /// Takes longer over texts that say so: `slow embedding N` adds N milliseconds.
+    #[must_use]
+    pub fn embedding_delays(mut self) -> Self {
+        self.options.embedding_delays = true;
+        self
+    }
+
+    /// In the profile of Yandex, stores call files otherwise than the Files API does.
     #[must_use]
     pub fn store_file_ids(mut self) -> Self {
         self.options.yandex_store_file_ids = true;

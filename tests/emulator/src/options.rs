@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Whose dialect of the protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Guise {
+pub enum Profile {
     /// OpenAI itself.
     #[default]
     Openai,
@@ -12,6 +12,10 @@ pub enum Guise {
     Yandex,
     /// A plain OpenAI-compatible engine; the same protocol as `Openai`.
     Sentralix,
+    /// OGX 1.5.0, once Llama Stack: a server of its own that deviates in many places; see `deviations`.
+    Ogx,
+    /// The LiteLLM proxy 1.108.7 in front of such an OGX.
+    Litellm,
 }
 
 /// Settings of one emulator. `Options::default()` is what the binary does without arguments.
@@ -22,8 +26,8 @@ pub enum Guise {
 )]
 pub struct Options {
     /// Dialect of the protocol.
-    #[arg(long, value_enum, default_value_t = Guise::Openai)]
-    pub guise: Guise,
+    #[arg(long, value_enum, default_value_t = Profile::Openai)]
+    pub profile: Profile,
 
     /// The only key that is let in; without it any non-empty key is.
     #[arg(long)]
@@ -57,6 +61,10 @@ pub struct Options {
     /// Files indexed at the same time; the others wait in status `in_progress`.
     #[arg(long, default_value_t = 16)]
     pub indexing_parallelism: usize,
+
+    /// Take longer over texts that say so: `slow embedding N` adds N milliseconds.
+    #[arg(long)]
+    pub embedding_delays: bool,
 
     /// Largest file of one upload, in bytes (default: 512 MiB, yandex 128 MiB).
     #[arg(long)]
@@ -99,7 +107,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            guise: Guise::Openai,
+            profile: Profile::Openai,
             api_key: None,
             allow_content: false,
             spec_strict: false,
@@ -108,6 +116,7 @@ impl Default for Options {
             indexing_ms_base: 50,
             indexing_ms_per_kb: 1.0,
             indexing_parallelism: 16,
+            embedding_delays: false,
             max_file_bytes: None,
             poll_after_ms: None,
             requests_per_second: None,
@@ -123,7 +132,7 @@ impl Default for Options {
 
 impl Options {
     pub(crate) fn is_yandex(&self) -> bool {
-        self.guise == Guise::Yandex
+        self.profile == Profile::Yandex
     }
 
     pub(crate) fn max_file_bytes(&self) -> u64 {

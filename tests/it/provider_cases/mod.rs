@@ -1,0 +1,54 @@
+//! The end-to-end cases that every provider of the protocol must pass: once here at the emulator in each profile, and by
+//! `cargo xtask providers` at real servers (`real_servers`). A case asks the server's own API what became of it and never
+//! looks into the emulator, so that it means the same everywhere.
+
+mod cases;
+mod server;
+mod site;
+
+pub(crate) use cases::*;
+pub(crate) use server::{RealServer, Server};
+pub(crate) use site::Site;
+
+/// Makes a test of each case at `$site`.
+macro_rules! every_case {
+    ($site:expr $(, #[$attribute:meta])*) => {
+        $crate::provider_cases::every_case! { @ [$(#[$attribute])*] $site =>
+            mixed_strategies_end_right_and_a_rebuild_changes_nothing
+            changed_bytes_take_the_place_of_the_old_ones
+            an_unlinked_file_leaves
+            two_indexes_share_a_file
+            a_file_that_cannot_be_read_fails_with_its_reason
+            search_finds_local_files
+            syncs_of_index_and_provider_see_no_drift
+            a_file_and_an_index_are_deleted
+            a_cancelled_build_goes_on_where_it_was
+            a_killed_worker_is_replaced
+        }
+    };
+    (@ $attributes:tt $site:expr => $($case:ident)*) => {
+        $( $crate::provider_cases::every_case! { @one $attributes $site => $case } )*
+    };
+    (@one [$(#[$attribute:meta])*] $site:expr => $case:ident) => {
+        $(#[$attribute])*
+        #[tokio::test]
+        async fn $case() {
+            let site = $site.await;
+            $crate::provider_cases::$case(&site).await;
+            site.leave_nothing().await;
+        }
+    };
+}
+pub(crate) use every_case;
+
+mod openai {
+    super::every_case! { super::Site::emulated(rag_emulator::Profile::Openai) }
+}
+
+mod ogx {
+    super::every_case! { super::Site::emulated(rag_emulator::Profile::Ogx) }
+}
+
+mod litellm {
+    super::every_case! { super::Site::emulated(rag_emulator::Profile::Litellm) }
+}
