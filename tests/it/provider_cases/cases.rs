@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Site;
-use super::site::{LIMIT, PROVIDER};
+use super::site::{LIMIT, PROVIDER, Site};
 use crate::build::{fixed, prose};
 
 /// Takes a server a moment to index, where indexing can be slowed down by the text.
@@ -36,8 +35,8 @@ pub(crate) async fn mixed_strategies_end_right_and_a_rebuild_changes_nothing(sit
     site.built(&index).await;
     let mut sizes: Vec<u64> = Vec::new();
     for file in site.server.store_files(&site.store(&index).await).await {
-        let size = &file["chunking_strategy"]["static"]["max_chunk_size_tokens"];
-        sizes.push(size.as_u64().unwrap_or_else(|| panic!("no strategy: {file}")));
+        let chosen = &file["chunking_strategy"]["static"]["max_chunk_size_tokens"];
+        sizes.push(chosen.as_u64().unwrap_or_else(|| panic!("no strategy: {file}")));
     }
     sizes.sort_unstable();
     assert_eq!(

@@ -10,10 +10,22 @@ pub(crate) use cases::*;
 pub(crate) use server::{RealServer, Server};
 pub(crate) use site::Site;
 
-/// Makes a test of each case at `$site`.
+/// Makes a test of each case at `$site`, with these attributes.
 macro_rules! every_case {
+    (@each $site:expr, $attributes:tt, $($case:ident)*) => {
+        $( $crate::provider_cases::every_case! { @one $site, $attributes, $case } )*
+    };
+    (@one $site:expr, [$($attribute:meta)*], $case:ident) => {
+        $(#[$attribute])*
+        #[tokio::test]
+        async fn $case() {
+            let site = $site.await;
+            $crate::provider_cases::$case(&site).await;
+            site.leave_nothing().await;
+        }
+    };
     ($site:expr $(, #[$attribute:meta])*) => {
-        $crate::provider_cases::every_case! { @ [$(#[$attribute])*] $site =>
+        $crate::provider_cases::every_case! { @each $site, [$($attribute)*],
             mixed_strategies_end_right_and_a_rebuild_changes_nothing
             changed_bytes_take_the_place_of_the_old_ones
             an_unlinked_file_leaves
@@ -24,18 +36,6 @@ macro_rules! every_case {
             a_file_and_an_index_are_deleted
             a_cancelled_build_goes_on_where_it_was
             a_killed_worker_is_replaced
-        }
-    };
-    (@ $attributes:tt $site:expr => $($case:ident)*) => {
-        $( $crate::provider_cases::every_case! { @one $attributes $site => $case } )*
-    };
-    (@one [$(#[$attribute:meta])*] $site:expr => $case:ident) => {
-        $(#[$attribute])*
-        #[tokio::test]
-        async fn $case() {
-            let site = $site.await;
-            $crate::provider_cases::$case(&site).await;
-            site.leave_nothing().await;
         }
     };
 }

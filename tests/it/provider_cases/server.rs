@@ -138,7 +138,7 @@ impl Server {
             }
             match data.last().and_then(|last| last["id"].as_str()) {
                 Some(last) if page["has_more"] == true && seen.len() > known => {
-                    after = format!("&after={last}")
+                    after = format!("&after={last}");
                 }
                 _ => return items,
             }
