@@ -4,7 +4,7 @@ use crate::{
     app::App,
     auth,
     context::{self, Context, EXTERNAL_HEADER},
-    control,
+    control, dialect,
     error::ApiError,
     fault_layer::{self, Lost},
     faults::Loss,
@@ -64,22 +64,33 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(
             "/v1/vector_stores/{vector_store_id}/files/{file_id}/content",
             get(store_files::content),
-        )
-        .route(
-            "/v1/vector_stores/{vector_store_id}/file_batches",
-            post(file_batches::create),
-        )
-        .route(
-            "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}",
-            get(file_batches::retrieve),
-        )
-        .route(
-            "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
-            get(file_batches::list_files),
         );
-    if app.options.is_yandex() {
+    let (yandex, deviations) = (app.options.is_yandex(), app.deviations);
+    if yandex {
         api = api.route("/iam/v1/tokens", post(crate::iam::create_token));
-    } else {
+    }
+    if !deviations.no_file_batches {
+        api = api
+            .route(
+                "/v1/vector_stores/{vector_store_id}/file_batches",
+                post(file_batches::create),
+            )
+            .route(
+                "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}",
+                get(file_batches::retrieve),
+            )
+            .route(
+                "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
+                get(file_batches::list_files),
+            );
+    }
+    if !deviations.no_file_batches && !yandex {
+        api = api.route(
+            "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
+            post(file_batches::cancel),
+        );
+    }
+    if !deviations.no_uploads && !yandex {
         api = api
             .route("/v1/uploads", post(uploads::create))
             .route(
@@ -87,11 +98,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
                 post(uploads::add_part).layer(DefaultBodyLimit::disable()),
             )
             .route("/v1/uploads/{upload_id}/complete", post(uploads::complete))
-            .route("/v1/uploads/{upload_id}/cancel", post(uploads::cancel))
-            .route(
-                "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
-                post(file_batches::cancel),
-            );
+            .route("/v1/uploads/{upload_id}/cancel", post(uploads::cancel));
     }
     api.fallback(unknown_url)
         .method_not_allowed_fallback(wrong_method)
@@ -157,7 +164,12 @@ async fn around(
             connection.end(how);
             std::future::pending().await
         }
-        None => dress(&app, &context, response, started),
+        None => {
+            if app.deviations.close_after_missing && dialect::is_missing(&context, &response) {
+                connection.end_after_answer();
+            }
+            dress(&app, &context, response, started)
+        }
     }
 }
 
@@ -243,7 +255,7 @@ fn dress(app: &App, context: &Context, response: Response, started: Instant) -> 
     let request_id = context.request_id.as_deref().unwrap_or_default();
     let yandex = app.options.is_yandex();
     let mut response = match response.extensions().get::<ApiError>() {
-        Some(error) => error.render(yandex, request_id),
+        Some(error) => dialect::render(app, context, error, request_id),
         None => response,
     };
     let headers = response.headers_mut();

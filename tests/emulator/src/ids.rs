@@ -26,6 +26,8 @@ pub(crate) fn new_id(kind: Kind, profile: Profile) -> Id {
     let (prefix, length, alphabet) = match (profile, kind) {
         (_, Kind::Request) => ("req_", 32, HEX),
         (Profile::Yandex, Kind::File | Kind::Store | Kind::Batch) => ("fvt", 17, LOWERCASE),
+        (Profile::Ogx | Profile::Litellm, Kind::File) => ("file-", 32, HEX),
+        (Profile::Ogx | Profile::Litellm, Kind::Batch) => ("batch_", 32, HEX),
         (_, Kind::File) => ("file-", 22, ALPHANUMERIC),
         (_, Kind::Store) => ("vs_", 32, HEX),
         (_, Kind::Batch) => ("vsfb_", 32, HEX),

@@ -14,6 +14,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 /// Held by the jobs of one attach call; counts it as open until the last of them ends.
 #[derive(Debug)]
@@ -25,11 +26,14 @@ impl Drop for OpenOperation {
     }
 }
 
-/// Starts the jobs of one attach call.
-pub(crate) fn start(app: &Arc<App>, jobs: Vec<IndexJob>) {
+/// Starts the jobs of one attach call; answers what to wait for, if somebody wants to wait.
+pub(crate) fn start(app: &Arc<App>, jobs: Vec<IndexJob>) -> Vec<JoinHandle<()>> {
     if jobs.is_empty() {
-        return;
+        return Vec::new();
     }
+    let at_once = app.deviations.batch_parallelism;
+    let turns = (at_once > 0).then(|| Arc::new(Semaphore::new(at_once)));
+    let mut running = Vec::with_capacity(jobs.len());
     app.open_operations.fetch_add(1, Ordering::AcqRel);
     let operation = Arc::new(OpenOperation(app.open_operations.clone()));
     for job in jobs {
@@ -43,15 +47,24 @@ pub(crate) fn start(app: &Arc<App>, jobs: Vec<IndexJob>) {
         let fault = app.faults.lock().pick(subject);
         let (app, operation) = (app.clone(), operation.clone());
         let stop = app.stop.clone();
-        app.tasks.clone().spawn(async move {
+        let turns = turns.clone();
+        running.push(app.tasks.clone().spawn(async move {
+            let work = async {
+                let _turn = match &turns {
+                    Some(turns) => turns.acquire().await.ok(),
+                    None => None,
+                };
+                index(&app, &job, fault).await
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = job.cancelled.cancelled() => {}
-                outcome = index(&app, &job, fault) => app.state.lock().finish_indexing(&job, outcome),
+                outcome = work => app.state.lock().finish_indexing(&job, outcome),
             }
             drop(operation);
-        });
+        }));
     }
+    running
 }
 
 async fn index(app: &App, job: &IndexJob, fault: Option<Action>) -> Outcome {
@@ -99,6 +112,9 @@ fn asked_for(app: &App, job: &IndexJob) -> Duration {
 }
 
 async fn read(app: &App, job: &IndexJob) -> Outcome {
+    if let Some(error) = &job.doomed {
+        return Err(error.clone());
+    }
     let fail = |code: &str, message: String| FileError {
         code: code.into(),
         message,

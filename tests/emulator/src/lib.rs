@@ -19,7 +19,10 @@ mod body;
 mod chunking;
 mod collection;
 mod context;
+
 mod control;
+mod deviations;
+mod dialect;
 mod error;
 mod extract;
 mod fault_layer;
@@ -42,6 +45,7 @@ mod yandex;
 
 pub use chunking::ChunkSizes;
 pub use control::Control;
+pub use deviations::Deviations;
 pub use faults::{Action, Loss, RetryAfter, Rule, RuleError, RuleState, When};
 pub use ids::Id;
 pub use ledger::{Effect, Entry, LedgerQuery};

@@ -1,5 +1,6 @@
 //! Everything that can be chosen about one emulator, shared by the command line and the library builder.
 
+use crate::deviations::Deviations;
 use std::path::PathBuf;
 
 /// Whose dialect of the protocol is spoken.
@@ -28,6 +29,10 @@ pub struct Options {
     /// Dialect of the protocol.
     #[arg(long, value_enum, default_value_t = Profile::Openai)]
     pub profile: Profile,
+
+    /// Further switches than those of the profile.
+    #[command(flatten)]
+    pub deviations: Deviations,
 
     /// The only key that is let in; without it any non-empty key is.
     #[arg(long)]
@@ -108,6 +113,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             profile: Profile::Openai,
+            deviations: Deviations::default(),
             api_key: None,
             allow_content: false,
             spec_strict: false,
@@ -133,6 +139,16 @@ impl Default for Options {
 impl Options {
     pub(crate) fn is_yandex(&self) -> bool {
         self.profile == Profile::Yandex
+    }
+
+    /// Those of the profile, and those that were switched on beside.
+    pub(crate) fn deviations(&self) -> Deviations {
+        let keep_deleted_files = self.keep_attached_on_delete;
+        let chosen = Deviations {
+            keep_deleted_files,
+            ..Deviations::default()
+        };
+        self.profile.deviations().or(self.deviations).or(chosen)
     }
 
     pub(crate) fn max_file_bytes(&self) -> u64 {

@@ -37,12 +37,12 @@ impl Site {
 
     /// At a server that is already there, and has nothing on it from now on.
     pub(crate) async fn real(real: &RealServer) -> Self {
-        let server = Server::new(&real.url, &real.key);
-        server.clear().await;
         let stack = Stack::builder()
             .setting("ORPHANS_MIN_AGE_SECONDS", "0")
             .start()
             .await;
+        let server = Server::new(&real.url, &real.key);
+        server.clear().await;
         let body = json!({"auth_type": "api_key", "credentials": {"api_key": real.key}});
         stack.connect_to(PROVIDER, &real.url, body).await;
         Self { stack, server }

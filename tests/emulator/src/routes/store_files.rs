@@ -50,26 +50,29 @@ pub(crate) async fn create(
     let name = {
         let state = app.state.lock();
         state.check_attach(&store_id, std::slice::from_ref(&request))?;
-        state.file(&file_id)?.filename.clone()
+        state.filenames(std::slice::from_ref(&request))?.remove(0)
     };
     fault_layer::meet(&app, &context, &[&name]).await?;
     yandex::check_attach(&app, &store_id, std::slice::from_ref(&request), has_strategy)?;
+    let show = |state: &crate::state::State| {
+        let file = state.store_file(&store_id, &file_id)?;
+        Ok(view::store_file(&app.options, &store_id, &file_id, file))
+    };
     let (shown, job) = {
         let mut state = app.state.lock();
         state.check_attach(&store_id, std::slice::from_ref(&request))?;
         let job = state.attach(&context, &store_id, request, None)?;
-        (
-            view::store_file(
-                &app.options,
-                &store_id,
-                &file_id,
-                state.store_file(&store_id, &file_id)?,
-            ),
-            job,
-        )
+        (show(&state), job)
     };
-    indexing::start(&app, job.into_iter().collect());
-    Ok(Json(shown))
+    let running = indexing::start(&app, job.into_iter().collect());
+    if !app.deviations.attach_answers_indexed {
+        return Ok(Json(shown?));
+    }
+    for job in running {
+        job.await.map_err(ApiError::internal)?;
+    }
+    let shown: Result<Value, ApiError> = show(&app.state.lock());
+    Ok(Json(shown?))
 }
 
 pub(crate) async fn list(
@@ -77,12 +80,12 @@ pub(crate) async fn list(
     Path(store_id): Path<String>,
     query: ListQuery,
 ) -> Answer {
-    let (request, status) = (query.page(20, 100)?, query.status()?);
+    let (request, status) = (query.page(app.deviations, 20, 100)?, query.status()?);
     let state = app.state.lock();
     let store = state.store(&store_id)?;
-    let page = store
-        .files
-        .page(&request, |file| status.is_none_or(|status| status == file.status))?;
+    let page = store.files.page(&request, |file| {
+        file.visible && status.is_none_or(|status| status == file.status)
+    })?;
     Ok(Json(view::list(&page, &app.options, |id, file| {
         view::store_file(&app.options, &store_id, id, file)
     })))
