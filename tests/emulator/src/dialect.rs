@@ -1,6 +1,11 @@
 //! How errors look in each dialect. Handlers know OpenAI's alone; here they are turned into what another server says.
 
-use crate::{app::App, context::Context, error::ApiError};
+use crate::{
+    app::App,
+    context::Context,
+    error::ApiError,
+    faults::{Action, RetryAfter},
+};
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode},
@@ -11,6 +16,27 @@ use serde_json::{Value, json};
 /// Whether it is refused for something in a store, or a store, that is not there.
 pub(crate) fn is_missing(context: &Context, response: &Response) -> bool {
     response.status() == StatusCode::NOT_FOUND && context.operation.starts_with("vector_stores.")
+}
+
+/// A fault that a gateway translates as it does any refusal of the server behind it.
+pub(crate) fn of_fault(app: &App, fault: &Action) -> Option<Response> {
+    if !app.deviations.gateway_errors {
+        return None;
+    }
+    let (message, code, retry_after_seconds) = match fault {
+        Action::RateLimit { retry_after: None } => ("Rate limit reached.", "rate_limit_exceeded", None),
+        Action::RateLimit {
+            retry_after: Some(RetryAfter::Seconds(seconds)),
+        } => ("Rate limit reached.", "rate_limit_exceeded", Some(*seconds)),
+        Action::Quota => ("You exceeded your current quota.", "insufficient_quota", None),
+        _ => return None,
+    };
+    let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).code(code);
+    let error = ApiError {
+        retry_after_seconds,
+        ..error
+    };
+    Some(error.into_response())
 }
 
 pub(crate) fn render(app: &App, context: &Context, error: &ApiError, request_id: &str) -> Response {
@@ -65,7 +91,10 @@ fn through_gateway(context: &Context, error: &mut ApiError) -> Value {
         }});
     }
     let status = error.status.as_u16();
-    let inner = json!({ "error": { "message": error.message } });
+    let inner = match error.code.filter(|_| status == 429) {
+        Some(code) => json!({ "error": { "message": error.message, "code": code } }),
+        None => json!({ "error": { "message": error.message } }),
+    };
     let (class, kind) = match status {
         429 => ("RateLimitError", "throttling_error"),
         500.. => (

@@ -3,6 +3,7 @@
 use crate::{
     app::App,
     context::Context,
+    dialect,
     error::{ApiError, grpc_code},
     faults::{Action, Filenames, Fired, Loss, RetryAfter, Subject},
     server::{Connection, FLUSH},
@@ -136,7 +137,7 @@ async fn before(app: &App, context: &Context, fault: &Action) -> Option<Response
             after_effect: false, ..
         } => Some(made_up(fault)),
         Action::RateLimit { .. } | Action::Quota | Action::Html { .. } | Action::Grpc { .. } => {
-            Some(made_up(fault))
+            Some(dialect::of_fault(app, fault).unwrap_or_else(|| made_up(fault)))
         }
         Action::LoseRequest { how } => Some(lost(*how)),
         _ => None,

@@ -116,7 +116,13 @@ async fn read(app: &App, job: &IndexJob) -> Outcome {
         return Err(error.clone());
     }
     let fail = |code: &str, message: String| FileError {
-        code: code.into(),
+        // Other servers have one code for everything.
+        code: if app.deviations.bare_errors {
+            "server_error"
+        } else {
+            code
+        }
+        .into(),
         message,
     };
     let extension = job

@@ -141,6 +141,11 @@ impl Options {
         self.profile == Profile::Yandex
     }
 
+    /// Whether ids of a wrong form are told from ids that name nothing.
+    pub(crate) fn checks_ids(&self) -> bool {
+        matches!(self.profile, Profile::Openai | Profile::Sentralix)
+    }
+
     /// Those of the profile, and those that were switched on beside.
     pub(crate) fn deviations(&self) -> Deviations {
         let keep_deleted_files = self.keep_attached_on_delete;

@@ -3,10 +3,12 @@
 //! looks into the emulator, so that it means the same everywhere.
 
 mod cases;
+mod probing;
 mod server;
 mod site;
 
 pub(crate) use cases::*;
+pub(crate) use probing::{Probe, table};
 pub(crate) use server::{RealServer, Server};
 pub(crate) use site::Site;
 
@@ -51,4 +53,20 @@ mod ogx {
 
 mod litellm {
     super::every_case! { super::Site::emulated(rag_emulator::Profile::Litellm) }
+}
+
+/// The document's tables were made at real servers; the emulator's profiles answer as they say.
+#[tokio::test]
+async fn profiles_answer_as_the_real_servers_did() {
+    use rag_emulator::Profile;
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/providers.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let openai = Site::emulated(Profile::Openai).await.probe().ask().await;
+    for (name, profile) in [("ogx", Profile::Ogx), ("litellm", Profile::Litellm)] {
+        let marker = format!("<!-- generated: {name} -->\n");
+        let (_, rest) = document.split_once(&marker).unwrap();
+        let (written, _) = rest.split_once("<!-- end").unwrap();
+        let seen = Site::emulated(profile).await.probe().ask().await;
+        assert_eq!(written, table(&openai, &seen), "{name}");
+    }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rag_emulator::{Emulator, Profile};
-use rag_tests::{Program, Stack, eventually};
+use rag_tests::{PROVIDER_KEY, Program, Stack, eventually};
 use serde_json::{Value, json};
 
-use super::{RealServer, Server};
+use super::{Probe, RealServer, Server};
 
 /// The provider type under which any OpenAI-compatible server is connected.
 pub(crate) const PROVIDER: &str = "sentralix";
@@ -46,6 +46,11 @@ impl Site {
         let body = json!({"auth_type": "api_key", "credentials": {"api_key": real.key}});
         stack.connect_to(PROVIDER, &real.url, body).await;
         Self { stack, server }
+    }
+
+    /// For plain questions to the emulator.
+    pub(crate) fn probe(&self) -> Probe {
+        Probe::new(&self.stack.emulator.url(), PROVIDER_KEY)
     }
 
     pub(crate) fn worker(&self) -> Program {
