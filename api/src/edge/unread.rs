@@ -46,7 +46,10 @@ impl Unread {
     pub(crate) fn watch(request: Request) -> (Request, Self) {
         let (parts, body) = request.into_parts();
         let is_over = body.is_end_stream();
-        let small = body.size_hint().exact().is_some_and(|length| length <= SMALL_BYTES);
+        let small = body
+            .size_hint()
+            .exact()
+            .is_some_and(|length| length <= SMALL_BYTES);
         let shared = Shared(Arc::new(Mutex::new(State { body, is_over })));
         let unread = Self {
             body: shared.clone(),

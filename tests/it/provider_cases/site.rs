@@ -29,7 +29,7 @@ impl Site {
             .indexing(5, 0.0)
             .embedding_delays();
         let stack = Stack::builder().emulator(emulator);
-        let stack = stack.setting("ORPHANS_MIN_AGE_SECONDS", "0").start().await;
+        let stack = stack.setting("ORPHANS_MIN_AGE_SECONDS", "1").start().await;
         stack.connect(PROVIDER).await;
         let server = Server::of(&stack);
         Self { stack, server }
@@ -38,7 +38,7 @@ impl Site {
     /// At a server that is already there, and has nothing on it from now on.
     pub(crate) async fn real(real: &RealServer) -> Self {
         let stack = Stack::builder()
-            .setting("ORPHANS_MIN_AGE_SECONDS", "0")
+            .setting("ORPHANS_MIN_AGE_SECONDS", "1")
             .start()
             .await;
         let server = Server::new(&real.url, &real.key);
@@ -147,6 +147,8 @@ impl Site {
                 assert_eq!(job["state"], "done", "{path}: {job}");
             }
         }
+        // What is younger than that is left alone.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let report = self.search_orphans().await;
         let (stores, files) = (self.server.stores().await, self.server.files().await);
         assert!(
