@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rag_db::slots;
-use rag_emulator::{Action, Effect, Emulator, Guise, LedgerQuery, Loss, Options, Rule, When};
+use rag_emulator::{Action, Effect, Emulator, LedgerQuery, Loss, Options, Profile, Rule, When};
 use rag_tests::{PROVIDER_KEY, Stack, TestDatabase, eventually};
 use serde_json::json;
 
@@ -164,7 +164,7 @@ async fn a_place_has_one_holder_until_it_is_given_back_or_runs_out() {
 #[tokio::test]
 async fn a_fleet_never_asks_for_more_indexing_than_the_provider_takes() {
     let options = Options {
-        guise: Guise::Yandex,
+        profile: Profile::Yandex,
         yandex_accepts_strategy: true,
         indexing_ms_base: 400,
         indexing_ms_per_kb: 0.0,

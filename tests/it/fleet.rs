@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rag_emulator::{Action, Builder, Effect, Emulator, Guise, LedgerQuery, Options, RetryAfter, Rule, When};
+use rag_emulator::{
+    Action, Builder, Effect, Emulator, LedgerQuery, Options, Profile, RetryAfter, Rule, When,
+};
 use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::json;
 
@@ -21,7 +23,7 @@ fn service_account_key() -> String {
 
 fn iam() -> Builder {
     Emulator::builder().options(Options {
-        guise: Guise::Yandex,
+        profile: Profile::Yandex,
         iam_public_key: Some(Path::new(PROVIDER_TESTS).join("service-account-key.pub.pem")),
         iam_key_id: Some("ajeb4canarykeyid0000".to_owned()),
         iam_service_account_id: Some("ajeg3serviceaccount0".to_owned()),
@@ -201,7 +203,7 @@ async fn one_workers_429_calms_all() {
 #[tokio::test]
 async fn attaching_waits_for_a_place_in_the_providers_indexing() {
     let options = Options {
-        guise: Guise::Yandex,
+        profile: Profile::Yandex,
         yandex_accepts_strategy: true,
         indexing_ms_base: 700,
         indexing_ms_per_kb: 0.0,

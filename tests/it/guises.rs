@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rag_emulator::{Action, Builder, Effect, Emulator, Guise, Loss, Rule, When};
+use rag_emulator::{Action, Builder, Effect, Emulator, Loss, Profile, Rule, When};
 use rag_tests::Stack;
 use serde_json::{Value, json};
 
@@ -72,8 +72,8 @@ fn chunks(stack: &Stack) -> Vec<usize> {
 
 #[tokio::test]
 async fn mixed_strategies_end_right_where_they_are_taken() {
-    for (provider, guise) in [("openai", Guise::Openai), ("sentralix", Guise::Sentralix)] {
-        let stack = stack(provider, Emulator::builder().guise(guise)).await;
+    for (provider, profile) in [("openai", Profile::Openai), ("sentralix", Profile::Sentralix)] {
+        let stack = stack(provider, Emulator::builder().profile(profile)).await;
         let _worker = stack.worker("worker");
         let index = mixed_index(&stack, provider).await;
         built(&stack, &index).await;
@@ -103,7 +103,7 @@ async fn mixed_strategies_end_right_where_they_are_taken() {
 /// Yandex refuses strategies with a bare 500: the files get in without, and their view says so.
 #[tokio::test]
 async fn refused_strategies_are_told_and_fail_nothing() {
-    let stack = stack("yandex", Emulator::builder().guise(Guise::Yandex)).await;
+    let stack = stack("yandex", Emulator::builder().profile(Profile::Yandex)).await;
     let _worker = stack.worker("worker");
     let index = mixed_index(&stack, "yandex").await;
     built(&stack, &index).await;
@@ -133,7 +133,7 @@ async fn refused_strategies_are_told_and_fail_nothing() {
 async fn a_store_may_call_a_file_otherwise_than_the_files_api() {
     let stack = stack(
         "yandex",
-        Emulator::builder().guise(Guise::Yandex).store_file_ids(),
+        Emulator::builder().profile(Profile::Yandex).store_file_ids(),
     )
     .await;
     let _worker = stack.worker("worker");
@@ -176,7 +176,7 @@ async fn a_store_may_call_a_file_otherwise_than_the_files_api() {
 /// "already" is no error.
 #[tokio::test]
 async fn attached_already_is_attached() {
-    let stack = stack("yandex", Emulator::builder().guise(Guise::Yandex)).await;
+    let stack = stack("yandex", Emulator::builder().profile(Profile::Yandex)).await;
     let lost = Action::LoseAnswer { how: Loss::Close };
     stack
         .control()

@@ -59,7 +59,10 @@ async fn assert_works(server: ServerBuilder) {
 }
 
 pub(crate) async fn assert_works_at(uri: &str) {
-    let stack = Stack::builder().database(TestDatabase::of_own_server(uri)).start().await;
+    let stack = Stack::builder()
+        .database(TestDatabase::of_own_server(uri))
+        .start()
+        .await;
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, 3).await;
     let job = stack

@@ -22,12 +22,12 @@ fn emulator(change: impl FnOnce(&mut Options)) -> Builder {
 
 /// As OGX 1.5.0 does, as far as builds and searches meet it.
 fn like_ogx(options: &mut Options) {
-    options.hide_until_indexed = true;
-    options.ignore_batch_files = true;
-    options.attach_waits = true;
-    options.search_own_ids = true;
-    options.not_found_is_400 = true;
-    options.close_after_refusal = true;
+    options.deviations.hide_while_indexing = true;
+    options.deviations.ignore_batch_files = true;
+    options.deviations.attach_answers_indexed = true;
+    options.deviations.own_search_ids = true;
+    options.deviations.missing_is_400 = true;
+    options.deviations.close_after_missing = true;
 }
 
 /// Six files with three strategies.
@@ -83,7 +83,7 @@ async fn capabilities(stack: &Stack) -> Value {
 #[tokio::test]
 async fn while_a_batch_runs_a_file_that_is_not_listed_is_not_missed() {
     let slow = Emulator::builder().indexing(300, 0.0).with(|options| {
-        options.hide_until_indexed = true;
+        options.deviations.hide_while_indexing = true;
         options.indexing_parallelism = 1;
     });
     let stack = stack(slow).await;
@@ -107,7 +107,7 @@ async fn while_a_batch_runs_a_file_that_is_not_listed_is_not_missed() {
 /// Condition 2: a batch of `files` is accepted and ignored.
 #[tokio::test]
 async fn a_batch_that_took_nothing_is_found_out_and_not_sent_again() {
-    let stack = stack(emulator(|options| options.ignore_batch_files = true)).await;
+    let stack = stack(emulator(|options| options.deviations.ignore_batch_files = true)).await;
     let _worker = stack.worker("worker");
     let (index, _) = mixed_index(&stack, "first").await;
     built(&stack, &index).await;
@@ -251,7 +251,7 @@ async fn an_attach_whose_answer_takes_its_time_is_sent_once() {
 async fn an_attach_that_was_not_answered_in_time_is_looked_for_and_not_sent_again() {
     let slow = Emulator::builder()
         .indexing(6_000, 0.0)
-        .with(|options| options.hide_until_indexed = true);
+        .with(|options| options.deviations.hide_while_indexing = true);
     let stack = stack(slow).await;
     let when = When {
         operation: Some("vector_stores.files.create".to_owned()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rag_emulator::{Action, Effect, Emulator, Guise, Rule, When};
+use rag_emulator::{Action, Effect, Emulator, Profile, Rule, When};
 use rag_tests::{Stack, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -641,7 +641,7 @@ async fn a_sick_store_does_not_keep_the_others_from_being_synced() {
 async fn yandex_files_go_by_their_id_in_the_store() {
     let emulator = Emulator::builder()
         .indexing(5, 0.0)
-        .guise(Guise::Yandex)
+        .profile(Profile::Yandex)
         .store_file_ids()
         .allow_content();
     let stack = Stack::builder().emulator(emulator).start().await;

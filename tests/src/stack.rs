@@ -170,8 +170,13 @@ impl Stack {
     }
 
     /// As [`Stack::connect`], with these fields of a connection.
-    pub async fn connect_with(&self, provider_type: &str, mut body: Value) {
-        body["base_url"] = json!(self.emulator.url());
+    pub async fn connect_with(&self, provider_type: &str, body: Value) {
+        self.connect_to(provider_type, &self.emulator.url(), body).await;
+    }
+
+    /// Makes a connection to any server, with these fields.
+    pub async fn connect_to(&self, provider_type: &str, base_url: &str, mut body: Value) {
+        body["base_url"] = json!(base_url);
         let answer = self
             .admin
             .post(&format!("/admin/providers/connections/{provider_type}"), &body)

@@ -1,7 +1,8 @@
-//! What happens to every request and every answer, whatever the route: request id, log line, metrics, panics, and the
-//! bodies of problems.
+//! What happens to every request and every answer, whatever the route: request id, log line, metrics, panics, the
+//! bodies of problems, and what becomes of a body that nobody read.
 
 mod request_id;
+mod unread;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tracing::Instrument as _;
 
 pub(crate) use request_id::{RequestId, X_REQUEST_ID};
+use unread::Unread;
 
 use crate::extract::X_DOMAIN_ID;
 use crate::problem::{Kind, Problem};
@@ -23,8 +25,9 @@ use crate::problem::{Kind, Problem};
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// The outermost layer.
-pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let (mut request, unread) = Unread::watch(request);
     let request_id = RequestId::of(request.headers());
     request.extensions_mut().insert(request_id.clone());
     let method = request.method().clone();
@@ -56,7 +59,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         );
         response
     };
-    let mut response = answer.instrument(span).await;
+    let mut response = unread.finish(answer.instrument(span).await);
     response.headers_mut().insert(X_REQUEST_ID, request_id.header());
     response
 }

@@ -72,3 +72,66 @@ async fn heads_that_are_large_or_slow_end_the_connection(pool: MySqlPool) {
         .unwrap()
         .unwrap();
 }
+
+/// One answer off a connection that stays open: its head, and its body thrown away.
+async fn one_answer(connection: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await?);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.split("content-length: ").nth(1).unwrap();
+    let mut body = vec![0; length.split("\r\n").next().unwrap().parse().unwrap()];
+    connection.read_exact(&mut body).await?;
+    Ok(head)
+}
+
+/// Refusals that come before the body was read: the next request on the connection is answered, or the refusal said that
+/// there must be none.
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn a_refusal_before_the_body_leaves_the_connection_usable_or_says_so(pool: MySqlPool) {
+    let api = Api::with(pool, &[("API_MAX_BODY_BYTES", "65536")]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (router, settings) = (api.router(), api.settings.api.clone());
+    let server = tokio::spawn(async move {
+        rag_api::serve(listener, router, &settings, std::future::pending()).await;
+    });
+    let key = api.make_key(rag_api::Role::Service, None).await;
+    // 401, 404, 413, and 403: a service key at an admin's route.
+    for (path, key, status) in [
+        ("/api/v1/files", "wrong", "401"),
+        ("/nowhere", "wrong", "404"),
+        ("/api/v1/indexes", key.as_str(), "413"),
+        ("/api/v1/admin/keys", key.as_str(), "403"),
+    ] {
+        for length in [200_000, 8 << 20] {
+            for _ in 0..4 {
+                let mut connection = TcpStream::connect(address).await.unwrap();
+                let head = format!(
+                    "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nX-Domain-Id: acme\r\n\
+                     Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+                );
+                connection.write_all(head.as_bytes()).await.unwrap();
+                connection.write_all(&vec![b' '; length]).await.unwrap();
+                let refusal = one_answer(&mut connection).await.unwrap();
+                assert!(
+                    refusal.starts_with(&format!("http/1.1 {status} ")),
+                    "{path}: {refusal}"
+                );
+                if refusal.contains("connection: close") {
+                    assert!(length > 1 << 20, "a small body is read: {refusal}");
+                    continue;
+                }
+                let next = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+                connection.write_all(next).await.unwrap();
+                let next = one_answer(&mut connection).await;
+                assert!(
+                    next.as_ref().is_ok_and(|head| head.starts_with("http/1.1 200 ")),
+                    "{path}, {length} bytes, the next request: {next:?}"
+                );
+            }
+        }
+    }
+    server.abort();
+}

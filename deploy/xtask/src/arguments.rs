@@ -19,7 +19,12 @@ cargo xtask test [--mariadb VERSION] [--over tls] [ARGS...]
     Runs all tests: `cargo nextest run --workspace` if cargo-nextest is installed, else `cargo test --workspace`,
     and then the doc tests. With ARGS, which go to the test runner as they are, only what they select runs.
 
-Both need MariaDB 10.11 or newer, and start a private instance of it (own data, own socket, no TCP port) that ends with
+cargo xtask providers [--server ogx|litellm|all] [ARGS...]
+    Runs the end-to-end cases at servers that others wrote: OGX, and the LiteLLM proxy in front of it (default: both).
+    Installs them once below .local/providers (needs Python 3.12 or newer; exit code 3 if there is none), starts them
+    on loopback, and writes what they can do into docs/providers.md. ARGS are names of cases, or options of nextest.
+
+All need MariaDB 10.11 or newer, and start a private instance of it (own data, own socket, no TCP port) that ends with
 the command. Missing server programs are installed by apt: with root rights or password-less sudo as packages
 mariadb-server-core and mariadb-client-core, which start no service; without them unpacked into .local/mariadb.
 
@@ -41,6 +46,7 @@ pub(crate) enum Request {
     Demo(DemoOptions),
     /// With arguments for the test runner.
     Test(Choice, Vec<String>),
+    Providers(ProvidersOptions),
     /// Internal: this program as the process that cleans up after another one.
     Keeper {
         run_id: String,
@@ -57,6 +63,22 @@ pub(crate) struct DemoOptions {
     pub(crate) database: Choice,
 }
 
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProvidersOptions {
+    pub(crate) server: Server,
+    /// Arguments for the test runner.
+    pub(crate) args: Vec<String>,
+}
+
+/// Which servers the cases run at.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Server {
+    #[default]
+    All,
+    Ogx,
+    LiteLlm,
+}
+
 /// Where the demo's documents are indexed.
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
 pub(crate) enum Provider {
@@ -71,6 +93,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Request> {
         None | Some("help" | "--help" | "-h") => Ok(Request::Help),
         Some("demo") => parse_demo(args),
         Some("test") => parse_test(args),
+        Some("providers") => parse_providers(args),
         Some("keeper") => {
             let run_id = args
                 .next()
@@ -81,7 +104,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Request> {
             })
         }
         Some(other) => Err(Failure::new(format!(
-            "no command `{other}`; there are demo and test (see --help)"
+            "no command `{other}`; there are demo, test and providers (see --help)"
         ))),
     }
 }
@@ -110,6 +133,26 @@ fn choose_database(choice: &mut Choice, option: &str, value: Option<&str>) -> Re
         };
     }
     Ok(())
+}
+
+fn parse_providers(args: impl Iterator<Item = String>) -> Result<Request> {
+    let mut options = ProvidersOptions::default();
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--help" | "-h" => return Ok(Request::Help),
+            "--server" => {
+                options.server = match args.next().as_deref() {
+                    Some("ogx") => Server::Ogx,
+                    Some("litellm") => Server::LiteLlm,
+                    Some("all") => Server::All,
+                    _ => return Err(Failure::new("--server takes ogx, litellm or all")),
+                };
+            }
+            _ => options.args.push(arg),
+        }
+    }
+    Ok(Request::Providers(options))
 }
 
 fn parse_demo(args: impl Iterator<Item = String>) -> Result<Request> {
@@ -211,6 +254,17 @@ mod tests {
     }
 
     #[test]
+    fn providers_takes_a_server_and_passes_the_rest_through() {
+        let expected = Request::Providers(ProvidersOptions {
+            server: Server::Ogx,
+            args: vec!["killed".to_owned()],
+        });
+        assert_eq!(parsed("providers --server ogx killed").unwrap(), expected);
+        let all = Request::Providers(ProvidersOptions::default());
+        assert_eq!(parsed("providers").unwrap(), all);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, part) in [
             ("deploy", "no command `deploy`"),
@@ -222,6 +276,7 @@ mod tests {
             ("test --mariadb newest", "takes a version"),
             ("demo --over air", "tls or socket"),
             ("demo --query", "takes the text"),
+            ("providers --server openai", "ogx, litellm or all"),
         ] {
             let message = parsed(line).unwrap_err().to_string();
             assert!(message.contains(part), "{line}: {message}");

@@ -1,5 +1,5 @@
-//! The two commands, `cargo xtask demo` and `cargo xtask test`: what to say on the command line and which command
-//! runs. The set-up that both share is in `mariadb/`, the promise that nothing outlives a command in `run` and `keeper`.
+//! The commands `cargo xtask demo`, `cargo xtask test` and `cargo xtask providers`: what to say on the command line and
+//! which command runs. The set-up that they share is in `mariadb/`, the promise that nothing outlives a command in `run` and `keeper`.
 //!
 //! Std only, so that it builds in seconds; therefore no signal handlers, no database client and no HTTP library here.
 
@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod keeper;
 mod mariadb;
+mod providers;
 mod ready;
 mod run;
 mod test;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         }
         Ok(Request::Demo(options)) => demo::run(&options),
         Ok(Request::Test(database, runner_args)) => test::run(database, &runner_args),
+        Ok(Request::Providers(options)) => providers::run(&options),
         Ok(Request::Keeper { run_id, folders }) => {
             keeper::wait_and_clean(&run_id, &folders);
             Ok(ExitCode::SUCCESS)

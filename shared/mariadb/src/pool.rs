@@ -81,7 +81,10 @@ async fn is_read_only(connection: &mut MySqlConnection) -> Result<bool, sqlx::Er
 }
 
 async fn set_up_session(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(session::SETUP).execute(connection).await.map(|_| ())
+    sqlx::raw_sql(session::SETUP)
+        .execute(connection)
+        .await
+        .map(|_| ())
 }
 
 /// The queue waits for work in statements of a second: only what takes clearly longer is worth a warning.

@@ -1,6 +1,7 @@
 //! One emulator's parts, shared by its handlers and background work.
 
 use crate::{
+    deviations::Deviations,
     faults::Faults,
     iam::Iam,
     ids::{self, Id, Kind},
@@ -20,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Debug)]
 pub(crate) struct App {
     pub options: Options,
+    pub deviations: Deviations,
     pub state: Mutex<State>,
     pub faults: Mutex<Faults>,
     pub rate: Mutex<RateMeter>,
@@ -40,8 +42,9 @@ impl App {
             places: Arc::new(Semaphore::new(
                 options.indexing_parallelism.clamp(1, Semaphore::MAX_PERMITS),
             )),
+            deviations: options.deviations(),
+            state: Mutex::new(State::new(options.deviations())),
             options,
-            state: Mutex::default(),
             faults: Mutex::default(),
             rate: Mutex::default(),
             open_operations: Arc::default(),
@@ -52,7 +55,7 @@ impl App {
     }
 
     pub(crate) fn new_id(&self, kind: Kind) -> Id {
-        ids::new_id(kind, self.options.guise)
+        ids::new_id(kind, self.options.profile)
     }
 
     pub(crate) fn directory(&self) -> &Path {

@@ -62,7 +62,7 @@ impl Body {
 }
 
 /// A finished body with what was learned while writing it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Written {
     pub body: Arc<Body>,
     pub bytes: u64,

@@ -28,6 +28,8 @@ pub(crate) struct PageRequest {
     pub newest_first: bool,
     pub after: Option<String>,
     pub before: Option<String>,
+    /// A cursor that names nothing is no cursor.
+    pub ignore_unknown: bool,
 }
 
 #[derive(Debug)]
@@ -72,8 +74,10 @@ impl<T> Collection<T> {
         request: &PageRequest,
         keep: impl Fn(&T) -> bool,
     ) -> Result<Page<'_, T>, ApiError> {
-        let after = self.cursor(request.after.as_deref(), "after")?;
-        let before = self.cursor(request.before.as_deref(), "before")?;
+        let known = |id: &str| !request.ignore_unknown || self.position_of.contains_key(id);
+        let cursor = |id: &'_ Option<String>| id.clone().filter(|id| known(id));
+        let after = self.cursor(cursor(&request.after).as_deref(), "after")?;
+        let before = self.cursor(cursor(&request.before).as_deref(), "before")?;
         let (low, high) = if request.newest_first {
             (before, after)
         } else {

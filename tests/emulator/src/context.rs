@@ -1,6 +1,9 @@
 //! What is known about a request before its handler runs, and travels with it.
 
-use crate::{faults::Fired, ids::Id};
+use crate::{
+    faults::{Action, Fired},
+    ids::Id,
+};
 use axum::http::Method;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -45,6 +48,16 @@ impl Context {
 
     pub(crate) fn set_fault(&self, fault: Fired) {
         *self.fault.lock() = Some(fault);
+    }
+
+    /// Where a gateway asks again after a lost answer, its client hears the second one: the fault is over.
+    pub(crate) fn takes_back_lost_answer(&self) -> bool {
+        let mut fault = self.fault.lock();
+        let lost = fault.as_ref().is_some_and(Action::loses_an_answer);
+        if lost {
+            *fault = None;
+        }
+        lost
     }
 
     pub(crate) fn fault(&self) -> Option<Fired> {

@@ -60,7 +60,8 @@ impl Control {
     /// Forgets objects, ledger, faults, rates and tokens.
     pub fn reset(&self) {
         // Dropped after the lock: with it go indexing tasks and files on disk.
-        let old: AppState = std::mem::take(&mut *self.0.state.lock());
+        let new = AppState::new(self.0.deviations);
+        let old: AppState = std::mem::replace(&mut *self.0.state.lock(), new);
         drop(old);
         *self.0.faults.lock() = Faults::default();
         *self.0.rate.lock() = RateMeter::default();

@@ -1,4 +1,4 @@
-//! Errors of the API. A handler returns one; the outermost layer renders it in the shape of the guise, so that
+//! Errors of the API. A handler returns one; the outermost layer renders it in the shape of the profile, so that
 //! no handler knows how errors look.
 
 use axum::{
@@ -18,7 +18,7 @@ pub(crate) struct ApiError {
     pub kind: &'static str,
     pub param: Option<Cow<'static, str>>,
     pub code: Option<&'static str>,
-    /// Only the yandex guise answers so, and only where its real counterpart does.
+    /// Only the yandex profile answers so, and only where its real counterpart does.
     pub empty_body: bool,
     pub retry_after_seconds: Option<u64>,
 }

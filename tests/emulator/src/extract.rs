@@ -1,6 +1,9 @@
 //! What handlers take from a request: JSON bodies, list parameters, and the checks they share.
 
-use crate::{chunking::StrategyRequest, collection::PageRequest, error::ApiError, state::FileStatus};
+use crate::{
+    chunking::StrategyRequest, collection::PageRequest, deviations::Deviations, error::ApiError,
+    state::FileStatus,
+};
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Query, Request, rejection::BytesRejection},
@@ -58,7 +61,12 @@ impl ListQuery {
     }
 
     /// `limit`, `order`, `after` and `before`, in bounds.
-    pub(crate) fn page(&self, default_limit: usize, max_limit: usize) -> Result<PageRequest, ApiError> {
+    pub(crate) fn page(
+        &self,
+        deviations: Deviations,
+        default_limit: usize,
+        max_limit: usize,
+    ) -> Result<PageRequest, ApiError> {
         let newest_first = match self.get("order") {
             None | Some("desc") => true,
             Some("asc") => false,
@@ -73,7 +81,8 @@ impl ListQuery {
             limit,
             newest_first,
             after: owned("after"),
-            before: owned("before"),
+            before: owned("before").filter(|_| !deviations.ignore_unknown_cursors),
+            ignore_unknown: deviations.ignore_unknown_cursors,
         })
     }
 

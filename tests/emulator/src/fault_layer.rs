@@ -3,9 +3,10 @@
 use crate::{
     app::App,
     context::Context,
+    dialect,
     error::{ApiError, grpc_code},
     faults::{Action, Filenames, Fired, Loss, RetryAfter, Subject},
-    server::Connection,
+    server::{Connection, FLUSH},
     state::State,
 };
 use axum::{
@@ -30,8 +31,6 @@ const MET_BY_FAULT: &str = "met_by_fault";
 const DRAIN_BYTES: usize = 16 << 20;
 /// Answers that faults rewrite are at most this long.
 const ANSWER_BYTES: usize = 256 << 20;
-/// Time for the kernel to send what was written before a connection is reset.
-pub(crate) const FLUSH: Duration = Duration::from_millis(30);
 
 pub(crate) async fn layer(
     extract::State(app): extract::State<Arc<App>>,
@@ -138,7 +137,7 @@ async fn before(app: &App, context: &Context, fault: &Action) -> Option<Response
             after_effect: false, ..
         } => Some(made_up(fault)),
         Action::RateLimit { .. } | Action::Quota | Action::Html { .. } | Action::Grpc { .. } => {
-            Some(made_up(fault))
+            Some(dialect::of_fault(app, fault).unwrap_or_else(|| made_up(fault)))
         }
         Action::LoseRequest { how } => Some(lost(*how)),
         _ => None,
@@ -190,11 +189,7 @@ async fn after(fault: &Action, response: Response, connection: &Connection) -> R
             .await
         }
         Action::CloseAfterAnswer => {
-            let connection = connection.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(FLUSH).await;
-                connection.end(Loss::Close);
-            });
+            connection.end_after_answer();
             response
         }
         Action::MergeJson { fields } => merge(response, fields.clone()).await,

@@ -140,6 +140,19 @@ impl Action {
         )
     }
 
+    /// The request takes effect, and its sender does not hear so.
+    pub(crate) fn loses_an_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Respond {
+                after_effect: true,
+                ..
+            } | Self::LoseAnswer {
+                how: Loss::Reset | Loss::Close
+            }
+        )
+    }
+
     /// Its name in JSON, for the ledger.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -4,18 +4,19 @@ use crate::{
     app::App,
     auth,
     context::{self, Context, EXTERNAL_HEADER},
-    control,
+    control, dialect,
     error::ApiError,
     fault_layer::{self, Lost},
     faults::Loss,
     ids::Kind,
     routes::{file_batches, files, models, store_files, uploads, vector_stores},
     server::Connection,
+    unread::Unread,
 };
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Extension, MatchedPath, RawPathParams, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -64,22 +65,33 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(
             "/v1/vector_stores/{vector_store_id}/files/{file_id}/content",
             get(store_files::content),
-        )
-        .route(
-            "/v1/vector_stores/{vector_store_id}/file_batches",
-            post(file_batches::create),
-        )
-        .route(
-            "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}",
-            get(file_batches::retrieve),
-        )
-        .route(
-            "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
-            get(file_batches::list_files),
         );
-    if app.options.is_yandex() {
+    let (yandex, deviations) = (app.options.is_yandex(), app.deviations);
+    if yandex {
         api = api.route("/iam/v1/tokens", post(crate::iam::create_token));
-    } else {
+    }
+    if !deviations.no_file_batches {
+        api = api
+            .route(
+                "/v1/vector_stores/{vector_store_id}/file_batches",
+                post(file_batches::create),
+            )
+            .route(
+                "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}",
+                get(file_batches::retrieve),
+            )
+            .route(
+                "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
+                get(file_batches::list_files),
+            );
+    }
+    if !deviations.no_file_batches && !yandex {
+        api = api.route(
+            "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
+            post(file_batches::cancel),
+        );
+    }
+    if !deviations.no_uploads && !yandex {
         api = api
             .route("/v1/uploads", post(uploads::create))
             .route(
@@ -87,14 +99,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
                 post(uploads::add_part).layer(DefaultBodyLimit::disable()),
             )
             .route("/v1/uploads/{upload_id}/complete", post(uploads::complete))
-            .route("/v1/uploads/{upload_id}/cancel", post(uploads::cancel))
-            .route(
-                "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
-                post(file_batches::cancel),
-            );
+            .route("/v1/uploads/{upload_id}/cancel", post(uploads::cancel));
     }
     api.fallback(unknown_url)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(app.clone(), check_ids))
         .layer(from_fn_with_state(app.clone(), authenticate))
         .layer(from_fn_with_state(app.clone(), fault_layer::layer))
         .layer(from_fn_with_state(app.clone(), around))
@@ -125,14 +134,38 @@ async fn authenticate(
     Ok(next.run(request).await)
 }
 
+/// An id that cannot be one is refused before anything is looked up.
+async fn check_ids(
+    State(app): State<Arc<App>>,
+    Extension(context): Extension<Arc<Context>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if app.options.checks_ids() && context.operation.starts_with("vector_stores.") {
+        for (name, id, prefix) in [
+            ("vector_store_id", &context.vector_store_id, "vs_"),
+            ("batch_id", &context.batch_id, "vsfb_"),
+            ("file_id", &context.file_id, "file"),
+        ] {
+            if let Some(id) = id.as_ref().filter(|id| !id.starts_with(prefix)) {
+                let message =
+                    format!("Invalid '{name}': '{id}'. Expected an ID that begins with '{prefix}'.");
+                return Err(ApiError::invalid(message, name).code("invalid_value"));
+            }
+        }
+    }
+    Ok(next.run(request).await)
+}
+
 /// The outermost layer.
 async fn around(
     State(app): State<Arc<App>>,
     Extension(connection): Extension<Connection>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let started = Instant::now();
+    let (mut request, unread) = Unread::watch(request);
     let context = Arc::new(read_context(&app, &mut request).await);
     request.extensions_mut().insert(context.clone());
     app.state.lock().expire();
@@ -146,6 +179,7 @@ async fn around(
     } else {
         next.run(request).await
     };
+    let response = unread.finish(response);
     // A faulted answer may stay away for ever, but the request itself is done.
     drop(open);
 
@@ -158,15 +192,10 @@ async fn around(
             std::future::pending().await
         }
         None => {
-            let refused = response.status().is_client_error();
-            let response = dress(&app, &context, response, started);
-            if refused && app.options.close_after_refusal {
-                tokio::spawn(async move {
-                    tokio::time::sleep(fault_layer::FLUSH).await;
-                    connection.end(Loss::Close);
-                });
+            if app.deviations.close_after_missing && dialect::is_missing(&context, &response) {
+                connection.end_after_answer();
             }
-            response
+            dress(&app, &context, response, started)
         }
     }
 }
@@ -252,19 +281,13 @@ fn note(app: &App, context: &Context, status: Option<StatusCode>) {
 fn dress(app: &App, context: &Context, response: Response, started: Instant) -> Response {
     let request_id = context.request_id.as_deref().unwrap_or_default();
     let yandex = app.options.is_yandex();
+    let closing = response.headers().get(header::CONNECTION).cloned();
     let mut response = match response.extensions().get::<ApiError>() {
-        Some(error) => {
-            let mut error = error.clone();
-            let of_stores =
-                context.path.contains("/vector_stores") && !error.message.starts_with("No such File");
-            if app.options.not_found_is_400 && error.status == StatusCode::NOT_FOUND && of_stores {
-                error.status = StatusCode::BAD_REQUEST;
-            }
-            error.render(yandex, request_id)
-        }
+        Some(error) => dialect::render(app, context, error, request_id),
         None => response,
     };
     let headers = response.headers_mut();
+    headers.extend(closing.map(|value| (header::CONNECTION, value)));
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);

@@ -1,6 +1,6 @@
 //! Ids in the shape of the provider that is played.
 
-use crate::options::Guise;
+use crate::options::Profile;
 use rand::RngExt as _;
 use std::sync::Arc;
 
@@ -22,10 +22,12 @@ const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 const LOWERCASE: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 const HEX: &[u8] = b"0123456789abcdef";
 
-pub(crate) fn new_id(kind: Kind, guise: Guise) -> Id {
-    let (prefix, length, alphabet) = match (guise, kind) {
+pub(crate) fn new_id(kind: Kind, profile: Profile) -> Id {
+    let (prefix, length, alphabet) = match (profile, kind) {
         (_, Kind::Request) => ("req_", 32, HEX),
-        (Guise::Yandex, Kind::File | Kind::Store | Kind::Batch) => ("fvt", 17, LOWERCASE),
+        (Profile::Yandex, Kind::File | Kind::Store | Kind::Batch) => ("fvt", 17, LOWERCASE),
+        (Profile::Ogx | Profile::Litellm, Kind::File) => ("file-", 32, HEX),
+        (Profile::Ogx | Profile::Litellm, Kind::Batch) => ("batch_", 32, HEX),
         (_, Kind::File) => ("file-", 22, ALPHANUMERIC),
         (_, Kind::Store) => ("vs_", 32, HEX),
         (_, Kind::Batch) => ("vsfb_", 32, HEX),

@@ -14,6 +14,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 /// Held by the jobs of one attach call; counts it as open until the last of them ends.
 #[derive(Debug)]
@@ -25,11 +26,14 @@ impl Drop for OpenOperation {
     }
 }
 
-/// Starts the jobs of one attach call.
-pub(crate) fn start(app: &Arc<App>, jobs: Vec<IndexJob>) {
+/// Starts the jobs of one attach call; answers what to wait for, if somebody wants to wait.
+pub(crate) fn start(app: &Arc<App>, jobs: Vec<IndexJob>) -> Vec<JoinHandle<()>> {
     if jobs.is_empty() {
-        return;
+        return Vec::new();
     }
+    let at_once = app.deviations.batch_parallelism;
+    let turns = (at_once > 0).then(|| Arc::new(Semaphore::new(at_once)));
+    let mut running = Vec::with_capacity(jobs.len());
     app.open_operations.fetch_add(1, Ordering::AcqRel);
     let operation = Arc::new(OpenOperation(app.open_operations.clone()));
     for job in jobs {
@@ -43,15 +47,24 @@ pub(crate) fn start(app: &Arc<App>, jobs: Vec<IndexJob>) {
         let fault = app.faults.lock().pick(subject);
         let (app, operation) = (app.clone(), operation.clone());
         let stop = app.stop.clone();
-        app.tasks.clone().spawn(async move {
+        let turns = turns.clone();
+        running.push(app.tasks.clone().spawn(async move {
+            let work = async {
+                let _turn = match &turns {
+                    Some(turns) => turns.acquire().await.ok(),
+                    None => None,
+                };
+                index(&app, &job, fault).await
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = job.cancelled.cancelled() => {}
-                outcome = index(&app, &job, fault) => app.state.lock().finish_indexing(&job, outcome),
+                outcome = work => app.state.lock().finish_indexing(&job, outcome),
             }
             drop(operation);
-        });
+        }));
     }
+    running
 }
 
 async fn index(app: &App, job: &IndexJob, fault: Option<Action>) -> Outcome {
@@ -70,7 +83,7 @@ async fn index(app: &App, job: &IndexJob, fault: Option<Action>) -> Outcome {
     }
     // The semaphore is never closed.
     let _place = app.places.acquire().await;
-    let time = duration(app, job.bytes) + extra;
+    let time = duration(app, job.bytes) + extra + asked_for(app, job);
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
@@ -84,9 +97,32 @@ fn duration(app: &App, bytes: u64) -> Duration {
         + Duration::try_from_secs_f64(per_kb / 1e3).unwrap_or_default()
 }
 
+/// What the text itself asks for, as a stub of embeddings does for real servers; only its beginning is looked at.
+fn asked_for(app: &App, job: &IndexJob) -> Duration {
+    const WORDS: &[u8] = b"slow embedding ";
+    if !app.options.embedding_delays {
+        return Duration::ZERO;
+    }
+    let beginning = job.body.read_range(0, job.bytes.min(64)).unwrap_or_default();
+    let ms = beginning.strip_prefix(WORDS).and_then(|rest| {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+    });
+    Duration::from_millis(ms.unwrap_or(0))
+}
+
 async fn read(app: &App, job: &IndexJob) -> Outcome {
+    if let Some(error) = &job.doomed {
+        return Err(error.clone());
+    }
     let fail = |code: &str, message: String| FileError {
-        code: code.into(),
+        // Other servers have one code for everything.
+        code: if app.deviations.bare_errors {
+            "server_error"
+        } else {
+            code
+        }
+        .into(),
         message,
     };
     let extension = job

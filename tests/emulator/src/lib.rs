@@ -19,7 +19,10 @@ mod body;
 mod chunking;
 mod collection;
 mod context;
+
 mod control;
+mod deviations;
+mod dialect;
 mod error;
 mod extract;
 mod fault_layer;
@@ -37,15 +40,17 @@ mod search;
 mod seed;
 mod server;
 mod state;
+mod unread;
 mod view;
 mod yandex;
 
 pub use chunking::ChunkSizes;
 pub use control::Control;
+pub use deviations::Deviations;
 pub use faults::{Action, Loss, RetryAfter, Rule, RuleError, RuleState, When};
 pub use ids::Id;
 pub use ledger::{Effect, Entry, LedgerQuery};
-pub use options::{Guise, Options};
+pub use options::{Options, Profile};
 pub use rate::{Rate, Rates};
 pub use seed::{Seed, Seeded};
 pub use state::{FileSnapshot, Snapshot, StoreFileSnapshot, StoreSnapshot};
@@ -126,8 +131,8 @@ impl Builder {
     }
 
     #[must_use]
-    pub fn guise(mut self, guise: Guise) -> Self {
-        self.options.guise = guise;
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.options.profile = profile;
         self
     }
 
@@ -146,7 +151,14 @@ impl Builder {
         self
     }
 
-    /// In the guise of Yandex, stores call files otherwise than the Files API does.
+    /// Takes longer over texts that say so: `slow embedding N` adds N milliseconds.
+    #[must_use]
+    pub fn embedding_delays(mut self) -> Self {
+        self.options.embedding_delays = true;
+        self
+    }
+
+    /// In the profile of Yandex, stores call files otherwise than the Files API does.
     #[must_use]
     pub fn store_file_ids(mut self) -> Self {
         self.options.yandex_store_file_ids = true;

@@ -1,10 +1,11 @@
 //! Everything that can be chosen about one emulator, shared by the command line and the library builder.
 
+use crate::deviations::Deviations;
 use std::path::PathBuf;
 
 /// Whose dialect of the protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Guise {
+pub enum Profile {
     /// OpenAI itself.
     #[default]
     Openai,
@@ -12,6 +13,10 @@ pub enum Guise {
     Yandex,
     /// A plain OpenAI-compatible engine; the same protocol as `Openai`.
     Sentralix,
+    /// OGX 1.5.0, once Llama Stack: a server of its own that deviates in many places; see `deviations`.
+    Ogx,
+    /// The LiteLLM proxy 1.108.7 in front of such an OGX.
+    Litellm,
 }
 
 /// Settings of one emulator. `Options::default()` is what the binary does without arguments.
@@ -22,8 +27,12 @@ pub enum Guise {
 )]
 pub struct Options {
     /// Dialect of the protocol.
-    #[arg(long, value_enum, default_value_t = Guise::Openai)]
-    pub guise: Guise,
+    #[arg(long, value_enum, default_value_t = Profile::Openai)]
+    pub profile: Profile,
+
+    /// Further switches than those of the profile.
+    #[command(flatten)]
+    pub deviations: Deviations,
 
     /// The only key that is let in; without it any non-empty key is.
     #[arg(long)]
@@ -42,33 +51,9 @@ pub struct Options {
     #[arg(long)]
     pub keep_attached_on_delete: bool,
 
-    /// A file is neither listed nor counted nor found in a store before its indexing has ended, as at OGX.
-    #[arg(long)]
-    pub hide_until_indexed: bool,
-
-    /// A batch of `files` is answered `completed` and attaches nothing, as at OGX.
-    #[arg(long)]
-    pub ignore_batch_files: bool,
-
-    /// A single attach is answered when the file's indexing has ended, as at OGX; it goes on if nobody waits for it.
-    #[arg(long)]
-    pub attach_waits: bool,
-
     /// Detaching a file from one store takes it out of all, as OpenAI has been seen to do.
     #[arg(long)]
     pub detach_everywhere: bool,
-
-    /// Search answers ids of its own, and the File's id as the attribute `file_id`, as at OGX.
-    #[arg(long)]
-    pub search_own_ids: bool,
-
-    /// What is not found in stores is answered 400 instead of 404, as at OGX; Files stay 404.
-    #[arg(long)]
-    pub not_found_is_400: bool,
-
-    /// The connection is closed after every refusal, without the answer saying so.
-    #[arg(long)]
-    pub close_after_refusal: bool,
 
     /// Record reads in the ledger too, not only writes.
     #[arg(long)]
@@ -85,6 +70,10 @@ pub struct Options {
     /// Files indexed at the same time; the others wait in status `in_progress`.
     #[arg(long, default_value_t = 16)]
     pub indexing_parallelism: usize,
+
+    /// Take longer over texts that say so: `slow embedding N` adds N milliseconds.
+    #[arg(long)]
+    pub embedding_delays: bool,
 
     /// Largest file of one upload, in bytes (default: 512 MiB, yandex 128 MiB).
     #[arg(long)]
@@ -127,22 +116,18 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            guise: Guise::Openai,
+            profile: Profile::Openai,
+            deviations: Deviations::default(),
             api_key: None,
             allow_content: false,
             spec_strict: false,
             keep_attached_on_delete: false,
-            hide_until_indexed: false,
-            ignore_batch_files: false,
-            attach_waits: false,
             detach_everywhere: false,
-            search_own_ids: false,
-            not_found_is_400: false,
-            close_after_refusal: false,
             ledger_reads: false,
             indexing_ms_base: 50,
             indexing_ms_per_kb: 1.0,
             indexing_parallelism: 16,
+            embedding_delays: false,
             max_file_bytes: None,
             poll_after_ms: None,
             requests_per_second: None,
@@ -158,12 +143,22 @@ impl Default for Options {
 
 impl Options {
     pub(crate) fn is_yandex(&self) -> bool {
-        self.guise == Guise::Yandex
+        self.profile == Profile::Yandex
     }
 
-    /// Whether a file in a store can be seen in this state.
-    pub(crate) fn shows(&self, status: crate::state::FileStatus) -> bool {
-        !self.hide_until_indexed || status != crate::state::FileStatus::InProgress
+    /// Whether ids of a wrong form are told from ids that name nothing.
+    pub(crate) fn checks_ids(&self) -> bool {
+        matches!(self.profile, Profile::Openai | Profile::Sentralix)
+    }
+
+    /// Those of the profile, and those that were switched on beside.
+    pub(crate) fn deviations(&self) -> Deviations {
+        let keep_deleted_files = self.keep_attached_on_delete;
+        let chosen = Deviations {
+            keep_deleted_files,
+            ..Deviations::default()
+        };
+        self.profile.deviations().or(self.deviations).or(chosen)
     }
 
     pub(crate) fn max_file_bytes(&self) -> u64 {

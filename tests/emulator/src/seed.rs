@@ -32,11 +32,11 @@ impl Control {
     pub fn seed(&self, seed: Seed) -> Seeded {
         let mut context = Context::new("seed");
         context.external = true;
-        let guise = self.0.options.guise;
+        let profile = self.0.options.profile;
         let mut stores = Vec::with_capacity(seed.stores);
         for n in 0..seed.stores {
             let mut state = self.0.state.lock();
-            let store = new_id(Kind::Store, guise);
+            let store = new_id(Kind::Store, profile);
             let change = StoreChange {
                 name: Some(format!("seeded-{n}")),
                 ..StoreChange::default()
@@ -45,7 +45,7 @@ impl Control {
             let mut files = Vec::with_capacity(seed.files_per_store);
             for m in 0..seed.files_per_store {
                 let new = NewFile {
-                    id: new_id(Kind::File, guise),
+                    id: new_id(Kind::File, profile),
                     filename: format!("seeded-{n}-{m}.txt").into(),
                     purpose: "assistants".into(),
                     expires_after_seconds: None,

@@ -12,11 +12,23 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
+/// Time for the kernel to send what was written before a connection is ended.
+pub(crate) const FLUSH: Duration = Duration::from_millis(30);
+
 /// The connection a request came in on, as an extension of the request.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection(mpsc::UnboundedSender<Loss>);
 
 impl Connection {
+    /// Ends the connection once what is being answered has gone out, and says nothing of it before.
+    pub(crate) fn end_after_answer(&self) {
+        let connection = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FLUSH).await;
+            connection.end(Loss::Close);
+        });
+    }
+
     /// Ends the connection; nothing more is sent on it.
     pub(crate) fn end(&self, how: Loss) {
         // An error means that it has ended by itself.

@@ -8,14 +8,15 @@ mod snapshot;
 mod stores;
 mod uploads;
 
-pub(crate) use attachments::{AttachRequest, IndexJob, Outcome, no_store_file};
+pub(crate) use attachments::{AttachRequest, IndexJob, Outcome};
 pub(crate) use files::NewFile;
 pub use snapshot::{FileSnapshot, Snapshot, StoreFileSnapshot, StoreSnapshot};
 pub(crate) use stores::StoreChange;
 pub(crate) use uploads::Upload;
 
 use crate::{
-    body::Body, chunking::ChunkSizes, chunking::ChunkedText, collection::Collection, ids::Id, ledger::Ledger,
+    body::Body, chunking::ChunkSizes, chunking::ChunkedText, collection::Collection, deviations::Deviations,
+    ids::Id, ledger::Ledger,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -36,6 +37,20 @@ pub(crate) struct State {
     /// (unix seconds, file id) of files that end by themselves.
     expiring: BTreeSet<(i64, Id)>,
     generation: u64,
+    deviations: Deviations,
+}
+
+impl State {
+    pub(crate) fn new(deviations: Deviations) -> Self {
+        Self {
+            deviations,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn accepts_unknown_files(&self) -> bool {
+        self.deviations.unchecked_batches
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +75,8 @@ pub(crate) struct Store {
     pub description: Option<String>,
     pub metadata: Map<String, Value>,
     pub expires_after_days: Option<u32>,
+    /// Whether `expires_after` means anything.
+    expires: bool,
     pub created_at: i64,
     pub created: Instant,
     pub last_active_at: i64,
@@ -77,6 +94,8 @@ pub(crate) struct StoreFile {
     pub created_at: i64,
     pub created: Instant,
     pub status: FileStatus,
+    /// Whether listings and counts know of it yet.
+    pub visible: bool,
     pub last_error: Option<FileError>,
     pub sizes: ChunkSizes,
     pub attributes: Map<String, Value>,

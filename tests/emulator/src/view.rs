@@ -26,20 +26,9 @@ pub(crate) fn file(file: &File, options: &Options) -> Value {
 }
 
 pub(crate) fn store(store: &Store, options: &Options) -> Value {
-    let mut counts = store.counts;
-    let mut status = store.status();
-    if options.hide_until_indexed {
-        counts.total -= counts.in_progress;
-        counts.in_progress = 0;
-        status = if status == "in_progress" {
-            "completed"
-        } else {
-            status
-        };
-    }
     let mut view = json!({
         "id": store.id, "object": "vector_store", "created_at": store.created_at, "name": store.name,
-        "usage_bytes": store.usage_bytes, "file_counts": counts, "status": status,
+        "usage_bytes": store.usage_bytes, "file_counts": store.counts, "status": store.status(),
         "expires_at": store.expires_at(), "last_active_at": store.last_active_at, "metadata": store.metadata,
     });
     let expires_after = store
@@ -61,6 +50,7 @@ pub(crate) fn store(store: &Store, options: &Options) -> Value {
     if options.is_yandex() {
         view["valid"] = true.into();
         // Where OpenAI knows no failed stores, Yandex does.
+        let counts = &store.counts;
         if counts.total > 0 && counts.failed == counts.total {
             view["status"] = "failed".into();
         }

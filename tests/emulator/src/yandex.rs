@@ -1,5 +1,5 @@
-//! What Yandex AI Studio does differently from OpenAI, as seen in the field. Nothing here acts in another guise. The
-//! rest of the guise: ids (`ids`), extra fields and the store status `failed` (`view`), gRPC-shaped errors and
+//! What Yandex AI Studio does differently from OpenAI, as seen in the field. Nothing here acts in another profile. The
+//! rest of the profile: ids (`ids`), extra fields and the store status `failed` (`view`), gRPC-shaped errors and
 //! `x-server-trace-id` (`http`), `Api-Key` (`auth`), tokens (`iam`), no `/uploads` and no batch cancel (`http`).
 
 use crate::{

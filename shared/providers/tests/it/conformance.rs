@@ -1,4 +1,4 @@
-//! One set of tests that every adapter passes, against the emulator in the provider's guise. What an adapter can't do shows in
+//! One set of tests that every adapter passes, against the emulator in the provider's profile. What an adapter can't do shows in
 //! its capabilities, and the tests ask them as the pipeline does.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use rag_emulator::{Action, Emulator, Guise, Loss, RetryAfter, Rule, When};
+use rag_emulator::{Action, Emulator, Loss, Profile, RetryAfter, Rule, When};
 use rag_providers::{
     AttachFile, BytesSource, ChunkingStrategy, ConnectionConfig, Credentials, Disposition, Effect, ErrorKind,
     FileBatchStatus, FileUpload, NewVectorStore, Order, PageRequest, Provider, ProviderExt, Registry,
@@ -22,15 +22,15 @@ struct Fixture {
 }
 
 impl Fixture {
-    async fn start(guise: Guise) -> Self {
+    async fn start(profile: Profile) -> Self {
         let emulator = Emulator::builder()
-            .guise(guise)
+            .profile(profile)
             .api_key(KEY)
             .indexing(20, 0.0)
             .start()
             .await
             .unwrap();
-        let provider = connect(&emulator, guise, KEY);
+        let provider = connect(&emulator, profile, KEY);
         Self { emulator, provider }
     }
 
@@ -74,12 +74,12 @@ impl Fixture {
     }
 }
 
-fn connect(emulator: &Emulator, guise: Guise, key: &str) -> Arc<dyn Provider> {
+fn connect(emulator: &Emulator, profile: Profile, key: &str) -> Arc<dyn Provider> {
     rag_canary::watch_logs();
-    let provider_type = match guise {
-        Guise::Openai => "openai",
-        Guise::Sentralix => "sentralix",
-        Guise::Yandex => "yandex",
+    let provider_type = match profile {
+        Profile::Openai => "openai",
+        Profile::Sentralix | Profile::Ogx | Profile::Litellm => "sentralix",
+        Profile::Yandex => "yandex",
     };
     let mut config = ConnectionConfig::new(provider_type, "api_key");
     config.base_url = Some(emulator.url());
@@ -133,8 +133,8 @@ async fn attach_all(provider: &dyn Provider, store_id: &str, files: Vec<AttachFi
     }
 }
 
-async fn stores_live_and_die(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn stores_live_and_die(profile: Profile) {
+    let f = Fixture::start(profile).await;
     let tag = [("rag_index_id".to_owned(), "index-1".to_owned())];
     let created = NewVectorStore {
         name: Some("first".to_owned()),
@@ -170,8 +170,8 @@ async fn stores_live_and_die(guise: Guise) {
     );
 }
 
-async fn files_with_mixed_strategies_are_indexed_and_found(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn files_with_mixed_strategies_are_indexed_and_found(profile: Profile) {
+    let f = Fixture::start(profile).await;
     let store_id = f.store().await;
     let narrow = ChunkingStrategy::fixed(100, 20);
     let mut files = Vec::new();
@@ -254,8 +254,8 @@ async fn files_with_mixed_strategies_are_indexed_and_found(guise: Guise) {
     );
 }
 
-async fn a_file_keeps_its_name(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn a_file_keeps_its_name(profile: Profile) {
+    let f = Fixture::start(profile).await;
     for name in [
         "отчёт за 2026.txt",
         "a \"quoted\" name.md",
@@ -267,8 +267,8 @@ async fn a_file_keeps_its_name(guise: Guise) {
     }
 }
 
-async fn attaching_twice_is_attaching_once(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn attaching_twice_is_attaching_once(profile: Profile) {
+    let f = Fixture::start(profile).await;
     let store_id = f.store().await;
     let file_id = f.upload("a.md", "# Title").await;
     let first = f
@@ -286,8 +286,8 @@ async fn attaching_twice_is_attaching_once(guise: Guise) {
     assert_eq!(f.emulator.control().state().stores[0].files.len(), 1);
 }
 
-async fn every_page_is_walked(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn every_page_is_walked(profile: Profile) {
+    let f = Fixture::start(profile).await;
     let store_id = f.store().await;
     let limit = f.provider.capabilities().max_batch_files;
     let mut uploaded = Vec::new();
@@ -318,8 +318,8 @@ async fn every_page_is_walked(guise: Guise) {
     assert!(page.items.len() == 7 && page.next.is_some());
 }
 
-async fn a_lost_answer_is_an_unknown_effect(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn a_lost_answer_is_an_unknown_effect(profile: Profile) {
+    let f = Fixture::start(profile).await;
     for (how, kind) in [
         (Loss::Reset, ErrorKind::Unavailable),
         (Loss::Close, ErrorKind::Unavailable),
@@ -345,8 +345,8 @@ async fn a_lost_answer_is_an_unknown_effect(guise: Guise) {
     }
 }
 
-async fn faults_of_a_listing_never_shorten_it(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn faults_of_a_listing_never_shorten_it(profile: Profile) {
+    let f = Fixture::start(profile).await;
     let store_id = f.store().await;
     f.upload("a.txt", "text").await;
     for (then, kind) in [
@@ -384,8 +384,8 @@ async fn faults_of_a_listing_never_shorten_it(guise: Guise) {
     assert_eq!(f.provider.all_vector_stores().await.unwrap()[0].id, store_id);
 }
 
-async fn passing_faults_of_safe_calls_pass_unnoticed(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn passing_faults_of_safe_calls_pass_unnoticed(profile: Profile) {
+    let f = Fixture::start(profile).await;
     let store_id = f.store().await;
     for then in [
         Action::RateLimit {
@@ -406,8 +406,8 @@ async fn passing_faults_of_safe_calls_pass_unnoticed(guise: Guise) {
     }
 }
 
-async fn content_is_handed_out_or_typed_as_unavailable(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn content_is_handed_out_or_typed_as_unavailable(profile: Profile) {
+    let f = Fixture::start(profile).await;
     let file_id = f.upload("a.txt", "the bytes").await;
     let error = f.provider.file_content(&file_id).await.unwrap_err();
     assert_eq!(
@@ -416,27 +416,27 @@ async fn content_is_handed_out_or_typed_as_unavailable(guise: Guise) {
         "{error}"
     );
 
-    if guise == Guise::Yandex {
+    if profile == Profile::Yandex {
         return;
     }
     let emulator = Emulator::builder()
-        .guise(guise)
+        .profile(profile)
         .api_key(KEY)
         .allow_content()
         .start()
         .await
         .unwrap();
-    let provider = connect(&emulator, guise, KEY);
+    let provider = connect(&emulator, profile, KEY);
     let file = provider.upload_file(upload("a.txt", "the bytes")).await.unwrap();
     let content = provider.file_content(&file.id).await.unwrap();
     let pieces: Vec<Bytes> = content.stream.try_collect().await.unwrap();
     assert_eq!(pieces.concat(), b"the bytes");
 }
 
-async fn a_wrong_key_is_for_the_operator(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn a_wrong_key_is_for_the_operator(profile: Profile) {
+    let f = Fixture::start(profile).await;
     f.provider.health().await.unwrap();
-    let error = connect(&f.emulator, guise, "sk-wrong-c4n4ry-key")
+    let error = connect(&f.emulator, profile, "sk-wrong-c4n4ry-key")
         .health()
         .await
         .unwrap_err();
@@ -447,8 +447,8 @@ async fn a_wrong_key_is_for_the_operator(guise: Guise) {
     assert!(!format!("{error} {error:?}").contains("c4n4ry"));
 }
 
-async fn a_batch_is_cancelled_where_that_can_be(guise: Guise) {
-    let f = Fixture::start(guise).await;
+async fn a_batch_is_cancelled_where_that_can_be(profile: Profile) {
+    let f = Fixture::start(profile).await;
     let store_id = f.store().await;
     f.fault("indexing", Action::Stuck);
     let file_id = f.upload("a.txt", "text").await;
@@ -473,9 +473,9 @@ async fn a_batch_is_cancelled_where_that_can_be(guise: Guise) {
 
 macro_rules! for_every_guise {
     ($($test:ident)+) => {
-        mod openai { $(#[tokio::test] async fn $test() { super::$test(rag_emulator::Guise::Openai).await; })+ }
-        mod sentralix { $(#[tokio::test] async fn $test() { super::$test(rag_emulator::Guise::Sentralix).await; })+ }
-        mod yandex { $(#[tokio::test] async fn $test() { super::$test(rag_emulator::Guise::Yandex).await; })+ }
+        mod openai { $(#[tokio::test] async fn $test() { super::$test(rag_emulator::Profile::Openai).await; })+ }
+        mod sentralix { $(#[tokio::test] async fn $test() { super::$test(rag_emulator::Profile::Sentralix).await; })+ }
+        mod yandex { $(#[tokio::test] async fn $test() { super::$test(rag_emulator::Profile::Yandex).await; })+ }
     };
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rag_emulator::{Effect as Happened, Emulator, Guise, LedgerQuery, Options};
+use rag_emulator::{Effect as Happened, Emulator, LedgerQuery, Options, Profile};
 use rag_providers::{
     ALREADY_ATTACHED, AttachFile, ChunkingStrategy, ConnectionConfig, Credentials, Effect, ErrorKind,
     HookError, Operation, PageRequest, Provider, Registry, StoreFileStatus, StoredToken, TokenStore,
@@ -268,7 +268,7 @@ async fn emulator() -> Emulator {
     rag_canary::watch_logs();
     let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/service-account-key.pub.pem");
     let options = Options {
-        guise: Guise::Yandex,
+        profile: Profile::Yandex,
         iam_public_key: Some(key),
         iam_key_id: Some("ajeb4canarykeyid0000".to_owned()),
         iam_service_account_id: Some("ajeg3serviceaccount0".to_owned()),

@@ -5,6 +5,7 @@ use crate::{
     app::App,
     chunking::{ChunkSizes, StrategyRequest},
     context::Context,
+    deviations::Deviations,
     error::ApiError,
     extract::{AttachBody, JsonBody, ListQuery, check_attributes},
     fault_layer,
@@ -42,7 +43,7 @@ impl CreateBody {
     }
 
     /// With `files`, the batch's own strategy and attributes count for nothing.
-    fn check(self, max: usize) -> Result<Vec<AttachRequest>, ApiError> {
+    fn check(self, max: usize, deviations: Deviations) -> Result<Vec<AttachRequest>, ApiError> {
         let length = |length: usize, param: &'static str| match length {
             0 => Err(ApiError::invalid(
                 format!("Invalid '{param}': array too short."),
@@ -57,7 +58,19 @@ impl CreateBody {
             }
             _ => Ok(()),
         };
-        match (self.file_ids, self.files) {
+        let (file_ids, files) = match (self.file_ids, self.files) {
+            (ids, files) if deviations.unchecked_batches && (ids.is_none() || files.is_none()) => {
+                let files = files.filter(|_| !deviations.ignore_batch_files);
+                match files {
+                    Some(files) => (None, Some(files)),
+                    None if ids.as_ref().is_none_or(Vec::is_empty) => return Ok(Vec::new()),
+                    None => (ids, None),
+                }
+            }
+            (ids, files) if deviations.ignore_batch_files && ids.is_some() => (ids, files.filter(|_| false)),
+            both => both,
+        };
+        match (file_ids, files) {
             (Some(ids), None) => {
                 length(ids.len(), "file_ids")?;
                 let sizes = ChunkSizes::from_request(self.chunking_strategy)?;
@@ -98,8 +111,7 @@ pub(crate) async fn create(
         2000
     };
     let has_strategy = body.has_strategy();
-    let ignored = app.options.ignore_batch_files && body.files.is_some();
-    let files = body.check(max)?;
+    let files = body.check(max, app.deviations)?;
     let names = {
         let state = app.state.lock();
         state.check_attach(&store_id, &files)?;
@@ -111,11 +123,10 @@ pub(crate) async fn create(
     let id = app.new_id(Kind::Batch);
     let (shown, jobs) = {
         let mut state = app.state.lock();
-        let files = if ignored { Vec::new() } else { files };
         let jobs = state.create_batch(&context, &id, &store_id, files)?;
         (view::batch(state.batch(&store_id, &id)?, &app.options), jobs)
     };
-    indexing::start(&app, jobs);
+    drop(indexing::start(&app, jobs));
     Ok(Json(shown))
 }
 
@@ -146,14 +157,15 @@ pub(crate) async fn list_files(
     Path((store_id, id)): Path<(String, String)>,
     query: ListQuery,
 ) -> Answer {
-    let (request, status) = (query.page(20, 100)?, query.status()?);
+    let (request, status) = (query.page(app.deviations, 20, 100)?, query.status()?);
     let state = app.state.lock();
     let batch = state.batch(&store_id, &id)?;
     let store = state.store(&store_id)?;
     let page = batch.files.page(&request, |file_id| {
-        store.files.get(file_id).is_some_and(|file| {
-            app.options.shows(file.status) && status.is_none_or(|status| status == file.status)
-        })
+        store
+            .files
+            .get(file_id)
+            .is_some_and(|file| file.visible && status.is_none_or(|status| status == file.status))
     })?;
     Ok(Json(view::list(&page, &app.options, |_, file_id| {
         match store.files.get(file_id) {

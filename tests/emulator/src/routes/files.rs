@@ -49,6 +49,11 @@ pub(crate) async fn create(
                     .filter(|name| !name.is_empty())
                     .ok_or_else(|| ApiError::invalid("The file has no filename.", "file"))?
                     .into();
+                let filename = if app.deviations.mangle_names {
+                    mangled(&filename)
+                } else {
+                    filename
+                };
                 if let Err(error) = fault_layer::meet(&app, &context, &[&filename]).await {
                     drain(&mut field).await;
                     return Err(error);
@@ -85,16 +90,27 @@ pub(crate) async fn create(
             ));
         }
     };
-    let id = app.new_id(Kind::File);
-    let new = NewFile {
-        id,
-        filename,
-        purpose: purpose.into(),
-        expires_after_seconds,
-        written,
+    let year = app.deviations.files_expire.then_some(365 * 86_400);
+    let new = || NewFile {
+        id: app.new_id(Kind::File),
+        filename: filename.clone(),
+        purpose: purpose.as_str().into(),
+        expires_after_seconds: expires_after_seconds.or(year),
+        written: written.clone(),
     };
-    let file = app.state.lock().create_file(&context, new, None);
+    let mut file = app.state.lock().create_file(&context, new(), None);
+    if app.deviations.repeat_uploads && context.takes_back_lost_answer() {
+        file = app.state.lock().create_file(&context, new(), None);
+    }
     Ok(Json(view::file(&file, &app.options)))
+}
+
+fn mangled(name: &str) -> Arc<str> {
+    let keeps = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    name.chars()
+        .map(|c| if keeps(c) { c } else { '_' })
+        .collect::<String>()
+        .into()
 }
 
 pub(crate) fn check_purpose(purpose: &str) -> Result<(), ApiError> {
@@ -170,7 +186,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, query: ListQuery) -> Answe
     if query.get("before").is_some() {
         return Err(ApiError::invalid("Unknown parameter: 'before'.", "before").code("unknown_parameter"));
     }
-    let request = query.page(10_000, 10_000)?;
+    let mut request = query.page(app.deviations, 10_000, 10_000)?;
+    if app.deviations.unpaged_files {
+        (request.limit, request.after) = (usize::MAX - 1, None);
+    }
     let state = app.state.lock();
     let page = state.files.page(&request, |file| {
         query.get("purpose").is_none_or(|p| p == &*file.purpose)
@@ -192,7 +211,7 @@ pub(crate) async fn delete(
 ) -> Answer {
     app.state
         .lock()
-        .delete_file(&context, &id, app.options.keep_attached_on_delete)?;
+        .delete_file(&context, &id, app.deviations.keep_deleted_files)?;
     Ok(Json(view::deleted(&id, "file")))
 }
 

@@ -10,7 +10,7 @@ use crate::{
     fault_layer,
     ids::Id,
     indexing,
-    state::{self, AttachRequest, FileStatus},
+    state::AttachRequest,
     view, yandex,
 };
 use axum::{
@@ -50,36 +50,29 @@ pub(crate) async fn create(
     let name = {
         let state = app.state.lock();
         state.check_attach(&store_id, std::slice::from_ref(&request))?;
-        state.file(&file_id)?.filename.clone()
+        state.filenames(std::slice::from_ref(&request))?.remove(0)
     };
     fault_layer::meet(&app, &context, &[&name]).await?;
     yandex::check_attach(&app, &store_id, std::slice::from_ref(&request), has_strategy)?;
+    let show = |state: &crate::state::State| {
+        let file = state.store_file(&store_id, &file_id)?;
+        Ok(view::store_file(&app.options, &store_id, &file_id, file))
+    };
     let (shown, job) = {
         let mut state = app.state.lock();
         state.check_attach(&store_id, std::slice::from_ref(&request))?;
         let job = state.attach(&context, &store_id, request, None)?;
-        (
-            view::store_file(
-                &app.options,
-                &store_id,
-                &file_id,
-                state.store_file(&store_id, &file_id)?,
-            ),
-            job,
-        )
+        (show(&state), job)
     };
-    indexing::start(&app, job.into_iter().collect());
-    if !app.options.attach_waits {
-        return Ok(Json(shown));
+    let running = indexing::start(&app, job.into_iter().collect());
+    if !app.deviations.attach_answers_indexed {
+        return Ok(Json(shown?));
     }
-    loop {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        let state = app.state.lock();
-        let file = state.store_file(&store_id, &file_id)?;
-        if file.status != FileStatus::InProgress {
-            return Ok(Json(view::store_file(&app.options, &store_id, &file_id, file)));
-        }
+    for job in running {
+        job.await.map_err(ApiError::internal)?;
     }
+    let shown: Result<Value, ApiError> = show(&app.state.lock());
+    Ok(Json(shown?))
 }
 
 pub(crate) async fn list(
@@ -87,11 +80,11 @@ pub(crate) async fn list(
     Path(store_id): Path<String>,
     query: ListQuery,
 ) -> Answer {
-    let (request, status) = (query.page(20, 100)?, query.status()?);
+    let (request, status) = (query.page(app.deviations, 20, 100)?, query.status()?);
     let state = app.state.lock();
     let store = state.store(&store_id)?;
     let page = store.files.page(&request, |file| {
-        app.options.shows(file.status) && status.is_none_or(|status| status == file.status)
+        file.visible && status.is_none_or(|status| status == file.status)
     })?;
     Ok(Json(view::list(&page, &app.options, |id, file| {
         view::store_file(&app.options, &store_id, id, file)
@@ -105,9 +98,6 @@ pub(crate) async fn retrieve(
     let file_id = yandex::file_id(&app.options, file_id);
     let state = app.state.lock();
     let file = state.store_file(&store_id, &file_id)?;
-    if !app.options.shows(file.status) {
-        return Err(state::no_store_file(&store_id, &file_id));
-    }
     yandex::hide_while_indexing(&app.options, &file_id, file)?;
     Ok(polled(
         &app,

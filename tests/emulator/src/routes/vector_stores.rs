@@ -5,6 +5,7 @@ use crate::{
     app::App,
     chunking::{ChunkSizes, StrategyRequest},
     context::Context,
+    deviations::Deviations,
     error::ApiError,
     extract::{JsonBody, ListQuery, check_metadata},
     fault_layer,
@@ -18,6 +19,7 @@ use crate::{
 use axum::{
     Extension, Json,
     extract::{Path, State},
+    http::StatusCode,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
@@ -26,8 +28,7 @@ use std::sync::Arc;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateBody {
-    #[serde(default)]
-    file_ids: Vec<String>,
+    file_ids: Option<Vec<String>>,
     name: Option<String>,
     description: Option<String>,
     expires_after: Option<ExpiresAfter>,
@@ -83,21 +84,24 @@ pub(crate) async fn create(
     } else {
         500
     };
-    if body.file_ids.len() > max {
+    let file_ids = body.file_ids.unwrap_or_default();
+    if file_ids.len() > max {
         let message = format!("Invalid 'file_ids': array too long. Expected at most {max} elements.");
         return Err(ApiError::invalid(message, "file_ids").code("array_above_max_length"));
     }
     let sizes = ChunkSizes::from_request(body.chunking_strategy)?;
     let metadata = body.metadata.unwrap_or_default();
-    check_metadata(&metadata)?;
+    if !app.deviations.unchecked_metadata {
+        check_metadata(&metadata)?;
+    }
     let change = StoreChange {
         name: body.name,
         description: body.description,
         metadata: Some(metadata),
         expires_after_days: Some(body.expires_after.map(|expires| expires.check()).transpose()?),
     };
-    let mut files: Vec<AttachRequest> = Vec::with_capacity(body.file_ids.len());
-    files.extend(body.file_ids.into_iter().map(|id| AttachRequest {
+    let mut files: Vec<AttachRequest> = Vec::with_capacity(file_ids.len());
+    files.extend(file_ids.into_iter().map(|id| AttachRequest {
         file_id: id.into(),
         sizes,
         attributes: Map::new(),
@@ -120,12 +124,12 @@ pub(crate) async fn create(
         }
         view::store(state.store(&id)?, &app.options)
     };
-    indexing::start(&app, jobs);
+    drop(indexing::start(&app, jobs));
     Ok(Json(shown))
 }
 
 pub(crate) async fn list(State(app): State<Arc<App>>, query: ListQuery) -> Answer {
-    let request = query.page(20, 100)?;
+    let request = query.page(app.deviations, 20, 100)?;
     let state = app.state.lock();
     let page = state.stores.page(&request, |_| true)?;
     Ok(Json(view::list(&page, &app.options, |_, store| {
@@ -144,7 +148,9 @@ pub(crate) async fn update(
     Path(id): Path<String>,
     JsonBody(body): JsonBody<UpdateBody>,
 ) -> Answer {
-    body.metadata.as_ref().map_or(Ok(()), check_metadata)?;
+    if !app.deviations.unchecked_metadata {
+        body.metadata.as_ref().map_or(Ok(()), check_metadata)?;
+    }
     let expires_after_days = match body.expires_after {
         None => None,
         Some(None) => Some(None),
@@ -174,12 +180,10 @@ pub(crate) async fn delete(
 #[serde(deny_unknown_fields)]
 pub(crate) struct SearchBody {
     query: Queries,
-    #[serde(default)]
-    rewrite_query: bool,
+    rewrite_query: Option<bool>,
     max_num_results: Option<usize>,
     filters: Option<Filter>,
-    #[serde(default)]
-    ranking_options: RankingOptions,
+    ranking_options: Option<RankingOptions>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,20 +201,30 @@ struct RankingOptions {
 }
 
 impl SearchBody {
-    fn check(&self) -> Result<(), ApiError> {
+    fn check(&self, deviations: Deviations) -> Result<(), ApiError> {
+        if deviations.search_needs_all && (self.max_num_results.is_none() || self.rewrite_query.is_none()) {
+            let message = "Input should be a valid integer, and a valid boolean";
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, message));
+        }
+        if deviations.no_query_rewriting && self.rewrite_query == Some(true) {
+            return Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "Query rewriting is not available",
+            ));
+        }
+        let ranking = self.ranking_options.as_ref();
         if self.max_num_results.is_some_and(|max| !(1..=50).contains(&max)) {
             let message = "Invalid 'max_num_results': expected a value between 1 and 50.";
             return Err(ApiError::invalid(message, "max_num_results"));
         }
-        if self
-            .ranking_options
-            .score_threshold
+        if ranking
+            .and_then(|ranking| ranking.score_threshold)
             .is_some_and(|threshold| !(0.0..=1.0).contains(&threshold))
         {
             let message = "Invalid 'ranking_options.score_threshold': expected a value between 0 and 1.";
             return Err(ApiError::invalid(message, "ranking_options.score_threshold"));
         }
-        if let Some(ranker) = &self.ranking_options.ranker
+        if let Some(ranker) = ranking.and_then(|ranking| ranking.ranker.as_ref())
             && !matches!(ranker.as_str(), "none" | "auto" | "default-2024-11-15")
         {
             return Err(ApiError::invalid(
@@ -232,7 +246,7 @@ impl SearchBody {
         Ok(queries
             .iter()
             .map(|q| {
-                if self.rewrite_query {
+                if self.rewrite_query == Some(true) {
                     search::rewrite(q)
                 } else {
                     q.clone()
@@ -247,7 +261,7 @@ pub(crate) async fn search(
     Path(id): Path<String>,
     JsonBody(body): JsonBody<SearchBody>,
 ) -> Answer {
-    body.check()?;
+    body.check(app.deviations)?;
     let queries = body.queries()?;
     let candidates = {
         let mut state = app.state.lock();
@@ -255,12 +269,16 @@ pub(crate) async fn search(
         state.candidates(&id, body.filters.as_ref())?
     };
     let limit = body.max_num_results.unwrap_or(10);
-    let threshold = body.ranking_options.score_threshold.unwrap_or(0.0);
-    let (asked, own_ids) = (queries.clone(), app.options.search_own_ids);
+    let threshold = body
+        .ranking_options
+        .as_ref()
+        .and_then(|ranking| ranking.score_threshold)
+        .unwrap_or(0.0);
+    let (asked, deviations) = (queries.clone(), app.deviations);
     let found = tokio::task::spawn_blocking(move || {
         let hits = search::search(&candidates, &queries, limit, threshold);
         hits.into_iter()
-            .map(|hit| show(&candidates[hit.file], &hit, own_ids))
+            .map(|hit| show(&candidates[hit.file], &hit, &queries, deviations))
             .collect::<std::io::Result<Vec<Value>>>()
     });
     let data = found
@@ -273,24 +291,45 @@ pub(crate) async fn search(
     })))
 }
 
-fn show(candidate: &Candidate, hit: &search::Hit, own_ids: bool) -> std::io::Result<Value> {
+fn show(
+    candidate: &Candidate,
+    hit: &search::Hit,
+    queries: &[String],
+    deviations: Deviations,
+) -> std::io::Result<Value> {
     let bytes = candidate.body.read_range(hit.chunk.start, hit.chunk.end)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut score = json!(hit.score);
+    if deviations.unbounded_scores {
+        let equal = queries.iter().any(|query| query.trim() == text.trim());
+        // The sum that `s / (s + 1)` was made of.
+        score = if equal {
+            Value::Null
+        } else {
+            json!(hit.score / (1.0 - hit.score))
+        };
+    }
     let (mut file_id, mut attributes) = (candidate.file_id.to_string(), candidate.attributes.clone());
-    if own_ids {
+    if deviations.own_search_ids {
         attributes.insert("file_id".to_owned(), file_id.clone().into());
-        file_id = format!("chunk-{}", file_id.len() + usize::from(hit.score > 0.5));
+        attributes.insert("filename".to_owned(), (*candidate.filename).into());
+        file_id = format!("doc-{}", file_id.trim_start_matches("file-"));
+        attributes.insert("document_id".to_owned(), file_id.clone().into());
     }
     Ok(json!({
-        "file_id": file_id, "filename": candidate.filename, "score": hit.score,
-        "attributes": attributes,
-        "content": [{ "type": "text", "text": String::from_utf8_lossy(&bytes) }],
+        "file_id": file_id, "filename": candidate.filename, "score": score, "attributes": attributes,
+        "content": [{ "type": "text", "text": text }],
     }))
 }
 
 impl state::State {
     /// Names of the files, in order; refuses unknown ones.
     pub(crate) fn filenames(&self, files: &[AttachRequest]) -> Result<Vec<Arc<str>>, ApiError> {
-        let name = |file: &AttachRequest| self.files.get(&file.file_id).map(|found| found.filename.clone());
+        let name = |file: &AttachRequest| {
+            let found = self.files.get(&file.file_id).map(|found| found.filename.clone());
+            // An unknown one fails later.
+            found.or_else(|| self.accepts_unknown_files().then(|| file.file_id.clone()))
+        };
         files
             .iter()
             .map(|file| name(file).ok_or_else(|| ApiError::not_found("File", &file.file_id, "file_id")))

@@ -1,5 +1,6 @@
 //! Files in stores: attached, indexed, changed, detached.
 
+use super::stores::EMBEDDING_MODEL;
 use super::{FileError, FileStatus, State, StoreFile, now};
 use crate::{
     body::Body,
@@ -32,6 +33,8 @@ pub(crate) struct IndexJob {
     pub sizes: ChunkSizes,
     /// Cancelled when the attachment is gone or ended.
     pub cancelled: CancellationToken,
+    /// Why it will fail, known from the beginning.
+    pub doomed: Option<FileError>,
     generation: u64,
 }
 
@@ -41,6 +44,9 @@ impl State {
     /// Fails when store or file are unknown, before anything changes.
     pub(crate) fn check_attach(&self, store_id: &str, files: &[AttachRequest]) -> Result<(), ApiError> {
         self.store(store_id)?;
+        if self.deviations.unchecked_batches {
+            return Ok(());
+        }
         for request in files {
             if self.files.get(&request.file_id).is_none() {
                 return Err(ApiError::not_found("File", &request.file_id, "file_id"));
@@ -63,11 +69,12 @@ impl State {
             sizes,
             attributes,
         } = request;
-        let file = self
-            .files
-            .get(&file_id)
-            .ok_or_else(|| ApiError::not_found("File", &file_id, "file_id"))?
-            .clone();
+        let Some(file) = self.files.get(&file_id).cloned() else {
+            if self.deviations.unchecked_batches {
+                return self.attach_unknown(store_id, &file_id, sizes, batch_id);
+            }
+            return Err(ApiError::not_found("File", &file_id, "file_id"));
+        };
         let entry = Entry {
             vector_store_id: Some(store_id.clone()),
             file_id: Some(file_id.clone()),
@@ -79,9 +86,11 @@ impl State {
             ..Entry::default()
         };
 
+        let keep = self.deviations.keep_on_reattach;
         if let Some(present) = self.store_mut(store_id)?.files.get_mut(&file_id) {
             let usable = matches!(present.status, FileStatus::InProgress | FileStatus::Completed);
-            if usable && present.sizes == sizes {
+            let same = usable && present.sizes == sizes;
+            if same || (keep && present.visible) {
                 let status = present.status;
                 present.batches.extend(batch_id.cloned());
                 self.count_in_batch(batch_id, &file_id, status);
@@ -93,15 +102,26 @@ impl State {
 
         self.generation += 1;
         let (generation, cancelled) = (self.generation, CancellationToken::new());
+        let (visible, own_keys) = (
+            !self.deviations.hide_while_indexing,
+            self.deviations.own_metadata_keys,
+        );
         let store = self.store_mut(store_id)?;
         store.last_active_at = now();
-        store.counts.add(FileStatus::InProgress);
+        let doomed = (own_keys && !store.metadata.contains_key(EMBEDDING_MODEL)).then(|| FileError {
+            code: "server_error".into(),
+            message: "'embedding_model'".to_owned(),
+        });
+        if visible {
+            store.counts.add(FileStatus::InProgress);
+        }
         let attachment = StoreFile {
             filename: file.filename.clone(),
             body: file.body.clone(),
             created_at: now(),
             created: Instant::now(),
             status: FileStatus::InProgress,
+            visible,
             last_error: None,
             sizes,
             attributes,
@@ -130,14 +150,50 @@ impl State {
             body,
             sizes,
             cancelled,
+            doomed,
             generation,
         }))
+    }
+
+    /// A file that does not exist fails at once, where servers do not look before.
+    fn attach_unknown(
+        &mut self,
+        store_id: &Id,
+        file_id: &Id,
+        sizes: ChunkSizes,
+        batch_id: Option<&Id>,
+    ) -> Result<Option<IndexJob>, ApiError> {
+        self.remove_attachment(store_id, file_id);
+        let store = self.store_mut(store_id)?;
+        store.counts.add(FileStatus::Failed);
+        let failed = StoreFile {
+            filename: file_id.clone(),
+            body: Arc::new(Body::Memory(Vec::new().into())),
+            created_at: now(),
+            created: Instant::now(),
+            status: FileStatus::Failed,
+            visible: true,
+            last_error: Some(FileError {
+                code: "server_error".into(),
+                message: format!("File '{file_id}' not found."),
+            }),
+            sizes,
+            attributes: Map::new(),
+            text: None,
+            batches: batch_id.cloned().into_iter().collect(),
+            generation: 0,
+            indexing: CancellationToken::new().drop_guard(),
+        };
+        store.files.insert(file_id.clone(), failed);
+        self.count_in_batch(batch_id, file_id, FileStatus::Failed);
+        Ok(None)
     }
 
     pub(crate) fn store_file(&self, store_id: &str, file_id: &str) -> Result<&StoreFile, ApiError> {
         self.store(store_id)?
             .files
             .get(file_id)
+            .filter(|file| file.visible)
             .ok_or_else(|| no_store_file(store_id, file_id))
     }
 
@@ -177,6 +233,7 @@ impl State {
         let store = self.store_mut(store_id)?;
         store.last_active_at = now();
         let store_id = store.id.clone();
+        self.store_file(&store_id, file_id)?;
         let file = self
             .remove_attachment(&store_id, file_id)
             .ok_or_else(|| no_store_file(&store_id, file_id))?;
@@ -233,7 +290,12 @@ impl State {
         }
         let (status, batches) = (file.status, file.batches.clone());
         store.usage_bytes += file.usage_bytes();
-        store.counts.shift(FileStatus::InProgress, status);
+        if file.visible {
+            store.counts.shift(FileStatus::InProgress, status);
+        } else {
+            file.visible = true;
+            store.counts.add(status);
+        }
         store.last_active_at = now();
         entry.batch_id = batches.last().cloned();
         self.shift_in_batches(&batches, FileStatus::InProgress, status);
@@ -242,6 +304,7 @@ impl State {
 
     /// Stops the indexing of a file; it stays in the store as `cancelled`.
     pub(super) fn cancel_indexing(&mut self, store_id: &str, file_id: &str) {
+        let stay = self.deviations.cancelled_stay_in_progress;
         let Some(store) = self.stores.get_mut(store_id) else {
             return;
         };
@@ -254,7 +317,15 @@ impl State {
         file.status = FileStatus::Cancelled;
         file.indexing = CancellationToken::new().drop_guard();
         let batches = file.batches.clone();
-        store.counts.shift(FileStatus::InProgress, FileStatus::Cancelled);
+        if file.visible {
+            store.counts.shift(FileStatus::InProgress, FileStatus::Cancelled);
+        } else {
+            // Nobody ever saw it there.
+            store.files.remove(file_id);
+        }
+        if stay {
+            return;
+        }
         self.shift_in_batches(&batches, FileStatus::InProgress, FileStatus::Cancelled);
     }
 
@@ -262,7 +333,9 @@ impl State {
     fn remove_attachment(&mut self, store_id: &Id, file_id: &str) -> Option<StoreFile> {
         let store = self.stores.get_mut(store_id)?;
         let file = store.files.remove(file_id)?;
-        store.counts.remove(file.status);
+        if file.visible {
+            store.counts.remove(file.status);
+        }
         store.usage_bytes -= file.usage_bytes();
         if file.status == FileStatus::InProgress {
             self.shift_in_batches(&file.batches, FileStatus::InProgress, FileStatus::Cancelled);
@@ -296,7 +369,7 @@ fn place(store_id: &str, file_id: &str) -> Entry {
     }
 }
 
-pub(crate) fn no_store_file(store_id: &str, file_id: &str) -> ApiError {
+fn no_store_file(store_id: &str, file_id: &str) -> ApiError {
     let message = format!("No file found with id '{file_id}' in vector store '{store_id}'.");
     ApiError {
         param: Some("file_id".into()),

@@ -83,6 +83,12 @@ impl State {
         id: &str,
     ) -> Result<(), ApiError> {
         let batch = self.batch(store_id, id)?;
+        if batch.status() == "completed" && self.deviations.cancelled_stay_in_progress {
+            return Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                format!("Cannot cancel batch {id} with status completed"),
+            ));
+        }
         if batch.status() != "in_progress" {
             let entry = batch.entry(Effect::None);
             self.ledger.push(context, entry);

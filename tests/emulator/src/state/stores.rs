@@ -22,10 +22,13 @@ pub(crate) struct StoreChange {
 }
 
 const SECONDS_PER_DAY: i64 = 86_400;
+/// The key without which nothing can be indexed, where servers keep their own in `metadata`.
+pub(super) const EMBEDDING_MODEL: &str = "embedding_model";
 
 impl Store {
     pub(crate) fn expires_at(&self) -> Option<i64> {
         self.expires_after_days
+            .filter(|_| self.expires)
             .map(|days| self.last_active_at + i64::from(days) * SECONDS_PER_DAY)
     }
 
@@ -72,6 +75,7 @@ impl State {
             description: None,
             metadata: Map::new(),
             expires_after_days: None,
+            expires: !self.deviations.ignore_expires_after,
             created_at,
             created: Instant::now(),
             last_active_at: created_at,
@@ -81,6 +85,12 @@ impl State {
             batches: Vec::new(),
         };
         store.apply(change);
+        if self.deviations.own_metadata_keys {
+            let own = own_metadata(&store.id);
+            store
+                .metadata
+                .extend(own.map(|(key, value)| (key.to_owned(), value.into())));
+        }
         self.ledger.push(context, store.entry(Effect::StoreCreated));
         self.stores.insert(id, store);
     }
@@ -118,6 +128,16 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// What a server that keeps its settings in `metadata` writes there.
+fn own_metadata(id: &str) -> [(&'static str, String); 4] {
+    [
+        ("provider_id", "faiss".to_owned()),
+        ("provider_vector_store_id", id.to_owned()),
+        (EMBEDDING_MODEL, "openai/hash-embed".to_owned()),
+        ("embedding_dimension", "384".to_owned()),
+    ]
 }
 
 fn no_store(id: &str) -> ApiError {

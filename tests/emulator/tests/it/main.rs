@@ -4,6 +4,7 @@
 
 mod batches;
 mod binary;
+mod deviations;
 mod faults;
 mod files;
 mod ledger;

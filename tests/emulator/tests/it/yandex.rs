@@ -1,11 +1,11 @@
-//! The yandex guise: its quirks, and tokens for service accounts.
+//! The yandex profile: its quirks, and tokens for service accounts.
 
 use crate::support::{Client, fixed, read, with};
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use rag_emulator::{Emulator, Guise, Options};
+use rag_emulator::{Emulator, Options, Profile};
 use reqwest::{Method, multipart};
 use ring::{
     rand::SystemRandom,
@@ -17,7 +17,7 @@ use std::{path::Path, time::Duration};
 async fn yandex(indexing_ms: u64) -> Client {
     with(
         Emulator::builder()
-            .guise(Guise::Yandex)
+            .profile(Profile::Yandex)
             .indexing(indexing_ms, 0.0),
     )
     .await
@@ -177,7 +177,7 @@ fn jwt(claims: &Value, header: &Value) -> String {
 
 async fn with_tokens(token_seconds: u64) -> Client {
     let options = Options {
-        guise: Guise::Yandex,
+        profile: Profile::Yandex,
         iam_public_key: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/iam_test_key.pub.pem")),
         iam_key_id: Some("key-1".to_owned()),
         iam_service_account_id: Some("account-1".to_owned()),
