@@ -53,13 +53,9 @@ async fn sync(stack: &Stack, index: &str) -> Value {
     waited(stack, &format!("/indexes/{index}/sync?force=true")).await
 }
 
+/// The result of a sync of the whole provider.
 async fn provider_sync(stack: &Stack) -> Value {
-    let answer = stack
-        .admin
-        .post("/admin/providers/openai/sync", &json!({}))
-        .await
-        .expect(202);
-    stack.admin.finished(answer["id"].as_str().unwrap(), LIMIT).await
+    crate::provider_sync::sync(stack, "").await
 }
 
 #[tokio::test]
@@ -220,7 +216,7 @@ async fn a_sync_of_the_provider_looks_twice_before_it_detaches() {
         json!(store),
         "{run}"
     );
-    assert_eq!(run["output"]["indexes_detached"], 0, "{run}");
+    assert_eq!(run["indexes_detached"], 0, "{run}");
 }
 
 /// Two looks, and the store is really gone.
@@ -244,5 +240,4 @@ async fn a_store_that_is_gone_is_found_out_by_the_second_look() {
     .await;
     let job = client.finished(answer["id"].as_str().unwrap(), LIMIT).await;
     assert_eq!(job["output"]["detached"], true, "{job}");
-    assert!(job["snoozes"].as_u64().unwrap_or(1) >= 1, "{job}");
 }

@@ -47,6 +47,12 @@ impl Batches {
         self.find(row).is_some_and(|batch| !batch.status.is_terminal())
     }
 
+    /// The batch that the file went in with has ended, and counts not one file.
+    pub(crate) fn took_none(&self, row: &Attachment) -> bool {
+        self.find(row)
+            .is_some_and(|batch| batch.status.is_terminal() && batch.file_counts.total == 0)
+    }
+
     /// One of the batches has ended.
     pub(crate) fn any_ended(&self) -> bool {
         self.0.values().any(|batch| batch.status.is_terminal())

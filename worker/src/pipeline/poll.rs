@@ -160,6 +160,8 @@ async fn judge_absent<'a>(
             }
             AttachmentState::Attaching => {}
             _ if batches.is_running(row) => running.push(*row),
+            // Its batch has ended and counts none of its files: the batch, the listing, and now the file itself agree.
+            _ if batches.took_none(row) => candidates.push(*row),
             _ if age(row.attached_at.unwrap_or(row.created_at)) <= grace => {}
             _ => match row.missed_at.map(age) {
                 None => missed.push(row.id),
@@ -205,12 +207,9 @@ pub(crate) async fn did_not_come_in(
     }
     // A batch that has ended and counts none of its files has witnessed it itself.
     for way in [WayIn::BatchFiles, WayIn::BatchFileIds] {
-        let ignored = rows.iter().any(|row| {
-            let took_none = batches
-                .find(row)
-                .is_some_and(|batch| batch.status.is_terminal() && batch.file_counts.total == 0);
-            row.way() == Some(way) && took_none
-        });
+        let ignored = rows
+            .iter()
+            .any(|row| row.way() == Some(way) && batches.took_none(row));
         if ignored {
             let (ability, how) = match way {
                 WayIn::BatchFiles => (

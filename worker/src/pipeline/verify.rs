@@ -30,6 +30,7 @@ const MAX_ROUNDS: u32 = 3;
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     build.unverified.clear();
     let store = build.store_id()?.to_owned();
+    finds_stores(build, &store).await?;
     let mut db = build.context.pool.acquire().await?;
     let mut rows = attachments::list(&mut db, build.index.id).await?;
     drop(db);
@@ -49,6 +50,17 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
         });
     }
     mend(build, &store, &lost, &found.surplus).await
+}
+
+/// Learns, once for a connection, that the provider finds a store by its id: without that, no 404 will ever prove anything.
+async fn finds_stores(build: &Build<'_>, store: &str) -> Result<(), Halt> {
+    if build.learned.holds(Ability::GetVectorStore).is_none()
+        && build.provider.get_vector_store(store).await.is_ok()
+    {
+        let how = "a store was found by its id";
+        build.observer().learn(Ability::GetVectorStore, true, how).await?;
+    }
+    Ok(())
 }
 
 /// What the listing shows.
