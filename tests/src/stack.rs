@@ -76,6 +76,7 @@ impl StackBuilder {
     pub async fn start(self) -> Stack {
         install_crypto();
         let folder = tempfile::tempdir().unwrap();
+        let is_given = self.database.is_some();
         let database = match self.database {
             Some(database) => database,
             None => TestDatabase::new().await,
@@ -86,7 +87,7 @@ impl StackBuilder {
         env.extend(self.env);
         let of_emulator = self.of_emulator.into_iter();
         env.extend(of_emulator.map(|(name, value)| (name, value(&emulator))));
-        if self.database.is_some() {
+        if is_given {
             program::output("rag-api", &["migrate"], &env).await;
         }
         let admin_key = program::output(

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use apalis_mariadb::{JobKind as _, Queue, QueueConfig, State};
 use clap::Subcommand;
 use rag_jobs::{ProbeReport, ProbeVerdict, ProviderProbe};
+use rag_mariadb::Purpose;
 use rag_settings::Settings;
 use tokio::time::Instant;
 
@@ -37,7 +38,7 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
         json,
         timeout,
     } = command;
-    let db = super::connect(settings).await?;
+    let db = super::connect(settings, Purpose::Command).await?;
     rag_db::check_schema(&db).await?;
     let connections = super::connections(settings, db.clone())?;
     if !connections.registry().contains(&provider_type) {

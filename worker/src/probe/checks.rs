@@ -262,11 +262,8 @@ impl Probe<'_> {
         let provider = Arc::clone(&self.scope.provider);
         let update = timed!(async {
             let before = provider.get_vector_store(store).await?;
-            let texts = before.metadata.iter();
-            let mut metadata: Metadata = texts
-                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-                .collect();
-            metadata.insert("rag_probe_note".to_owned(), "changed".to_owned());
+            let mut metadata = before.metadata;
+            metadata.insert("rag_probe_note".to_owned(), json!("changed"));
             let update = VectorStoreUpdate {
                 metadata: Some(metadata.clone()),
                 ..VectorStoreUpdate::default()
@@ -278,7 +275,7 @@ impl Probe<'_> {
             Ok((wanted, after)) => {
                 let kept = wanted
                     .iter()
-                    .all(|(key, value)| after.metadata.get(key).and_then(Value::as_str) == Some(value));
+                    .all(|(key, value)| after.metadata.get(key) == Some(value));
                 let (result, detail) = if kept {
                     (CheckResult::Works, "changed, and what was there before is kept")
                 } else {

@@ -178,6 +178,7 @@ mod tests {
             indexing_status: IndexingStatus::Done,
             indexed_at: None,
             last_error: None,
+            store_missed_at: None,
             pushed_settings: None,
             settings_error: None,
             store_expired_at: None,
