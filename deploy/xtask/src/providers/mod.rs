@@ -61,7 +61,7 @@ pub(crate) fn run(options: &ProvidersOptions) -> Result<ExitCode> {
             "=== {}: {} after {} s",
             server.title,
             if status.success() {
-                "every case is green"
+                "all that ran is green"
             } else {
                 "cases FAILED"
             },
