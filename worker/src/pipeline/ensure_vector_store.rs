@@ -14,7 +14,7 @@ use rag_db::{DbError, indexes};
 use rag_providers::{Effect, ExpiresAfter, Metadata, NewVectorStore, ProviderError};
 use serde_json::Value;
 
-use super::{Build, Scope, Step, adopt, deletions};
+use super::{Build, Scope, Step, adopt, deletions, verify};
 use crate::halt::{Halt, chain};
 use crate::observe::presence::{self, Presence};
 use crate::observe::{age, is_absent};
@@ -32,6 +32,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
         Some(store) => check(build, &store).await?,
         None => create(build).await?,
     }
+    verify::finds_stores(build, build.store_id()?).await?;
     Ok(Step::UploadFiles)
 }
 
