@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 fn not_found() -> Action {
     Action::Respond {
         status: 404,
-        headers: Default::default(),
+        headers: std::collections::BTreeMap::default(),
         body: Some(json!({"error": {"message": "No such object", "type": "invalid_request_error"}})),
         text: None,
         after_effect: false,
@@ -158,7 +158,7 @@ async fn without_a_listing_of_files_nothing_is_detached_and_builds_end() {
     let stack = Stack::start().await;
     let missing = Action::Respond {
         status: 404,
-        headers: Default::default(),
+        headers: std::collections::BTreeMap::default(),
         body: Some(json!({"detail": "Not Found"})),
         text: None,
         after_effect: false,

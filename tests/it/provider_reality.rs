@@ -157,7 +157,7 @@ async fn without_batches_files_go_in_one_by_one() {
         },
         then: Action::Respond {
             status: 404,
-            headers: Default::default(),
+            headers: std::collections::BTreeMap::default(),
             body: Some(json!({"detail": "Not Found"})),
             text: None,
             after_effect: false,
@@ -188,7 +188,7 @@ async fn what_fails_for_a_moment_is_not_learned() {
         };
         let then = Action::Respond {
             status,
-            headers: Default::default(),
+            headers: std::collections::BTreeMap::default(),
             body: None,
             text: None,
             after_effect: false,
@@ -259,7 +259,7 @@ async fn an_attach_that_was_not_answered_in_time_is_looked_for_and_not_sent_agai
     };
     let then = Action::Respond {
         status: 504,
-        headers: Default::default(),
+        headers: std::collections::BTreeMap::default(),
         body: None,
         text: None,
         after_effect: true,

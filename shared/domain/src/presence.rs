@@ -51,10 +51,9 @@ pub enum Doubt {
 impl Evidence {
     /// `apart`: how far apart the looks of the two witnesses have to be.
     pub fn judge(self, apart: Duration) -> Verdict {
-        match self.missed_for {
-            None => return Verdict::LookAgain(apart),
-            Some(missed_for) if missed_for < apart => return Verdict::LookAgain(apart - missed_for),
-            Some(_) => {}
+        let left = apart.saturating_sub(self.missed_for.unwrap_or_default());
+        if self.missed_for.is_none() || !left.is_zero() {
+            return Verdict::LookAgain(left);
         }
         match self.listing {
             Listing::Has => Verdict::Unknown(Doubt::Contradiction),

@@ -54,14 +54,17 @@ pub struct Call {
     pub files: Vec<usize>,
 }
 
+/// Files that are alike, by their places.
+type Group = (Option<ChunkingStrategy>, Vec<usize>);
+
 /// Parts what waits into calls of at most `max_batch` files: every file is in exactly one of them.
 ///
 /// Files that are alike go in by `file_ids` from the start: that form is the older one, and every server with batches takes it.
 pub fn calls(waiting: &[Waiting], entrances: Entrances, max_batch: usize) -> Vec<Call> {
     let max_batch = max_batch.max(1);
     let mut calls = Vec::new();
-    let (mut mixed, mut groups): (Vec<usize>, Vec<(Option<ChunkingStrategy>, Vec<usize>)>) =
-        Default::default();
+    let mut mixed = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     let mut single = Vec::new();
     let may_differ = entrances.batches
         && entrances.batch_files

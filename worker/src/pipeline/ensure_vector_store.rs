@@ -16,7 +16,7 @@ use rag_providers::{
     Effect, ExpiresAfter, Metadata, NewVectorStore, ProviderError, VectorStore, VectorStoreStatus,
 };
 
-use super::{Build, Scope, Step, adopt, deletions, store_settings};
+use super::{Build, Scope, Step, adopt, deletions, store_settings, verify};
 use crate::halt::{Halt, chain};
 use crate::observe::presence::{self, Presence};
 use crate::observe::{age, is_absent};
@@ -37,6 +37,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
         let store = check(build, build.store_id()?).await?;
         store_settings::push(build, &store).await?;
     }
+    verify::finds_stores(build, build.store_id()?).await?;
     Ok(Step::UploadFiles)
 }
 

@@ -30,7 +30,6 @@ const MAX_ROUNDS: u32 = 3;
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     build.unverified.clear();
     let store = build.store_id()?.to_owned();
-    finds_stores(build, &store).await?;
     let mut db = build.context.pool.acquire().await?;
     let mut rows = attachments::list(&mut db, build.index.id).await?;
     drop(db);
@@ -53,7 +52,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
 }
 
 /// Learns, once for a connection, that the provider finds a store by its id: without that, no 404 will ever prove anything.
-async fn finds_stores(build: &Build<'_>, store: &str) -> Result<(), Halt> {
+pub(super) async fn finds_stores(build: &Build<'_>, store: &str) -> Result<(), Halt> {
     if build.learned.holds(Ability::GetVectorStore).is_none()
         && build.provider.get_vector_store(store).await.is_ok()
     {

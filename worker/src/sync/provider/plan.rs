@@ -4,11 +4,11 @@ pub(super) mod settings;
 
 use std::collections::{HashMap, HashSet};
 
-use rag_db::attachments::{Attachment, NewAttachment};
+use rag_db::attachments::{Attachment, NOT_IN_STORE, NewAttachment};
 use rag_db::imports::{Known, SeenLink};
 use rag_db::index_files::Link;
 use rag_db::indexes::{Index, IndexChanges};
-use rag_domain::{AttachmentId, ChunkingStrategy, FileId, IndexId};
+use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, FileId, IndexId};
 use serde_json::Value;
 
 use crate::observe::listing::StoreListing;
@@ -66,6 +66,7 @@ impl<'a> StorePlan<'a> {
         let mut present: HashSet<FileId> = rows
             .iter()
             .filter(|row| !plan.difference.missing.iter().any(|gone| gone.id == row.id))
+            .filter(|row| !plan.left_earlier(row))
             .map(|row| row.local_file_id)
             .collect();
         let without_row: HashSet<&str> = plan
@@ -128,6 +129,17 @@ impl<'a> StorePlan<'a> {
                 .collect();
         }
         plan
+    }
+
+    /// An earlier sync found that it had left the store, and it has not come back.
+    fn left_earlier(&self, row: &Attachment) -> bool {
+        let is_back = || {
+            self.difference
+                .corrections
+                .iter()
+                .any(|(back, _)| back.id == row.id)
+        };
+        row.state == AttachmentState::Failed && row.error_code.as_deref() == Some(NOT_IN_STORE) && !is_back()
     }
 
     fn has_left(&self, link: &Link) -> bool {

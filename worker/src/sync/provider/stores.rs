@@ -48,11 +48,11 @@ async fn one(sync: &Sync<'_>, item: &Item) -> Result<(), Halt> {
     };
     match store::run(sync, item, store, place).await? {
         Ok(Dealt::Done) => Ok(()),
-        // A build that is over soon leaves a store that can be synced.
-        Ok(Dealt::Busy) if item.state == ItemState::Waiting => postpone(sync, item, false).await,
+        // A build that is over soon leaves a store that can be synced; and then it is late enough for most second looks.
+        Ok(Dealt::Busy | Dealt::LookAgain(_)) if item.state == ItemState::Waiting => {
+            postpone(sync, item, false).await
+        }
         Ok(Dealt::Busy) => skip(sync, item, "a job is at work on the index").await,
-        // When all others are through, it is late enough for most.
-        Ok(Dealt::LookAgain(_)) if item.state == ItemState::Waiting => postpone(sync, item, false).await,
         Ok(Dealt::LookAgain(after)) => Err(Halt::snooze(
             after,
             format!(
