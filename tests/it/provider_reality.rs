@@ -212,12 +212,12 @@ async fn what_fails_for_a_moment_is_not_learned() {
 #[tokio::test]
 async fn counts_that_never_reach_zero_hold_nothing_up() {
     let stack = stack(emulator(|_| {})).await;
-    let stuck = json!({"in_progress": 1, "completed": 0, "failed": 0, "cancelled": 0, "total": 1});
+    let unmoved = json!({"in_progress": 1, "completed": 0, "failed": 0, "cancelled": 0, "total": 1});
     for (operation, status) in [
         ("vector_stores.retrieve", "in_progress"),
         ("vector_stores.file_batches.retrieve", "in_progress"),
     ] {
-        let fields = json!({"file_counts": stuck, "status": status})
+        let fields = json!({"file_counts": unmoved, "status": status})
             .as_object()
             .unwrap()
             .clone();

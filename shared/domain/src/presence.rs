@@ -110,9 +110,9 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_gone_by_one_witness_or_at_once(
-            others in 0_usize..3, kind in 0..3, answers: bool, missed_for in prop::option::of(0_u64..100),
+            others in 0_usize..3, kind in 0_usize..3, answers: bool, missed_for in prop::option::of(0_u64..100),
         ) {
-            let listing = [Listing::Has, Listing::Lacks { others }, Listing::Unusable][kind as usize];
+            let listing = [Listing::Has, Listing::Lacks { others }, Listing::Unusable][kind];
             if evidence(listing, answers, missed_for).judge(APART) == Verdict::Gone {
                 let lacks = matches!(listing, Listing::Lacks { .. });
                 let apart = missed_for.is_some_and(|seconds| seconds >= 30);

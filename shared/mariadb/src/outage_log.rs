@@ -67,14 +67,16 @@ impl OutageLog {
         }
         if let None = self.said {
             tracing::warn!(task, cause = cause.as_str(), %error, "the database fails; trying until it works");
-        } else { tracing::warn!(
-            task,
-            cause = cause.as_str(),
-            %error,
-            failures,
-            seconds = failing_for.as_secs(),
-            "the database still fails; trying until it works"
-        ) }
+        } else {
+            tracing::warn!(
+                task,
+                cause = cause.as_str(),
+                %error,
+                failures,
+                seconds = failing_for.as_secs(),
+                "the database still fails; trying until it works"
+            )
+        }
         let interval = match self.said {
             Some(said) if said.cause == cause => (said.interval * 2).min(LAST_INTERVAL),
             Some(said) => said.interval,

@@ -1,6 +1,7 @@
 //! What a server does, call by call: the same plain requests at any server, each with a short verdict. So a real server and
 //! the emulator's profile of it are held side by side, and the tables of `docs/providers.md` are made.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -422,12 +423,12 @@ impl Probe {
         } else {
             "unknown ids"
         };
-        let score = if hit["score"].is_null() {
+        let rated = if hit["score"].is_null() {
             "null"
         } else {
             "a number"
         };
-        format!("{ids}; score of an equal text: {score}")
+        format!("{ids}; score of an equal text: {rated}")
     }
 
     async fn bare_search(&self) -> String {
@@ -462,7 +463,7 @@ pub(crate) fn table(openai: &[Verdict], server: &[Verdict]) -> String {
     let mut text = "| what | OpenAI, as the emulator plays it | this server |\n|---|---|---|\n".to_owned();
     for ((what, usual), (_, seen)) in openai.iter().zip(server) {
         let seen = if usual == seen { "the same" } else { seen };
-        text.push_str(&format!("| {what} | {usual} | {seen} |\n"));
+        let _ = writeln!(text, "| {what} | {usual} | {seen} |");
     }
     text
 }

@@ -78,12 +78,12 @@ pub(super) fn search_body(search: SearchRequest) -> Value {
         Err(queries) => json!(queries),
     };
     body.insert("query".to_owned(), query);
-    if let Some(limit) = search.max_num_results {
-        body.insert("max_num_results".to_owned(), json!(limit));
-    }
-    if let Some(rewrite) = search.rewrite_query {
-        body.insert("rewrite_query".to_owned(), json!(rewrite));
-    }
+    // The protocol's defaults, said all the same: a gateway was seen to pass on what is left out as null, which the server
+    // behind it refuses.
+    let limit = search.max_num_results.unwrap_or(10);
+    body.insert("max_num_results".to_owned(), json!(limit));
+    let rewrite = search.rewrite_query.unwrap_or(false);
+    body.insert("rewrite_query".to_owned(), json!(rewrite));
     if let Some(filters) = search.filters {
         body.insert("filters".to_owned(), filters);
     }
