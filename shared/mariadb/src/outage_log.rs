@@ -65,18 +65,18 @@ impl OutageLog {
             tracing::debug!(task, %error, failures, "the database still fails");
             return;
         }
-        match self.said {
-            None => {
-                tracing::warn!(task, cause = cause.as_str(), %error, "the database fails; trying until it works");
-            }
-            Some(_) => tracing::warn!(
+        let seconds = failing_for.as_secs();
+        if self.said.is_none() {
+            tracing::warn!(task, cause = cause.as_str(), %error, "the database fails; trying until it works");
+        } else {
+            tracing::warn!(
                 task,
                 cause = cause.as_str(),
                 %error,
                 failures,
-                seconds = failing_for.as_secs(),
+                seconds,
                 "the database still fails; trying until it works"
-            ),
+            );
         }
         let interval = match self.said {
             Some(said) if said.cause == cause => (said.interval * 2).min(LAST_INTERVAL),
