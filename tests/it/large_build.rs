@@ -20,7 +20,7 @@ async fn a_build_of_many_files_survives_its_workers() {
     // Whoever is killed has the job.
     let killing = Killing {
         workers: 1,
-        every: Duration::from_secs(2),
+        every: Duration::from_secs(3),
         limit: Duration::from_mins(5),
     };
     survives(160, 200, &killing).await;

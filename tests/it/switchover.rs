@@ -43,7 +43,7 @@ impl Pair {
             old.port()
         ))
         .await;
-        let proxy = Proxy::start(old.port()).await;
+        let proxy = Proxy::start(old.port());
         Some(Self { old, new, proxy })
     }
 

@@ -65,7 +65,8 @@ impl OutageLog {
             tracing::debug!(task, %error, failures, "the database still fails");
             return;
         }
-        if let None = self.said {
+        let seconds = failing_for.as_secs();
+        if self.said.is_none() {
             tracing::warn!(task, cause = cause.as_str(), %error, "the database fails; trying until it works");
         } else {
             tracing::warn!(
@@ -73,9 +74,9 @@ impl OutageLog {
                 cause = cause.as_str(),
                 %error,
                 failures,
-                seconds = failing_for.as_secs(),
+                seconds,
                 "the database still fails; trying until it works"
-            )
+            );
         }
         let interval = match self.said {
             Some(said) if said.cause == cause => (said.interval * 2).min(LAST_INTERVAL),

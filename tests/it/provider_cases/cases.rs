@@ -50,6 +50,18 @@ pub(crate) async fn mixed_strategies_end_right_and_a_rebuild_changes_nothing(sit
     assert_eq!(site.picture().await, before, "a rebuild changes nothing");
 }
 
+pub(crate) async fn a_probe_tells_what_the_server_can_do(site: &Site) {
+    let _worker = site.worker();
+    let report = crate::probe::probe_of(&site.stack, PROVIDER).await;
+    println!("{report:#}");
+    assert_ne!(report["verdict"], "unusable", "{report:#}");
+    assert_eq!(report["left_behind"], json!([]), "{report:#}");
+    for check in ["upload_file", "attach_single", "list_store_files", "search", "delete_vector_store"] {
+        let result = crate::probe::result(&report, check);
+        assert!(["works", "differs"].contains(&result), "{check}: {report:#}");
+    }
+}
+
 pub(crate) async fn changed_bytes_take_the_place_of_the_old_ones(site: &Site) {
     let _worker = site.worker();
     let index = site.stack.client.create_index("handbook", PROVIDER).await;

@@ -28,6 +28,7 @@ macro_rules! every_case {
     };
     ($site:expr $(, #[$attribute:meta])*) => {
         $crate::provider_cases::every_case! { @each $site, [$($attribute)*],
+            a_probe_tells_what_the_server_can_do
             mixed_strategies_end_right_and_a_rebuild_changes_nothing
             changed_bytes_take_the_place_of_the_old_ones
             an_unlinked_file_leaves

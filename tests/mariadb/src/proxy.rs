@@ -1,32 +1,40 @@
 //! A TCP proxy that can be turned to another server: what a virtual address or a load balancer does in a switchover. Connections
 //! that are there stay where they are.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 
-/// A running proxy; it takes no further connections once this value is dropped.
+/// A running proxy; it and its connections end with this value.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
     target: Arc<AtomicU16>,
-    accepting: JoinHandle<()>,
+    /// Its own: a test blocks its runtime while it drops what it has.
+    runtime: Option<Runtime>,
 }
 
 impl Proxy {
     /// In front of a port of 127.0.0.1.
-    pub async fn start(target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub fn start(target: u16) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let target = Arc::new(AtomicU16::new(target));
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&target)));
+        runtime.spawn(accept(listener, Arc::clone(&target)));
         Self {
             port,
             target,
-            accepting,
+            runtime: Some(runtime),
         }
     }
 
@@ -42,6 +50,7 @@ impl Proxy {
 }
 
 async fn accept(listener: TcpListener, target: Arc<AtomicU16>) {
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     loop {
         let Ok((mut client, _)) = listener.accept().await else {
             continue;
@@ -60,6 +69,8 @@ async fn accept(listener: TcpListener, target: Arc<AtomicU16>) {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.accepting.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }

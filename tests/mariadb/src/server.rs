@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
@@ -74,9 +74,16 @@ impl ServerBuilder {
             .command(&programs.installer, &data)
             .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
             .args(&self.install_options)
-            .status()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()
             .unwrap();
-        assert!(installed.success(), "mariadb-install-db failed");
+        assert!(
+            installed.status.success(),
+            "mariadb-install-db failed: {}{}",
+            String::from_utf8_lossy(&installed.stdout),
+            String::from_utf8_lossy(&installed.stderr),
+        );
         let port = self.tcp.then(free_port);
         let process = run(&programs, &self, folder.path(), port);
         let server = Server {

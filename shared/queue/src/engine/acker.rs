@@ -187,17 +187,14 @@ impl<'a> Acker<'a> {
                 room: room / 2,
                 ..batch
             }],
-            Cause::Content if !self.is_refused_failure(&batch) => refused_for_its_content(batch, error),
+            Cause::Content if !batch.ends.iter().all(is_refused_failure) => {
+                refused_for_its_content(batch, error)
+            }
             Cause::TooLarge | Cause::Content | Cause::Statement => {
                 self.set_aside(batch, error, pause);
                 Vec::new()
             }
         }
-    }
-
-    fn is_refused_failure(&self, batch: &Batch) -> bool {
-        let is_failure = |(_, end): &(ClaimToken, End)| matches!(end, End::Handler(Outcome::Fail { error }) if error.starts_with(REFUSED));
-        batch.ends.iter().all(is_failure)
     }
 
     fn set_aside(&mut self, batch: Batch, error: &sqlx::Error, pause: Duration) {
@@ -210,6 +207,10 @@ impl<'a> Acker<'a> {
 }
 
 const REFUSED: &str = "its outcome could not be stored: ";
+
+fn is_refused_failure((_, end): &(ClaimToken, End)) -> bool {
+    matches!(end, End::Handler(Outcome::Fail { error }) if error.starts_with(REFUSED))
+}
 
 /// The same job, failed: what it would say of itself is not storable.
 fn refused_for_its_content(batch: Batch, error: &sqlx::Error) -> Vec<Batch> {

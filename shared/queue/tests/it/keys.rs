@@ -25,7 +25,8 @@ async fn jobs_with_one_key_run_one_at_a_time_in_order_and_hold_no_slot(pool: MyS
     let queue = queue(&pool);
     let mut ids = Vec::new();
     for n in 0..4 {
-        let new = task(&format!("keyed {n}"), [Step::Sleep(100)]).concurrency_key("index-1");
+        let step = if n == 0 { Step::AtGate } else { Step::Sleep(100) };
+        let new = task(&format!("keyed {n}"), [step]).concurrency_key("index-1");
         ids.push(enqueue(&queue, new).await.id);
     }
     assert_eq!(job(&queue, ids[0]).await.state, State::Ready);
@@ -36,19 +37,26 @@ async fn jobs_with_one_key_run_one_at_a_time_in_order_and_hold_no_slot(pool: MyS
     let free = enqueue(&queue, task("free", [])).await.id;
     let worker = TestWorker::start(&queue, 2);
     until_state(&queue, free, State::Done).await;
-    assert_ne!(job(&queue, ids[3]).await.state, State::Done);
+    until_state(&queue, ids[0], State::Running).await;
+    for id in &ids[1..] {
+        assert_eq!(job(&queue, *id).await.state, State::Blocked);
+    }
+    worker.log.open_gate();
     let mut jobs = Vec::new();
     for id in ids {
         jobs.push(until_state(&queue, id, State::Done).await);
     }
+    let mut handovers = Vec::new();
     for pair in jobs.windows(2) {
         assert!(
             pair[0].finished_at <= pair[1].started_at,
             "two ran at the same time"
         );
-        let handover = pair[1].started_at.unwrap() - pair[0].finished_at.unwrap();
-        assert!(handover.num_milliseconds() < 500, "{handover}");
+        handovers.push(pair[1].started_at.unwrap() - pair[0].finished_at.unwrap());
     }
+    // A busy machine may delay any of them, but hardly all.
+    let quickest = handovers.iter().min().unwrap();
+    assert!(quickest.num_milliseconds() < 500, "{handovers:?}");
     worker.shut_down().await;
     assert_no_keys_left(&pool).await;
 }

@@ -12,6 +12,7 @@ use apalis_mariadb::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::MySqlPool;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ pub(crate) enum Step {
     /// Done, with an output of so many bytes.
     DoneLong(usize),
     Sleep(u64),
+    /// Waits for [`Log::open_gate`]: for what a test must find running, however slow the machine is.
+    AtGate,
     /// Sleeps until cancelled, then says so.
     UntilCancelled,
     /// Sleeps, whatever anybody says.
@@ -68,20 +71,38 @@ pub(crate) enum Step {
 }
 
 /// What handlers did, in order: the job's name, and the attempt.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<(String, u32)>>>);
+#[derive(Clone)]
+pub(crate) struct Log {
+    runs: Arc<Mutex<Vec<(String, u32)>>>,
+    /// What [`Step::AtGate`] waits for.
+    gate: Arc<Semaphore>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            runs: Arc::default(),
+            gate: Arc::new(Semaphore::new(0)),
+        }
+    }
+}
 
 impl Log {
     pub(crate) fn runs(&self) -> Vec<(String, u32)> {
-        self.0.lock().unwrap().clone()
+        self.runs.lock().unwrap().clone()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
         self.runs().into_iter().map(|(name, _)| name).collect()
     }
 
+    /// Lets one job pass that waits at [`Step::AtGate`].
+    pub(crate) fn open_gate(&self) {
+        self.gate.add_permits(1);
+    }
+
     fn note(&self, name: &str, attempt: u32) -> usize {
-        let mut log = self.0.lock().unwrap();
+        let mut log = self.runs.lock().unwrap();
         let before = log.iter().filter(|(other, _)| other == name).count();
         log.push((name.to_owned(), attempt));
         before
@@ -93,6 +114,10 @@ pub(crate) async fn play(task: Task, claim: Claim, log: Data<Log>) -> Result<Out
     let step = task.script.get(at).cloned().unwrap_or(Step::Done(Value::Null));
     Ok(match step {
         Step::Done(output) => Outcome::Done(output),
+        Step::AtGate => {
+            log.gate.acquire().await.unwrap().forget();
+            Outcome::done()
+        }
         Step::DoneLong(bytes) => Outcome::Done(Value::String("x".repeat(bytes))),
         Step::Sleep(ms) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;

@@ -105,23 +105,26 @@ async fn a_handler_that_takes_too_long_is_dropped_and_retried(pool: MySqlPool) {
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_shutdown_hands_interrupted_jobs_back_and_spends_no_attempt(pool: MySqlPool) {
+    // So long that nobody takes its end for "at once".
+    const GRACE: Duration = Duration::from_secs(4);
     let queue = queue(&pool);
-    let worker = TestWorker::start(&queue, 4);
+    let config = StorageConfig {
+        concurrency: 4,
+        ..StorageConfig::default()
+    };
+    let worker = TestWorker::start_with(&queue, config, GRACE);
     let polite = enqueue(&queue, task("polite", [Step::UntilCancelled])).await.id;
     let stubborn = enqueue(&queue, task("stubborn", [Step::Stubborn])).await.id;
-    let quick = enqueue(&queue, task("quick", [Step::Sleep(300)])).await.id;
+    let quick = enqueue(&queue, task("quick", [Step::AtGate])).await.id;
     for id in [polite, stubborn, quick] {
         until_state(&queue, id, State::Running).await;
     }
-    let started = Instant::now();
+    let (started, log) = (Instant::now(), worker.log.clone());
     let down = worker.shut_down();
     // Not after the grace: at once.
     until_state(&queue, polite, State::Ready).await;
-    assert!(
-        started.elapsed() < Duration::from_millis(400),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < GRACE, "{:?}", started.elapsed());
+    log.open_gate();
     down.await;
     for id in [polite, stubborn] {
         let job = job(&queue, id).await;
