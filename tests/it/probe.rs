@@ -103,7 +103,11 @@ async fn a_probe_tells_servers_apart_and_builds_know() {
         assert_eq!(result(&report, "attach_batch_of_files"), files, "{report:#}");
         assert_eq!(result(&report, "attach_batch_of_file_ids"), ids, "{report:#}");
         assert_eq!(present(&stack).await, (0, 0));
-        let connection = stack.admin.get("/admin/providers/connections/openai").await.expect(200);
+        let connection = stack
+            .admin
+            .get("/admin/providers/connections/openai")
+            .await
+            .expect(200);
         let fact = &connection["capabilities"]["batch_files"];
         assert_eq!(fact["holds"], false, "{connection:#}");
     }

@@ -56,7 +56,13 @@ pub(crate) async fn a_probe_tells_what_the_server_can_do(site: &Site) {
     println!("{report:#}");
     assert_ne!(report["verdict"], "unusable", "{report:#}");
     assert_eq!(report["left_behind"], json!([]), "{report:#}");
-    for check in ["upload_file", "attach_single", "list_store_files", "search", "delete_vector_store"] {
+    for check in [
+        "upload_file",
+        "attach_single",
+        "list_store_files",
+        "search",
+        "delete_vector_store",
+    ] {
         let result = crate::probe::result(&report, check);
         assert!(["works", "differs"].contains(&result), "{check}: {report:#}");
     }

@@ -67,7 +67,11 @@ impl CreateBody {
                     None => (ids, None),
                 }
             }
-            (ids, files) if deviations.ignore_batch_files && ids.is_some() => (ids, files.filter(|_| false)),
+            (None, Some(files)) if deviations.ignore_batch_files => {
+                length(files.len(), "files")?;
+                return Ok(Vec::new());
+            }
+            (Some(ids), _) if deviations.ignore_batch_files => (Some(ids), None),
             both => both,
         };
         match (file_ids, files) {
