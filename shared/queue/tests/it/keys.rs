@@ -6,7 +6,7 @@ use apalis_mariadb::{Cancelled, State};
 use serde_json::json;
 use sqlx::MySqlPool;
 
-use crate::support::{Step, TestWorker, enqueue, job, queue, task, until, until_state};
+use crate::support::{Step, TestWorker, enqueue, job, patient_queue, queue, task, until, until_state};
 
 /// What the tables say when all is over: nobody has a key, nobody waits for one.
 pub(crate) async fn assert_no_keys_left(pool: &MySqlPool) {
@@ -22,7 +22,7 @@ pub(crate) async fn assert_no_keys_left(pool: &MySqlPool) {
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn jobs_with_one_key_run_one_at_a_time_in_order_and_hold_no_slot(pool: MySqlPool) {
-    let queue = queue(&pool);
+    let queue = patient_queue(&pool);
     let mut ids = Vec::new();
     for n in 0..4 {
         let step = if n == 0 { Step::AtGate } else { Step::Sleep(100) };

@@ -26,6 +26,15 @@ pub(crate) fn quick_config() -> QueueConfig {
     }
 }
 
+/// Leases that a machine which is busy with other things does not let run out.
+pub(crate) fn patient_queue(pool: &MySqlPool) -> Queue {
+    let config = QueueConfig {
+        lease: Duration::from_mins(1),
+        ..quick_config()
+    };
+    Queue::new(pool.clone(), config)
+}
+
 pub(crate) fn queue(pool: &MySqlPool) -> Queue {
     // RUST_LOG=apalis_mariadb=debug shows what a worker did.
     let _ = tracing_subscriber::fmt()
