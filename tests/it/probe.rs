@@ -159,11 +159,9 @@ async fn a_wrong_key_and_a_server_of_another_kind_have_a_clear_verdict() {
     assert!(summary.contains("refuses the credentials"), "{summary}");
 
     let web = web_server().await;
-    stack
-        .admin
-        .patch(path, &json!({"base_url": web}))
-        .await
-        .expect(200);
+    // Credentials go to the host they were given for, so another host wants its own.
+    let at = |base_url: &str| json!({"base_url": base_url, "credentials": {"api_key": PROVIDER_KEY}});
+    stack.admin.patch(path, &at(&web)).await.expect(200);
     let report = probe(&stack).await;
     assert_eq!(report["verdict"], "unusable", "{report:#}");
     let summary = report["summary"].as_str().unwrap();
@@ -174,7 +172,7 @@ async fn a_wrong_key_and_a_server_of_another_kind_have_a_clear_verdict() {
 
     stack
         .admin
-        .patch(path, &json!({"base_url": "http://127.0.0.1:9/v1"}))
+        .patch(path, &at("http://127.0.0.1:9/v1"))
         .await
         .expect(200);
     let report = probe(&stack).await;

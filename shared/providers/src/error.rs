@@ -286,7 +286,7 @@ impl ProviderError {
     pub fn is_absent(&self) -> bool {
         let says_so = || {
             let message = self.message.to_lowercase();
-            ["not found", "no such", "does not exist"]
+            ["not found", "found with id", "no such", "does not exist"]
                 .iter()
                 .any(|words| message.contains(words))
         };

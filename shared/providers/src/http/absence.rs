@@ -14,9 +14,15 @@ pub(super) fn find<'a>(call: &'a Call, status: StatusCode, body: &ErrorBody) -> 
     }
     let message = body.message.to_ascii_lowercase();
     let says_so = || {
-        ["not found", "does not exist", "doesn't exist", "no such"]
-            .iter()
-            .any(|words| message.contains(words))
+        [
+            "not found",
+            "found with id",
+            "does not exist",
+            "doesn't exist",
+            "no such",
+        ]
+        .iter()
+        .any(|words| message.contains(words))
             || (message.starts_with("invalid '") && message.contains("expected an id that begins with"))
     };
     match status.as_u16() {
@@ -90,6 +96,13 @@ mod tests {
                 &detach,
                 400,
                 "File file-1 not found in vector store vs_1",
+                NotFound,
+                Some("file-1"),
+            ),
+            (
+                &detach,
+                400,
+                "No file found with id 'file-1' in vector store 'vs_1'.",
                 NotFound,
                 Some("file-1"),
             ),

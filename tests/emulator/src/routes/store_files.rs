@@ -55,7 +55,7 @@ pub(crate) async fn create(
     fault_layer::meet(&app, &context, &[&name]).await?;
     yandex::check_attach(&app, &store_id, std::slice::from_ref(&request), has_strategy)?;
     let show = |state: &crate::state::State| {
-        let file = state.store_file(&store_id, &file_id)?;
+        let file = state.attached_file(&store_id, &file_id)?;
         Ok(view::store_file(&app.options, &store_id, &file_id, file))
     };
     let (shown, job) = {

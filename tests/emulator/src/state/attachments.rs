@@ -190,11 +190,16 @@ impl State {
     }
 
     pub(crate) fn store_file(&self, store_id: &str, file_id: &str) -> Result<&StoreFile, ApiError> {
-        self.store(store_id)?
-            .files
-            .get(file_id)
+        let file = self.attached_file(store_id, file_id)?;
+        Some(file)
             .filter(|file| file.visible)
             .ok_or_else(|| no_store_file(store_id, file_id))
+    }
+
+    /// As [`store_file`](Self::store_file), also before it can be seen: for the answer to the attach itself.
+    pub(crate) fn attached_file(&self, store_id: &str, file_id: &str) -> Result<&StoreFile, ApiError> {
+        let found = self.store(store_id)?.files.get(file_id);
+        found.ok_or_else(|| no_store_file(store_id, file_id))
     }
 
     pub(crate) fn set_attributes(
