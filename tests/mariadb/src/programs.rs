@@ -50,8 +50,6 @@ impl Programs {
             .args(&self.options)
             .arg(format!("--datadir={}", data.display()))
             .arg("--innodb-log-file-size=32M")
-            // Many servers on one machine use up the kernel's asynchronous requests, and then one fails to start.
-            .arg("--innodb-use-native-aio=0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());

@@ -73,6 +73,8 @@ impl ServerBuilder {
         let installed = programs
             .command(&programs.installer, &data)
             .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+            // A server that starts clears the temporary tables of any other away that it shares the folder with.
+            .arg(format!("--tmpdir={}", folder.path().display()))
             .args(&self.install_options)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -182,7 +184,6 @@ fn run(programs: &Programs, builder: &ServerBuilder, folder: &Path, port: Option
     command
         .arg(format!("--socket={}", folder.join("s").display()))
         .arg(format!("--pid-file={}", folder.join("pid").display()))
-        // A server that starts clears the temporary tables of any other away that it shares the folder with.
         .arg(format!("--tmpdir={}", folder.display()))
         .arg("--innodb-buffer-pool-size=64M")
         .args([

@@ -61,7 +61,6 @@ pub(crate) fn start(
         .arg(format!("--socket={}", socket.display()))
         .arg(format!("--pid-file={}", file("mariadb.pid").display()))
         .arg(format!("--init-file={}", init_file.display()))
-        // A server that starts clears the temporary tables of any other away that it shares the folder with.
         .arg(format!("--tmpdir={}", run.short_folder().display()))
         // Without --no-defaults a server would get these from the distribution's configuration, or speak latin1.
         .args([
@@ -164,7 +163,10 @@ fn fill(run: &Run, programs: &Programs, data: &Path) -> Result<()> {
     let log = run.short_folder().join("mariadb-install.log");
     let mut command = run.background(programs.installer(), &log)?;
     common_options(&mut command, programs, data);
-    command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
+    command
+        .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        // A server that starts clears the temporary tables of any other away that it shares the folder with.
+        .arg(format!("--tmpdir={}", run.short_folder().display()));
     let status = command
         .status()
         .trying(|| format!("start {}", programs.installer().display()))?;

@@ -99,7 +99,7 @@ impl Site {
 
     /// All jobs are done, and none has failed on the way.
     async fn assert_time_was_all_it_cost(&mut self, notes: i64) {
-        until(Duration::from_mins(1), async || {
+        until(Duration::from_mins(3), async || {
             let open = "SELECT COUNT(*) FROM queue_jobs WHERE state NOT IN ('done', 'failed')";
             match count(&self.pool, open).await {
                 0 => Ok(()),
