@@ -33,7 +33,7 @@ pub const MAX_AGE: Duration = Duration::from_mins(5);
 /// How long a server may take to accept a connection, or a free one of the pool may take to appear.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Opens a pool and makes sure that the database answers. Its sessions are as [`session::SETUP`] makes them.
+/// Opens a pool and makes sure that the database answers. Its sessions are as `session::SETUP` makes them.
 pub async fn connect(options: MySqlConnectOptions, max_connections: u32) -> Result<MySqlPool, sqlx::Error> {
     pool_options(max_connections).connect_with(quiet(options)).await
 }

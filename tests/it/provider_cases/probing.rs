@@ -232,7 +232,16 @@ impl Probe {
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
         let counted = &batch.1["file_counts"]["total"];
-        format!("counts {counted}, attaches {}", self.listed(&store).await.len())
+        let mut attached = self.listed(&store).await.len();
+        // What was counted comes in, sooner or later.
+        for _ in 0..60 {
+            if attached > 0 || counted == &json!(0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            attached = self.listed(&store).await.len();
+        }
+        format!("counts {counted}, attaches {attached}")
     }
 
     /// A store with a batch whose files take three seconds.
