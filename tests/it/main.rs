@@ -38,6 +38,7 @@ mod racing;
 mod real_servers;
 mod review;
 mod secrets;
+mod server_errors;
 mod store_settings;
 mod stuck;
 mod switchover;

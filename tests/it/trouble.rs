@@ -61,32 +61,6 @@ async fn a_file_that_cannot_be_indexed_fails_the_index_until_it_is_mended() {
 }
 
 #[tokio::test]
-async fn a_file_that_failed_by_accident_is_tried_again_without_an_upload() {
-    let stack = Stack::start().await;
-    let _worker = stack.worker("worker");
-    let client = &stack.client;
-    let (index, _) = index_with(&stack, 2).await;
-    let unlucky = Rule {
-        when: When {
-            filename: Some("page-1".to_owned()),
-            times: Some(1),
-            ..When::default()
-        },
-        then: Action::FailIndexing {
-            code: "server_error".to_owned(),
-            message: "try again".to_owned(),
-        },
-    };
-    stack.control().add_fault(unlucky).unwrap();
-    let job = client.finished(&client.build(&index).await, LIMIT).await;
-    assert_eq!(job["output"]["indexing_status"], "failed", "{job}");
-    let job = client.finished(&client.build(&index).await, LIMIT).await;
-    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
-    assert_eq!(effects(&stack, Effect::FileCreated).len(), 2);
-    assert_no_orphans(&stack).await;
-}
-
-#[tokio::test]
 async fn lost_answers_and_server_errors_leave_no_duplicates() {
     let stack = Stack::start().await;
     for rule in [

@@ -197,7 +197,7 @@ pub const SETTINGS: &[Setting] = &[
         "worker",
         "BUILD_REATTACH_TIMES",
         Some("1"),
-        "How often a file that was not indexed in time is put in again before it has failed",
+        "How often a file that was not indexed in time, or with which the provider's server failed, is put in again before it has failed",
     ),
     setting(
         "worker",

@@ -3,7 +3,8 @@
 //! Reads and writes attachments. Calls what `poll` calls, get of the store, and detach of files that are stuck. Polls once: if
 //! files are still on their way the job is snoozed, which frees its slot and spends no attempt. A file that is not indexed in
 //! time is taken out and goes in again, so often as the settings say; then it has failed. Safe to repeat because it only
-//! copies what the provider says, and a detach of something absent is a success.
+//! copies what the provider says, and a detach of something absent is a success. What failed by the server's own fault goes in
+//! again, see `server_errors`.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use rag_domain::AttachmentState;
 use sqlx::MySqlConnection;
 
 use super::detach_files::mark_detaching;
-use super::{Build, Step, ensure_vector_store, poll};
+use super::{Build, Step, ensure_vector_store, poll, server_errors};
 use crate::halt::Halt;
 use crate::observe::batches::Batches;
 use crate::observe::{age, is_absent};
@@ -30,7 +31,7 @@ pub(crate) const INDEXING_TIMEOUT: &str = "indexing_timeout";
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     let waiting = waiting(build).await?;
     if waiting.is_empty() {
-        return Ok(Step::DetachFiles);
+        return Ok(server_errors::run(build).await?.unwrap_or(Step::DetachFiles));
     }
     let overdue = waiting.iter().any(|row| is_overdue(build, row));
     if overdue || waiting.len() <= LIST_ALWAYS || is_listing_due(build, &waiting).await? {
@@ -57,7 +58,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
         in_state(AttachmentState::Attaching),
     );
     if left + unheard == 0 {
-        return Ok(Step::DetachFiles);
+        return Ok(server_errors::run(build).await?.unwrap_or(Step::DetachFiles));
     }
     let unheard = if unheard > 0 {
         format!(" ({unheard} more were asked for without an answer yet)")

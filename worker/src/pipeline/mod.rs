@@ -22,6 +22,7 @@ mod orphans;
 mod picture;
 mod poll;
 mod scope;
+mod server_errors;
 mod store_settings;
 mod upload;
 mod upload_files;

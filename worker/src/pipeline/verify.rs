@@ -25,7 +25,7 @@ use crate::observe::presence::{self, Direct};
 use crate::observe::store_file::SeenFile;
 
 /// So often something is mended before the build says that it can't be.
-const MAX_ROUNDS: u32 = 3;
+pub(super) const MAX_ROUNDS: u32 = 3;
 
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
     build.unverified.clear();

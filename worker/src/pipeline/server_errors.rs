@@ -1,0 +1,111 @@
+//! Files that failed at the provider by no fault of theirs (`server_error`) go in again before they have failed for good.
+//! A server that was killed while it indexed reports such failures when it is back, and so does one that lost the file:
+//! then the file is uploaded anew.
+//!
+//! Reads and writes attachments and copies. Calls get of files, and detach. Safe to repeat because `detaching` is the intent
+//! of a detach, and a detach of something absent is a success.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use rag_db::attachments::{self, Attachment};
+use rag_db::{builds, uploads};
+use rag_domain::AttachmentState;
+
+use super::detach_files::mark_detaching;
+use super::verify::MAX_ROUNDS;
+use super::{Build, Step};
+use crate::halt::Halt;
+use crate::observe::is_absent;
+
+/// Codes of `last_error` that speak of the server and not of the file.
+const CODES: [&str; 2] = ["server_error", "rate_limit_exceeded"];
+/// Files that are asked for at the same time.
+const ASKED_AT_ONCE: usize = 4;
+
+/// Puts such files in again, as often as the settings allow. `None`: there are none.
+pub(super) async fn run(build: &Build<'_>) -> Result<Option<Step>, Halt> {
+    let picture = build.picture().await?;
+    let failed: Vec<&Attachment> = picture
+        .attachments
+        .iter()
+        .filter(|row| row.state == AttachmentState::Failed && picture.is_kept(row))
+        .filter(|row| {
+            row.error_code
+                .as_deref()
+                .is_some_and(|code| CODES.contains(&code))
+        })
+        .collect();
+    if failed.is_empty() {
+        return Ok(None);
+    }
+    if upload_again(build, &failed).await? {
+        return Ok(Some(Step::UploadFiles));
+    }
+    let tries = build.context.settings.build_reattach_times;
+    let again: Vec<&Attachment> = failed.into_iter().filter(|row| row.reattached < tries).collect();
+    if again.is_empty() {
+        return Ok(None);
+    }
+    mark_detaching(build, &again).await?;
+    for row in &again {
+        build.check_running()?;
+        build
+            .provider
+            .detach_file(&row.external_store_id, row.store_file_id())
+            .await?;
+        let mut tx = build.write().await?;
+        attachments::mark_pending_again(&mut tx, row.id).await?;
+        tx.commit().await?;
+        tracing::warn!(
+            file.id = %row.local_file_id,
+            again = row.reattached + 1,
+            error = row.last_error.as_deref().unwrap_or_default(),
+            "the server failed with this file: taken out, to go in again"
+        );
+    }
+    Ok(Some(Step::AttachFiles))
+}
+
+/// Files that the provider does not find by their ids: that it could not index them agrees with that. Answers whether some are
+/// to be uploaded again. At most as often in a build as its store is mended, so a server that never keeps a file ends it.
+async fn upload_again(build: &Build<'_>, failed: &[&Attachment]) -> Result<bool, Halt> {
+    let mut db = build.context.pool.acquire().await?;
+    let rounds = builds::find(&mut db, &build.job_id)
+        .await?
+        .map_or(0, |build| build.repair_rounds);
+    drop(db);
+    if rounds >= MAX_ROUNDS {
+        return Ok(false);
+    }
+    let asked: Vec<_> = failed.iter().map(|row| is_gone(build, row)).collect();
+    let answers: Vec<bool> = futures::stream::iter(asked)
+        .buffered(ASKED_AT_ONCE)
+        .try_collect()
+        .await?;
+    let gone: Vec<&Attachment> = failed
+        .iter()
+        .zip(answers)
+        .filter_map(|(row, gone)| gone.then_some(*row))
+        .collect();
+    if gone.is_empty() {
+        return Ok(false);
+    }
+    let mut tx = build.write_progress().await?;
+    builds::count_repair(&mut tx, &build.job_id).await?;
+    for row in &gone {
+        uploads::mark_lost(&mut tx, &build.index.provider_type, &row.external_file_id).await?;
+    }
+    tx.commit().await?;
+    tracing::warn!(
+        files = gone.len(),
+        "the provider could not index files, and does not find them: they are uploaded again"
+    );
+    Ok(true)
+}
+
+async fn is_gone(build: &Build<'_>, row: &Attachment) -> Result<bool, Halt> {
+    match build.provider.get_file(&row.external_file_id).await {
+        Ok(_) => Ok(false),
+        Err(error) if is_absent(&error) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
