@@ -89,14 +89,15 @@ async fn a_delayed_job_takes_its_key_only_when_due(pool: MySqlPool) {
     let queue = queue(&pool);
     let delayed = task("delayed", [])
         .concurrency_key("k")
-        .delay(Duration::from_millis(200));
+        .delay(Duration::from_secs(1));
     let delayed = enqueue(&queue, delayed).await.id;
-    let first = enqueue(&queue, task("first", [Step::Sleep(600)]).concurrency_key("k"))
+    let first = enqueue(&queue, task("first", [Step::AtGate]).concurrency_key("k"))
         .await
         .id;
     assert_eq!(job(&queue, first).await.state, State::Ready);
     let worker = TestWorker::start(&queue, 4);
     until_state(&queue, delayed, State::Blocked).await;
+    worker.log.open_gate();
     until_state(&queue, delayed, State::Done).await;
     assert_eq!(worker.shut_down().await.names(), ["first", "delayed"]);
     assert_no_keys_left(&pool).await;

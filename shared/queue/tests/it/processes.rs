@@ -299,7 +299,12 @@ async fn lost_connections_lose_no_job_and_repeat_none(pool: MySqlPool) {
         .fetch_one(&pool)
         .await
         .unwrap();
-    let _processes = [Process::start(&pool).await, Process::start(&pool).await];
+    // Leases that two busy processes keep on a machine that is busy otherwise.
+    let patient = [("LEASE_MS", "15000")];
+    let _processes = [
+        Process::start_with(&pool, &patient).await,
+        Process::start_with(&pool, &patient).await,
+    ];
     for _ in 0..6 {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let others: Vec<u64> = sqlx::query_scalar(

@@ -203,7 +203,8 @@ pub(crate) async fn until<T>(patience: Duration, ask: impl AsyncFn() -> Result<T
             Err(found) => assert!(asked_at < deadline, "waited in vain: {found:#}"),
         }
         // What takes long to answer is not asked so often: others want the server too.
-        tokio::time::sleep(Duration::from_millis(10).max(asked_at.elapsed() * 20)).await;
+        let pause = (asked_at.elapsed() * 20).clamp(Duration::from_millis(10), Duration::from_millis(200));
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -6,7 +6,9 @@ use apalis_mariadb::{Ending, Job, Queue, QueueConfig, State, StorageConfig, Wait
 use serde_json::json;
 use sqlx::MySqlPool;
 
-use crate::support::{Step, TestWorker, enqueue, job, patient_queue, queue, quick_config, task, until_state};
+use crate::support::{
+    Step, TestWorker, enqueue, job, patient_queue, queue, quick_config, task, until, until_state,
+};
 
 #[sqlx::test(migrations = "../../migrations")]
 async fn a_job_runs_and_its_output_is_kept(pool: MySqlPool) {
@@ -191,7 +193,8 @@ async fn a_worker_that_polls_from_its_own_side_finds_jobs_of_others(pool: MySqlP
         let id = enqueue(&callers, task(&n.to_string(), script)).await.id;
         let done = until_state(&callers, id, State::Done).await;
         let waited = done.started_at.unwrap() - done.created_at;
-        assert!(waited.num_milliseconds() < 1000, "{waited}");
+        // Many times the longest pause: the machine may be busy with other tests.
+        assert!(waited.num_milliseconds() < 4000, "{waited}");
     }
     worker.shut_down().await;
 }
@@ -206,7 +209,15 @@ async fn an_urgent_job_soon_overtakes_a_backlog(pool: MySqlPool) {
     queue.enqueue_many(&mut tx, backlog).await.unwrap();
     tx.commit().await.unwrap();
     let worker = TestWorker::start(&queue, 4);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until(Duration::from_secs(20), async || {
+        let ran = worker.log.names().len();
+        if ran > 4 {
+            Ok(())
+        } else {
+            Err(json!({ "ran": ran }))
+        }
+    })
+    .await;
     let id = enqueue(&queue, task("urgent", []).priority(1000)).await.id;
     let done = until_state(&queue, id, State::Done).await;
     let waited = done.started_at.unwrap() - done.created_at;
