@@ -309,7 +309,9 @@ mod tests {
         let first = join_all([1, 3].map(|key| world.ask(&shared, key)));
         let others = async {
             // The first looks are under way.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            while world.looks.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             world.value.store(2, Ordering::SeqCst);
             join_all((0..50).map(|n| world.ask(&shared, n % 10))).await
         };

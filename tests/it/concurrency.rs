@@ -91,8 +91,8 @@ async fn the_place_of_a_killed_worker_comes_back() {
     all_done(&stack, &jobs).await;
     assert_eq!(
         effects(&stack, Effect::FileCreated).len(),
-        2,
-        "the first was adopted"
+        3,
+        "the first went up again: nobody heard of it"
     );
     assert_eq!(stack.control().rates().prefixes["*"].max_in_flight, 1);
     assert_no_orphans(&stack).await;

@@ -13,8 +13,23 @@ pub(crate) fn effects(stack: &Stack, effect: Effect) -> Vec<Entry> {
     entries
 }
 
-/// Every store and file at the provider is referenced by exactly one row of ours, and every store holds exactly the files
-/// that we think it does: no orphans, no duplicates, nothing missing.
+/// Files at the provider that no row names.
+pub(crate) async fn spare_copies(stack: &Stack) -> Vec<String> {
+    let named: HashSet<String> = scalars(
+        stack,
+        "SELECT COALESCE(files_api_id, external_file_id) FROM rag_provider_file_uploads WHERE status = 'uploaded'",
+    )
+    .await
+    .into_iter()
+    .collect();
+    let files = stack.control().state().files;
+    let ids = files.iter().map(|file| file.id.to_string());
+    ids.filter(|id| !named.contains(id)).collect()
+}
+
+/// Every store and file at the provider is referenced by exactly one row of ours, every store holds exactly the files that we
+/// think it does, and every copy the bytes that its row says: no orphans, no duplicates, nothing missing. Each upload whose
+/// answer was lost may have left a copy that no row names.
 pub(crate) async fn assert_no_orphans(stack: &Stack) {
     let state = stack.control().state();
     let stores: Vec<String> = scalars(
@@ -30,21 +45,33 @@ pub(crate) async fn assert_no_orphans(stack: &Stack) {
     );
     assert_eq!(stores.len(), there.len(), "no store serves two indexes");
 
-    let copies: Vec<String> = scalars(
-        stack,
-        "SELECT COALESCE(files_api_id, external_file_id) FROM rag_provider_file_uploads WHERE status = 'uploaded'",
+    let copies: Vec<(String, String)> = sqlx::query_as(
+        "SELECT COALESCE(files_api_id, external_file_id), content_sha256 FROM rag_provider_file_uploads \
+         WHERE status = 'uploaded'",
     )
-    .await;
-    let files: HashSet<String> = state.files.iter().map(|file| file.id.to_string()).collect();
-    assert_eq!(
-        files,
-        copies.iter().cloned().collect(),
-        "files at the provider and in rag_provider_file_uploads"
-    );
-    assert_eq!(
-        copies.len(),
-        files.len(),
-        "no provider file serves two local files"
+    .fetch_all(&stack.database.pool)
+    .await
+    .unwrap();
+    let files: HashMap<String, String> = state
+        .files
+        .iter()
+        .map(|file| (file.id.to_string(), file.sha256.to_string()))
+        .collect();
+    let mut named = HashSet::new();
+    for (id, sha256) in &copies {
+        assert_eq!(files.get(id), Some(sha256), "the provider has the bytes of {id}");
+        assert!(named.insert(id), "{id} serves two local files");
+    }
+    let spare = spare_copies(stack).await;
+    let lost: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM rag_provider_traces WHERE kind = 'file' AND external_id IS NULL",
+    )
+    .fetch_one(&stack.database.pool)
+    .await
+    .unwrap();
+    assert!(
+        i64::try_from(spare.len()).unwrap() <= lost,
+        "a spare copy for each lost answer, and no more: {spare:?}, {lost} answers lost"
     );
 
     let rows = sqlx::query("SELECT external_store_id, external_file_id FROM rag_index_attachments")

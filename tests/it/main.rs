@@ -29,6 +29,7 @@ mod mariadb_settings;
 mod mariadb_tls;
 mod orphans;
 mod outage;
+mod ownership;
 mod probe;
 mod provider_cases;
 mod provider_reality;

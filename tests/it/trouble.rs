@@ -8,7 +8,7 @@ use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::json;
 
 use crate::build::{index_with, prose};
-use crate::ledger::{assert_no_orphans, effects};
+use crate::ledger::{assert_no_orphans, effects, spare_copies};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -61,7 +61,7 @@ async fn a_file_that_cannot_be_indexed_fails_the_index_until_it_is_mended() {
 }
 
 #[tokio::test]
-async fn lost_answers_and_server_errors_leave_no_duplicates() {
+async fn lost_answers_and_server_errors_leave_spare_copies_and_nothing_twice() {
     let stack = Stack::start().await;
     for rule in [
         on("vector_stores.create", 1, Action::LoseAnswer { how: Loss::Close }),
@@ -93,7 +93,12 @@ async fn lost_answers_and_server_errors_leave_no_duplicates() {
         .await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_eq!(effects(&stack, Effect::StoreCreated).len(), 1);
-    assert_eq!(effects(&stack, Effect::FileCreated).len(), 6);
+    assert_eq!(effects(&stack, Effect::FileCreated).len(), 8);
+    assert_eq!(
+        spare_copies(&stack).await.len(),
+        2,
+        "of the answers that were lost"
+    );
     assert_eq!(effects(&stack, Effect::Attached).len(), 6);
     assert_no_orphans(&stack).await;
 }

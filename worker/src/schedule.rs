@@ -138,7 +138,12 @@ async fn orphan_searches(context: &Context, db: &mut MySqlConnection) -> Result<
     let jobs: Result<Vec<_>, QueueError> = enabled
         .map(|connection| {
             let provider_type = connection.provider_type;
-            OrphanReconcile { provider_type, mode }.to_job()
+            let job = OrphanReconcile {
+                provider_type,
+                mode,
+                confirmed_files: Vec::new(),
+            };
+            job.to_job()
         })
         .collect();
     Ok(jobs?)

@@ -37,6 +37,9 @@ pub struct Unheard {
     pub id: IntentId,
     pub file_name: String,
     pub size_bytes: u64,
+    /// The local file and its content, where the row was written by a version that keeps them.
+    pub file_id: Option<String>,
+    pub content_sha256: Option<String>,
     pub begun_at: DateTime<Utc>,
     pub settled_at: DateTime<Utc>,
 }
@@ -93,17 +96,19 @@ pub async fn mark_heard(
     Ok(())
 }
 
-/// An upload was looked for in vain, and nobody waits for it any more: what it was is kept, should it come to light. Call it
-/// in the transaction that removes its intent.
+/// Nobody heard what became of an upload: what it was is kept, should its copy come to light. Call it in the transaction that
+/// removes its intent.
 pub async fn insert_unheard(db: &mut MySqlConnection, intent: &Intent) -> Result<(), DbError> {
     sqlx::query(
-        "INSERT IGNORE INTO rag_provider_traces (id, provider_id, kind, file_name, size_bytes, begun_at, settled_at) \
-         VALUES (?, ?, 'file', ?, ?, ?, UTC_TIMESTAMP(6))",
+        "INSERT IGNORE INTO rag_provider_traces (id, provider_id, kind, file_name, size_bytes, file_id, content_sha256, begun_at, settled_at) \
+         VALUES (?, ?, 'file', ?, ?, ?, ?, ?, UTC_TIMESTAMP(6))",
     )
     .bind(Text(intent.id))
     .bind(&intent.provider_id)
     .bind(&intent.file_name)
     .bind(intent.size_bytes)
+    .bind(&intent.subject)
+    .bind(&intent.content_sha256)
     .bind(intent.created_at)
     .execute(db)
     .await?;
@@ -210,7 +215,7 @@ pub async fn list_unheard(
     limit: u32,
 ) -> Result<Vec<Unheard>, DbError> {
     Ok(sqlx::query_as(
-        "SELECT id, file_name, size_bytes, begun_at, settled_at FROM rag_provider_traces \
+        "SELECT id, file_name, size_bytes, file_id, content_sha256, begun_at, settled_at FROM rag_provider_traces \
          WHERE provider_id = ? AND kind = 'file' AND external_id IS NULL \
          AND file_name IS NOT NULL AND size_bytes IS NOT NULL AND settled_at IS NOT NULL \
          ORDER BY begun_at, id LIMIT ?",

@@ -196,6 +196,9 @@ pub struct OrphanReconcile {
     pub provider_type: String,
     #[serde(default)]
     pub mode: OrphanMode,
+    /// Ids of unproven files at the provider, of which an admin says that they are ours: they are deleted.
+    #[serde(default)]
+    pub confirmed_files: Vec<String>,
 }
 
 impl JobKind for OrphanReconcile {
@@ -212,9 +215,14 @@ impl OrphanReconcile {
         format!("{}:{}:{mode}", Self::KIND, self.provider_type)
     }
 
-    /// Ready to be enqueued.
+    /// Ready to be enqueued. One that confirms files is a job of its own, whatever else is active.
     pub fn to_job(&self) -> Result<NewJob, QueueError> {
-        Ok(NewJob::of(self)?.unique_key(self.unique_key()))
+        let job = NewJob::of(self)?;
+        Ok(if self.confirmed_files.is_empty() {
+            job.unique_key(self.unique_key())
+        } else {
+            job
+        })
     }
 }
 

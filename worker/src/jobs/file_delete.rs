@@ -103,7 +103,7 @@ impl Deletion<'_> {
         Err(Halt::snooze(PAUSE, reason))
     }
 
-    /// What is on the wire comes to its end; what broke off is looked for.
+    /// What is on the wire comes to its end; what broke off is remembered, and the search for orphans reports what it left.
     async fn end_uploads(&self) -> Result<(), Halt> {
         let mut db = self.context.pool.acquire().await?;
         for intent in intents::list_uploads_of_file(&mut db, self.job.file_id).await? {
@@ -112,12 +112,10 @@ impl Deletion<'_> {
                 let reason = format!("the file is being uploaded to provider `{provider_type}`");
                 return Err(Halt::snooze(PAUSE, reason));
             }
-            let provider = self.context.connections.open(&mut db, provider_type).await?;
-            let site = self.site(provider_type, provider.as_ref());
-            end_uploads(self.context, site, std::slice::from_ref(&intent)).await?;
+            end_uploads(self.context, std::slice::from_ref(&intent)).await?;
         }
         if intents::is_upload_open(&mut db, self.job.file_id).await? {
-            let reason = "looks for a copy that a broken-off upload may have made";
+            let reason = "somebody is uploading the file";
             return Err(Halt::snooze(PAUSE, reason));
         }
         Ok(())

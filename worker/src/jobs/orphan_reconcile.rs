@@ -32,8 +32,9 @@ async fn run(job: &OrphanReconcile, claim: &Claim, context: &Context) -> Result<
         error: error.to_string(),
     })?;
     let scope = Scope::new(context, claim, provider, &job.provider_type, &nobody);
+    let confirmed = job.confirmed_files.iter().cloned().collect();
     let report = tokio::select! {
-        report = reconcile(&scope, job.mode) => report?,
+        report = reconcile(&scope, job.mode, &confirmed) => report?,
         () = claim.cancellation().cancelled() => return Err(Halt::Stopped),
     };
     serde_json::to_value(report).map_err(|error| Halt::Fail {

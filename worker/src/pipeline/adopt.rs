@@ -1,13 +1,13 @@
-//! Finding at the provider what an earlier claim may have made without our hearing of it.
+//! Finding at the provider a store that an earlier claim may have made without our hearing of it.
 //!
 //! No provider has idempotency keys, so after an unknown outcome one looks before one makes. Only what is provably ours
-//! is adopted: a store by its tag; a file if it fits the intent and nothing else could have made it. What the provider has
-//! confirmed to be deleted since is not adopted from a listing that is older than that.
+//! is adopted: a store by its tag. A file carries no mark, and strangers' files have the same names and sizes: it is never
+//! adopted. What the provider has confirmed to be deleted since is not adopted from a listing that is older than that.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::intents::{self, Intent};
 use rag_db::traces::{self, Kind};
-use rag_providers::{Cursor, Order, PageRequest, Provider, ProviderError, ProviderFile, VectorStore};
+use rag_providers::{Cursor, Order, PageRequest, Provider, ProviderError, VectorStore};
 
 use super::Build;
 use super::ensure_vector_store::TAG_INTENT;
@@ -66,39 +66,6 @@ pub(crate) fn tag_of(store: &VectorStore) -> Option<&str> {
     store.metadata.get(TAG_INTENT).and_then(|value| value.as_str())
 }
 
-/// Files that could be what this upload intent made, newest first. Whether one of them may be adopted depends on rows,
-/// so the caller decides that in a transaction, after this listing: an intent that is declared later than the listing
-/// cannot have made anything in it.
-pub(crate) async fn file_candidates(
-    provider: &dyn Provider,
-    intent: &Intent,
-) -> Result<Vec<ProviderFile>, Halt> {
-    let listed = files_since_intent(provider, intent.created_at).await?;
-    Ok(fitting(&listed, intent))
-}
-
-/// What may have been uploaded since an intent of this time, newest first.
-pub(crate) async fn files_since_intent(
-    provider: &dyn Provider,
-    declared_at: DateTime<Utc>,
-) -> Result<Vec<ProviderFile>, Halt> {
-    Ok(files_since(provider, declared_at - CLOCK_SKEW).await?)
-}
-
-/// Those of the listed files that could be what the intent made.
-pub(crate) fn fitting(listed: &[ProviderFile], intent: &Intent) -> Vec<ProviderFile> {
-    let (Some(name), Some(size)) = (intent.file_name.as_deref(), intent.size_bytes) else {
-        return Vec::new();
-    };
-    let since = intent.created_at - CLOCK_SKEW;
-    listed
-        .iter()
-        .filter(|file| file.file_name == name && file.size_bytes == size)
-        .filter(|file| file.created_at.is_none_or(|at| at >= since))
-        .cloned()
-        .collect()
-}
-
 async fn stores_since(
     provider: &dyn Provider,
     since: DateTime<Utc>,
@@ -116,35 +83,6 @@ async fn stores_since(
             page.items
                 .into_iter()
                 .filter(|store| store.created_at.is_none_or(|at| at >= since)),
-        );
-        after = page.next;
-        if old || after.is_none() {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-async fn files_since(
-    provider: &dyn Provider,
-    since: DateTime<Utc>,
-) -> Result<Vec<ProviderFile>, ProviderError> {
-    let (mut found, mut after) = (Vec::new(), None);
-    for _ in 0..MAX_PAGES {
-        let page = provider
-            .list_files(newest(
-                provider.capabilities().max_file_page_items.min(1000),
-                after,
-            ))
-            .await?;
-        let old = page
-            .items
-            .iter()
-            .any(|file| file.created_at.is_some_and(|at| at < since));
-        found.extend(
-            page.items
-                .into_iter()
-                .filter(|file| file.created_at.is_none_or(|at| at >= since)),
         );
         after = page.next;
         if old || after.is_none() {

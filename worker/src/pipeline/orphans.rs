@@ -4,11 +4,11 @@
 //! list of stores and of files, then deletes. Safe to repeat because it decides from rows.
 //!
 //! Nothing is deleted that a trace does not prove to be ours (`rag_db::traces`): a store by its id or its tag, a file by its
-//! id. A file of which we never heard (its worker was killed, and it arrived after it had been looked for) has no id that we
-//! know, and carries no mark: providers take none, and its name is its users'. It is ours if it has the name and size of an
-//! upload that was given up, was made in the time in which that can have arrived, no row speaks of it, and there are no more
-//! such files than such uploads. What is young is left alone, since it may be work in flight. A listing that fails, or is
-//! not complete, ends the search before anything is decided.
+//! id. A file of which we never heard (its upload's answer was lost, or its worker was killed) has no id that we know, and
+//! carries no mark: providers take none, and its name is its users'. A file with the name and size of such an upload, made in
+//! the time in which that can have arrived, is reported as `unproven` with what is known of the upload; it is deleted if an
+//! admin confirms its id, and by nobody else. What is young is left alone, since it may be work in flight. A listing that
+//! fails, or is not complete, ends the search before anything is decided.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::indexes;
 use rag_db::intents::{self, Operation};
 use rag_db::traces::{self, Kind, Unheard};
-use rag_domain::IndexId;
+use rag_domain::{IndexId, IntentId};
 use rag_jobs::OrphanMode;
 use rag_providers::{Order, Page, PageRequest, ProviderError, paging};
 use serde::Serialize;
@@ -58,8 +58,8 @@ struct Counts {
     young: usize,
     /// Orphans that wait to be deleted already.
     waiting: usize,
-    /// Stores that carry a tag like ours, and files like an upload that was given up, of which nothing proves that they are
-    /// ours: another installation's, or of before a backup. Never deleted.
+    /// Stores that carry a tag like ours, and files like an upload of which we never heard, of which nothing proves that they
+    /// are ours: another installation's, or of before a backup. Deleted only if an admin confirms them.
     unproven: usize,
     /// Orphans that were deleted, or will be.
     deleted: usize,
@@ -71,11 +71,24 @@ struct Item {
     id: String,
     name: Option<String>,
     created_at: Option<DateTime<Utc>>,
-    /// made: we know its id; tag: it carries a tag that we gave out; upload: as an upload of which we never heard.
+    /// made: we know its id; tag: it carries a tag that we gave out; confirmed: an admin says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     proof: Option<&'static str>,
     /// orphan | young | unproven | deleted
     verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+    /// Uploads whose copy it may be: same name, same size, and a time that fits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    may_be_of: Vec<LostUpload>,
+}
+
+/// An upload whose outcome nobody heard.
+#[derive(Debug, Serialize)]
+struct LostUpload {
+    file_id: Option<String>,
+    sha256: Option<String>,
+    begun_at: DateTime<Utc>,
 }
 
 /// A store or file as it was listed, as much of it as is decided by.
@@ -89,14 +102,19 @@ struct Listed {
     index_id: Option<String>,
 }
 
-/// Searches one provider.
-pub(crate) async fn reconcile(scope: &Scope<'_>, mode: OrphanMode) -> Result<Report, Halt> {
+/// Searches one provider. `confirmed`: ids of unproven files of which an admin says that they are ours; they are deleted.
+pub(crate) async fn reconcile(
+    scope: &Scope<'_>,
+    mode: OrphanMode,
+    confirmed: &HashSet<String>,
+) -> Result<Report, Halt> {
     let began = Utc::now();
     let stores = list_stores(scope).await?;
     let files = list_files(scope).await?;
     let mut search = Search {
         scope,
         mode,
+        confirmed,
         began,
         min_age: TimeDelta::from_std(scope.context.settings.orphans_min_age).unwrap_or(TimeDelta::MAX),
         report: Report::default(),
@@ -107,7 +125,7 @@ pub(crate) async fn reconcile(scope: &Scope<'_>, mode: OrphanMode) -> Result<Rep
     };
     search.stores(&stores).await?;
     search.files(&files).await?;
-    if mode == OrphanMode::Delete {
+    if mode == OrphanMode::Delete || !confirmed.is_empty() {
         delete_retired(Site::from(scope), 20).await?;
     }
     scope.check_running()?;
@@ -171,6 +189,7 @@ fn oldest_first(limit: u32, after: Option<rag_providers::Cursor>) -> PageRequest
 struct Search<'a> {
     scope: &'a Scope<'a>,
     mode: OrphanMode,
+    confirmed: &'a HashSet<String>,
     began: DateTime<Utc>,
     min_age: TimeDelta,
     report: Report,
@@ -261,7 +280,7 @@ impl Search<'_> {
             drop(db);
             let deleted = verdict == Verdict::Orphan
                 && self.mode == OrphanMode::Delete
-                && self.retire_file(file, None).await?;
+                && self.retire_file(file).await?;
             self.note("file", file, verdict, "made", deleted);
         }
         self.unheard(&strangers).await
@@ -290,10 +309,14 @@ impl Search<'_> {
             alike.entry(key).or_default().push(upload);
         }
         let mut found: HashMap<(&str, u64), Vec<&Listed>> = HashMap::new();
+        let mut suspected: HashSet<IntentId> = HashSet::new();
         for file in strangers {
             let key = (file.name.as_str(), file.size_bytes);
             let fits = |upload: &&Unheard| can_have_made(upload, file.created_at);
-            if alike.get(&key).is_some_and(|uploads| uploads.iter().any(fits)) {
+            let uploads = alike.get(&key).map_or(&[][..], Vec::as_slice);
+            let fitting: Vec<_> = uploads.iter().copied().filter(fits).collect();
+            if !fitting.is_empty() {
+                suspected.extend(fitting.iter().map(|upload| upload.id));
                 found.entry(key).or_default().push(file);
             }
         }
@@ -302,53 +325,44 @@ impl Search<'_> {
             let uploads = alike.get(key).map_or(&[][..], Vec::as_slice);
             self.judge_unheard(uploads, candidates).await?;
         }
-        self.forget_late(&uploads).await
+        self.forget_late(&uploads, &suspected).await
     }
 
     async fn judge_unheard(&mut self, uploads: &[&Unheard], candidates: &[&Listed]) -> Result<(), Halt> {
-        let provider = self.scope.provider_type.as_str();
-        let mut db = self.scope.context.pool.acquire().await?;
-        let mut free = Vec::new();
         for file in candidates {
-            match self.judge_file(&mut db, file).await? {
-                Verdict::Referenced | Verdict::Waiting => {}
-                verdict => free.push((*file, verdict)),
+            let mut db = self.scope.context.pool.acquire().await?;
+            let verdict = self.judge_file(&mut db, file).await?;
+            drop(db);
+            if matches!(verdict, Verdict::Referenced | Verdict::Waiting) {
+                continue;
             }
-        }
-        // An upload that is under way may have made them.
-        let Some((first, _)) = free.first() else {
-            return Ok(());
-        };
-        let rivals = intents::list_uploads_like(&mut db, provider, &first.name, first.size_bytes).await?;
-        drop(db);
-        let is_proof = free.len() <= uploads.len() && rivals.is_empty();
-        let mut left: Vec<&Unheard> = uploads.to_vec();
-        for (file, verdict) in free {
-            let verdict = if is_proof { verdict } else { Verdict::Unproven };
-            let mut deleted = false;
-            if verdict == Verdict::Orphan
-                && self.mode == OrphanMode::Delete
-                && let Some(at) = left
+            let is_confirmed = self.confirmed.contains(&file.id);
+            let deleted = is_confirmed && self.retire_file(file).await?;
+            let verdict = if deleted {
+                Verdict::Orphan
+            } else {
+                Verdict::Unproven
+            };
+            self.note("file", file, verdict, "confirmed", deleted);
+            if let Some(item) = self.report.items.last_mut().filter(|item| item.id == file.id) {
+                item.size_bytes = Some(file.size_bytes);
+                item.may_be_of = uploads
                     .iter()
-                    .position(|upload| can_have_made(upload, file.created_at))
-            {
-                deleted = self.retire_file(file, Some(left.remove(at))).await?;
+                    .filter(|upload| can_have_made(upload, file.created_at))
+                    .map(|upload| LostUpload {
+                        file_id: upload.file_id.clone(),
+                        sha256: upload.content_sha256.clone(),
+                        begun_at: upload.begun_at,
+                    })
+                    .collect();
             }
-            self.note("file", file, verdict, "upload", deleted);
         }
         Ok(())
     }
 
-    async fn retire_file(&self, file: &Listed, upload: Option<&Unheard>) -> Result<bool, Halt> {
+    async fn retire_file(&self, file: &Listed) -> Result<bool, Halt> {
         let provider = self.scope.provider_type.as_str();
         let mut tx = self.scope.write().await?;
-        if let Some(upload) = upload {
-            let rivals = intents::list_uploads_like(&mut tx, provider, &file.name, file.size_bytes).await?;
-            if !rivals.is_empty() {
-                return Ok(false);
-            }
-            traces::mark_heard(&mut tx, provider, Kind::File, upload.id, &file.id).await?;
-        }
         let retired = intents::retire_file(&mut tx, provider, &file.id).await?;
         tx.commit().await?;
         if retired {
@@ -357,14 +371,13 @@ impl Search<'_> {
         Ok(retired)
     }
 
-    /// Uploads that can't arrive any more: they came to nothing, or a complete listing shows them. Then nothing is proved by
-    /// them for ever.
-    async fn forget_late(&self, uploads: &[Unheard]) -> Result<(), Halt> {
+    /// Uploads that can't arrive any more, and of which a complete listing shows nothing: they came to nothing.
+    async fn forget_late(&self, uploads: &[Unheard], suspected: &HashSet<IntentId>) -> Result<(), Halt> {
         if self.mode != OrphanMode::Delete {
             return Ok(());
         }
         let mut tx = self.scope.write().await?;
-        for upload in uploads {
+        for upload in uploads.iter().filter(|upload| !suspected.contains(&upload.id)) {
             if upload.settled_at + LANDING + self.min_age + adopt::CLOCK_SKEW < self.began {
                 traces::delete_unheard(&mut tx, upload.id).await?;
             }
@@ -437,6 +450,8 @@ impl Search<'_> {
                 created_at: item.created_at,
                 proof: (verdict != Verdict::Unproven).then_some(proof),
                 verdict: word,
+                size_bytes: None,
+                may_be_of: Vec::new(),
             });
         }
     }

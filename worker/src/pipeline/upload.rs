@@ -1,7 +1,7 @@
-//! One file's copy at the provider: never twice for the same content, adopted after a crash, and uploaded once
-//! when two workers want it at once.
+//! One file's copy at the provider: never twice for the same content, except once more for each answer that was lost,
+//! and uploaded once when two workers want it at once.
 //!
-//! Reads the copy's row and the intents. Writes both. Calls list and create of files. Safe to repeat because the intent is
+//! Reads the copy's row and the intents. Writes both. Calls create of files. Safe to repeat because the intent is
 //! written first and goes in the transaction that records the outcome.
 
 use std::io;
@@ -22,7 +22,7 @@ use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::ensure_vector_store::take_over;
-use super::{Scope, adopt, deletions};
+use super::{Scope, deletions};
 use crate::halt::{Halt, chain};
 
 const PIECE_BYTES: usize = 64 * 1024;
@@ -57,7 +57,6 @@ pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploade
         Declaration::Gone => return Ok(Uploaded::Skipped),
         Declaration::Fresh(intent) => intent,
         Declaration::Inherited(intent) => match inherit(scope, member, intent).await? {
-            Inherited::Adopted => return Ok(Uploaded::Yes),
             Inherited::Gone => return Ok(Uploaded::Skipped),
             Inherited::UploadAgain(intent) => *intent,
         },
@@ -162,91 +161,39 @@ fn new_intent<'a>(scope: &'a Scope<'_>, member: &'a Member, subject: &'a str) ->
 }
 
 enum Inherited {
-    Adopted,
     /// The file was deleted meanwhile.
     Gone,
     UploadAgain(Box<Intent>),
 }
 
-/// An earlier claim meant to upload this file and did not live to tell. If exactly one file at the provider fits, is
-/// spoken of by no row, and no other unfinished upload could have made it, then it is ours.
+/// An earlier try to upload this file was not heard of. It may have left a copy at the provider, which nothing tells from a
+/// stranger's file of the same name and size: so none is looked for, the bytes go up again, and the lost try is remembered for
+/// the search for orphans.
 async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<Inherited, Halt> {
-    let candidates = adopt::file_candidates(scope.provider.as_ref(), &intent).await?;
     let provider = &scope.provider_type;
     let file = &member.desired;
     let mut tx = scope.write().await?;
-    // Whoever disowns a file that we are about to adopt, or deletes it, holds this lock.
+    // Whoever deletes the file holds this lock.
     match files::lock(&mut tx, &scope.domain_id, file.file_id).await {
         Err(DbError::NotFound(_)) => return Ok(Inherited::Gone),
         result => result?,
     };
-    let found = unclaimed(&mut tx, provider, &intent, candidates).await?;
-    // The name is part of what a copy is.
-    let same_content = intent.content_sha256.as_deref() == Some(file.content_sha256.as_str())
-        && intent.file_name.as_deref() == Some(member.file_name.as_str());
     want(&mut tx, provider, member).await?;
-    let outcome = match found {
-        Some(found) if same_content => {
-            tracing::info!(file.id = %file.file_id, external_file_id = found.id, "adopted an upload of an earlier attempt");
-            record(scope, &mut tx, member, &intent, &found.id, &found.raw).await?;
-            scope.claim.progress(&mut tx).await?;
-            Inherited::Adopted
-        }
-        found => {
-            match found {
-                // It was about bytes or a name that have been replaced since: what it left is garbage, and ours.
-                Some(found) => {
-                    traces::mark_heard(&mut tx, provider, Kind::File, intent.id, &found.id).await?;
-                    let owner = intents::Owner::File(file.file_id);
-                    intents::retire_file_for(&mut tx, provider, &found.id, owner).await?;
-                }
-                // It may come to light later, when nobody looks for it any more.
-                None => traces::insert_unheard(&mut tx, &intent).await?,
+    traces::insert_unheard(&mut tx, &intent).await?;
+    intents::resolve(&mut tx, intent.id, &scope.token).await?;
+    let intent =
+        match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {
+            Declared::New(intent) => intent,
+            Declared::Existing(_) => {
+                return Err(Halt::snooze(std::time::Duration::ZERO, "an upload intent moved"));
             }
-            intents::resolve(&mut tx, intent.id, &scope.token).await?;
-            match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {
-                Declared::New(intent) => Inherited::UploadAgain(Box::new(intent)),
-                Declared::Existing(_) => {
-                    return Err(Halt::snooze(std::time::Duration::ZERO, "an upload intent moved"));
-                }
-            }
-        }
-    };
+        };
     tx.commit().await?;
-    Ok(outcome)
-}
-
-/// The one candidate that only this intent can have made.
-pub(crate) async fn unclaimed(
-    tx: &mut Transaction<'static, MySql>,
-    provider: &str,
-    intent: &Intent,
-    candidates: Vec<ProviderFile>,
-) -> Result<Option<ProviderFile>, Halt> {
-    let mut free = Vec::new();
-    for candidate in candidates {
-        if !intents::is_file_referenced(tx, provider, &candidate.id).await?
-            && !traces::is_deleted(tx, provider, Kind::File, &candidate.id).await?
-        {
-            free.push(candidate);
-        }
-    }
-    let (Some(name), Some(size)) = (intent.file_name.as_deref(), intent.size_bytes) else {
-        return Ok(None);
-    };
-    let rivals = intents::list_uploads_like(tx, provider, name, size).await?;
-    if free.is_empty() {
-        return Ok(None);
-    }
-    if free.len() > 1 || rivals.iter().any(|rival| rival.id != intent.id) {
-        tracing::warn!(
-            file_name = name,
-            candidates = free.len(),
-            "ambiguous leftovers of uploads are left alone"
-        );
-        return Ok(None);
-    }
-    Ok(free.pop())
+    tracing::warn!(
+        file.id = %file.file_id,
+        "an earlier upload was not heard of: the file goes up again, and the provider may keep a spare copy"
+    );
+    Ok(Inherited::UploadAgain(Box::new(intent)))
 }
 
 /// The provider has the content: the row says so, the copy it replaces is retired, the intent has done its service.

@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{provider_jobs, require_known};
-use crate::extract::{Id, Params};
+use crate::extract::{Id, OptionalBody, Params};
 use crate::problem::Problem;
 use crate::routes::jobs::JobOut;
 use crate::state::App;
+
+const MAX_CONFIRMED: usize = 1000;
+/// No longer id is kept of anything at a provider, so none can be one of an unproven file.
+const MAX_ID_BYTES: usize = 255;
 
 /// What becomes of what is found.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -35,6 +39,17 @@ pub(super) struct SearchParams {
     mode: ModeIn,
 }
 
+/// What an admin has decided.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = OrphanSearchIn)]
+pub(super) struct SearchIn {
+    /// Ids of files that an earlier search reported as `unproven`, and of which you know that they are this installation's:
+    /// those that this search finds unproven again are deleted, in either mode. Ids of others change nothing.
+    #[schema(max_items = 1000)]
+    confirmed_files: Vec<String>,
+}
+
 /// The latest searches.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OrphanSearches)]
@@ -48,21 +63,31 @@ pub(super) struct SearchesOut {
 /// By a job. Its output counts what the provider has, what rows of ours speak of, and what we made without a row speaking of
 /// it (`orphans`), and names the latter, up to 1000. With `mode=delete` orphans are deleted. What is younger than
 /// `ORPHANS_MIN_AGE_SECONDS` is left alone, and so is whatever looks like ours without a proof (`unproven`): another
-/// installation's stores on the same account, say. While a search in the same mode is active, another call answers that one.
+/// installation's stores on the same account, say, or a file with the name and size of an upload whose answer was lost
+/// (`may_be_of` says which). An admin who knows better names such files in `confirmed_files`. While a search in the same mode is active, another call answers that one.
 #[utoipa::path(post, path = "/admin/providers/{provider_type}/orphans", tag = "admin: providers",
     params(("provider_type" = String, Path, description = "The provider", example = "openai"), SearchParams),
+    request_body = Option<SearchIn>,
     responses(
         (status = 202, description = "The job that searches", body = JobOut,
             headers(("Location" = String, description = "Where its report can be read"))),
         (status = 400, description = "No such mode"),
+        (status = 422, description = "Too many files"),
         (status = 404, description = "No such provider"),
     ))]
 pub(super) async fn search_orphans(
     State(app): State<App>,
     Id(provider_type): Id<String>,
     Params(params): Params<SearchParams>,
+    OptionalBody(body): OptionalBody<SearchIn>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<JobOut>), Problem> {
     require_known(&app, &provider_type)?;
+    let mut confirmed_files = body.confirmed_files;
+    if confirmed_files.len() > MAX_CONFIRMED {
+        let text = format!("at most {MAX_CONFIRMED} files at once");
+        return Err(Problem::invalid_field("confirmed_files", text));
+    }
+    confirmed_files.retain(|id| id.len() <= MAX_ID_BYTES);
     let location = format!("/api/v1/admin/providers/{provider_type}/orphans");
     let job = OrphanReconcile {
         provider_type,
@@ -70,6 +95,7 @@ pub(super) async fn search_orphans(
             ModeIn::Report => OrphanMode::Report,
             ModeIn::Delete => OrphanMode::Delete,
         },
+        confirmed_files,
     };
     let (id, job) = provider_jobs::enqueue(&app, job.to_job()?, OrphanReconcile::KIND).await?;
     let location = format!("{location}/{id}");
