@@ -14,7 +14,7 @@ use rag_db::builds;
 use rag_domain::AttachmentState;
 use sqlx::MySqlConnection;
 
-use super::detach_files::mark_detaching;
+use super::detach_files::put_in_again;
 use super::{Build, Step, ensure_vector_store, poll, server_errors};
 use crate::halt::Halt;
 use crate::observe::batches::Batches;
@@ -157,22 +157,7 @@ async fn give_up(build: &Build<'_>, unfinished: Vec<&Attachment>) -> Result<bool
         fail(&mut tx, &failed, INDEXING_TIMEOUT, &error).await?;
         tx.commit().await?;
     }
-    mark_detaching(build, &again).await?;
-    for row in &again {
-        build.check_running()?;
-        build
-            .provider
-            .detach_file(&row.external_store_id, row.store_file_id())
-            .await?;
-        let mut tx = build.write().await?;
-        attachments::mark_pending_again(&mut tx, row.id).await?;
-        tx.commit().await?;
-        tracing::warn!(
-            file.id = %row.local_file_id,
-            again = row.reattached + 1,
-            "not indexed in time: taken out, to go in again"
-        );
-    }
+    put_in_again(build, &again, "not indexed in time").await?;
     Ok(!again.is_empty())
 }
 

@@ -47,8 +47,30 @@ pub(crate) async fn detach(scope: &Scope<'_>, rows: &[&Attachment]) -> Result<()
     Ok(())
 }
 
+/// Takes files out of the store, to go in again: their time to be indexed begins anew, and the try is counted.
+pub(super) async fn put_in_again(build: &Build<'_>, rows: &[&Attachment], why: &str) -> Result<(), Halt> {
+    mark_detaching(build, rows).await?;
+    for row in rows {
+        build.check_running()?;
+        build
+            .provider
+            .detach_file(&row.external_store_id, row.store_file_id())
+            .await?;
+        let mut tx = build.write().await?;
+        attachments::mark_pending_again(&mut tx, row.id).await?;
+        tx.commit().await?;
+        tracing::warn!(
+            file.id = %row.local_file_id,
+            again = row.reattached + 1,
+            error = row.last_error.as_deref().unwrap_or_default(),
+            "{why}: taken out, to go in again"
+        );
+    }
+    Ok(())
+}
+
 /// The intent, before any call.
-pub(crate) async fn mark_detaching(scope: &Scope<'_>, rows: &[&Attachment]) -> Result<(), Halt> {
+async fn mark_detaching(scope: &Scope<'_>, rows: &[&Attachment]) -> Result<(), Halt> {
     if rows.is_empty() {
         return Ok(());
     }

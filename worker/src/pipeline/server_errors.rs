@@ -6,11 +6,11 @@
 //! of a detach, and a detach of something absent is a success.
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use rag_db::attachments::{self, Attachment};
+use rag_db::attachments::Attachment;
 use rag_db::{builds, uploads};
 use rag_domain::AttachmentState;
 
-use super::detach_files::mark_detaching;
+use super::detach_files::put_in_again;
 use super::verify::MAX_ROUNDS;
 use super::{Build, Step};
 use crate::halt::Halt;
@@ -45,23 +45,7 @@ pub(super) async fn run(build: &Build<'_>) -> Result<Option<Step>, Halt> {
     if again.is_empty() {
         return Ok(None);
     }
-    mark_detaching(build, &again).await?;
-    for row in &again {
-        build.check_running()?;
-        build
-            .provider
-            .detach_file(&row.external_store_id, row.store_file_id())
-            .await?;
-        let mut tx = build.write().await?;
-        attachments::mark_pending_again(&mut tx, row.id).await?;
-        tx.commit().await?;
-        tracing::warn!(
-            file.id = %row.local_file_id,
-            again = row.reattached + 1,
-            error = row.last_error.as_deref().unwrap_or_default(),
-            "the server failed with this file: taken out, to go in again"
-        );
-    }
+    put_in_again(build, &again, "the server failed with the file").await?;
     Ok(Some(Step::AttachFiles))
 }
 
