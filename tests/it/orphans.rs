@@ -43,7 +43,7 @@ async fn execute(stack: &Stack, sql: &'static str) {
 }
 
 /// Behind our back, as another program on the same account.
-async fn upload(stack: &Stack, name: &str, content: &[u8]) -> String {
+pub(crate) async fn upload(stack: &Stack, name: &str, content: &[u8]) -> String {
     let part = Part::bytes(content.to_vec()).file_name(name.to_owned());
     let form = Form::new().text("purpose", "assistants").part("file", part);
     let answer = reqwest::Client::new()

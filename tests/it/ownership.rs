@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rag_emulator::{Action, Loss, Rule, When};
-use rag_tests::{PROVIDER_KEY, Stack};
-use reqwest::multipart::{Form, Part};
-use serde_json::{Value, json};
+use rag_tests::Stack;
+use serde_json::json;
 
 use crate::ledger::{assert_no_orphans, spare_copies};
 
@@ -35,18 +34,7 @@ fn answer(status: u16, after_effect: bool) -> Action {
 
 /// Another program on the same account.
 async fn stranger(stack: &Stack, content: &str) -> String {
-    let part = Part::bytes(content.as_bytes().to_vec()).file_name(NAME);
-    let form = Form::new().text("purpose", "assistants").part("file", part);
-    let answer = reqwest::Client::new()
-        .post(format!("{}/files", stack.emulator.url()))
-        .bearer_auth(PROVIDER_KEY)
-        .header("x-emulator-external", "1")
-        .multipart(form)
-        .send()
-        .await
-        .unwrap();
-    let file: Value = answer.json().await.unwrap();
-    file["id"].as_str().unwrap().to_owned()
+    crate::orphans::upload(stack, NAME, content.as_bytes()).await
 }
 
 async fn linked(client: &rag_tests::Client, content: &str) -> (String, String) {

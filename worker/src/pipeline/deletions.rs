@@ -223,8 +223,7 @@ async fn delete(
 }
 
 /// We made this file under a claim that is lost since. If no row speaks of it, nobody will ever know it: it is garbage, and
-/// ours. This is no write on the job's behalf, so it needs no fence; under the file's lock, because whoever has the claim now
-/// may be about to adopt it.
+/// ours. This is no write on the job's behalf, so it needs no fence; under the file's lock, as everybody who retires a copy.
 pub(crate) async fn disown_file(
     scope: &Scope<'_>,
     file: FileId,

@@ -68,8 +68,7 @@ pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploade
     };
     match scope.provider.upload_file(upload).await {
         Ok(file) => match recorded(scope, member, &intent, &file).await {
-            // The claim was lost while the upload was on the wire. Whoever has it now may have found this file, or made
-            // another one.
+            // The claim was lost while the upload was on the wire. Whoever has it now makes another one.
             Err(Halt::Stopped) => {
                 deletions::disown_file(scope, member.desired.file_id, &intent, &file.id).await?;
                 Err(Halt::Stopped)

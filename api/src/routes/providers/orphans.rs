@@ -64,7 +64,8 @@ pub(super) struct SearchesOut {
 /// it (`orphans`), and names the latter, up to 1000. With `mode=delete` orphans are deleted. What is younger than
 /// `ORPHANS_MIN_AGE_SECONDS` is left alone, and so is whatever looks like ours without a proof (`unproven`): another
 /// installation's stores on the same account, say, or a file with the name and size of an upload whose answer was lost
-/// (`may_be_of` says which). An admin who knows better names such files in `confirmed_files`. While a search in the same mode is active, another call answers that one.
+/// (`may_be_of` says which). An admin who knows better names such files in `confirmed_files`. While a search in the same
+/// mode is active, another call answers that one, unless it confirms files.
 #[utoipa::path(post, path = "/admin/providers/{provider_type}/orphans", tag = "admin: providers",
     params(("provider_type" = String, Path, description = "The provider", example = "openai"), SearchParams),
     request_body = Option<SearchIn>,

@@ -264,25 +264,6 @@ pub async fn is_upload_open(db: &mut MySqlConnection, file: FileId) -> Result<bo
     Ok(row.is_some())
 }
 
-/// Which upload intents a file of this name and size at the provider could belong to.
-pub async fn list_uploads_like(
-    db: &mut MySqlConnection,
-    provider: &str,
-    file_name: &str,
-    size_bytes: u64,
-) -> Result<Vec<Intent>, DbError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_provider_intents \
-         WHERE provider_id = ? AND operation = 'upload_file' AND file_name = ? AND size_bytes = ?"
-    );
-    Ok(sqlx::query_as(AssertSqlSafe(sql))
-        .bind(provider)
-        .bind(file_name)
-        .bind(size_bytes)
-        .fetch_all(db)
-        .await?)
-}
-
 /// Whether any row of ours speaks of this file of the provider: as a copy, in a store, or to be deleted.
 pub async fn is_file_referenced(
     db: &mut MySqlConnection,
