@@ -64,7 +64,7 @@ def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, 
     case.body = mend(case.body)
     if connections:
         # Which fields belong together is each provider's matter.
-        harmless = ("is_enabled", "max_requests_per_second", "max_concurrent_requests")
+        harmless = ("is_enabled", "exclusive", "max_requests_per_second", "max_concurrent_requests")
         plain = {name: case.body[name] for name in harmless if name in case.body}
         emulator = {"base_url": environ["PROVIDER"], "credentials": {"api_key": environ["PROVIDER_KEY"]}}
         case.body = plain | emulator | {"auth_type": "api_key"}

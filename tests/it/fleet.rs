@@ -109,6 +109,7 @@ async fn the_environment_supplies_what_the_row_lacks() {
         .emulator(iam())
         .setting("YC_SA_KEY_JSON_B64", &key)
         .setting("YC_FOLDER_ID", "b1gfromtheenvironment")
+        .setting_of_emulator("YC_SA_KEY_ORIGINS", rag_emulator::Emulator::origin)
         .setting_of_emulator("YC_IAM_URL", |emulator| {
             format!("{}/iam/v1/tokens", emulator.origin())
         })
@@ -126,6 +127,59 @@ async fn the_environment_supplies_what_the_row_lacks() {
     let _worker = stack.worker("one");
     build_all(&stack, "yandex", 1, 2).await;
     assert_eq!(tokens_issued(&stack), 1);
+}
+
+/// An admin of connections must not be able to send the operator's key to a host of their own.
+#[tokio::test]
+async fn the_environments_key_goes_to_no_other_host() {
+    let key = STANDARD.encode(service_account_key());
+    let elsewhere = iam().api_key(PROVIDER_KEY).start().await.unwrap();
+    let stack = Stack::builder()
+        .emulator(iam())
+        .setting("YC_SA_KEY_JSON_B64", &key)
+        .setting_of_emulator("YC_SA_KEY_ORIGINS", Emulator::origin)
+        .setting_of_emulator("YC_IAM_URL", |emulator| {
+            format!("{}/iam/v1/tokens", emulator.origin())
+        })
+        .start()
+        .await;
+    let path = "/admin/providers/connections/yandex";
+    let moved = json!({"auth_type": "service_account", "base_url": elsewhere.url()});
+    let refused = stack.admin.post(path, &moved).await.expect(422);
+    assert!(refused.to_string().contains("YC_SA_KEY_ORIGINS"), "{refused}");
+    stack
+        .connect_with("yandex", json!({"auth_type": "service_account"}))
+        .await;
+    let refused = stack
+        .admin
+        .patch(path, &json!({"base_url": elsewhere.url()}))
+        .await
+        .expect(422);
+    assert!(refused.to_string().contains("YC_SA_KEY_ORIGINS"), "{refused}");
+
+    // A row of before there was such a rule.
+    sqlx::query("UPDATE rag_provider_connections SET base_url = ? WHERE id = 'yandex'")
+        .bind(elsewhere.url())
+        .execute(&stack.database.pool)
+        .await
+        .unwrap();
+    let _worker = stack.worker("worker");
+    let client = &stack.client;
+    let index = client.create_index("handbook", "yandex").await;
+    let file = client.upload("page.md", &prose("w", 40), None).await;
+    client.link(&index, &file).await;
+    let job = client.build(&index).await;
+    let waiting = eventually("the build to wait", LIMIT, || async {
+        let job = client.job(&job).await;
+        job.to_string().contains("YC_SA_KEY_ORIGINS").then_some(job)
+    })
+    .await;
+    assert_eq!(waiting["attempts"], 0, "{waiting}");
+    assert_eq!(tokens_issued(&stack), 0);
+    assert!(
+        elsewhere.control().rates().prefixes.is_empty(),
+        "nothing was sent there"
+    );
 }
 
 #[tokio::test]

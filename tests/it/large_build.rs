@@ -23,7 +23,7 @@ async fn a_build_of_many_files_survives_its_workers() {
         every: Duration::from_secs(3),
         limit: Duration::from_mins(5),
     };
-    survives(160, 200, &killing).await;
+    survives(160, 300, &killing).await;
 }
 
 /// `cargo test -p rag-tests --test it -- --ignored --nocapture ten_thousand`; `BUILD_FILES` for another number of them,

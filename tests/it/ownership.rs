@@ -13,7 +13,7 @@ use crate::ledger::{assert_no_orphans, spare_copies};
 const LIMIT: Duration = Duration::from_mins(1);
 const NAME: &str = "handbook.md";
 
-fn lose(stack: &Stack, times: u64, then: Action) {
+pub(crate) fn lose(stack: &Stack, times: u64, then: Action) {
     let when = When {
         operation: Some("files.create".to_owned()),
         times: Some(times),
@@ -22,7 +22,7 @@ fn lose(stack: &Stack, times: u64, then: Action) {
     stack.control().add_fault(Rule { when, then }).unwrap();
 }
 
-fn answer(status: u16, after_effect: bool) -> Action {
+pub(crate) fn answer(status: u16, after_effect: bool) -> Action {
     Action::Respond {
         status,
         headers: BTreeMap::default(),
@@ -33,30 +33,30 @@ fn answer(status: u16, after_effect: bool) -> Action {
 }
 
 /// Another program on the same account.
-async fn stranger(stack: &Stack, content: &str) -> String {
+pub(crate) async fn stranger(stack: &Stack, content: &str) -> String {
     crate::orphans::upload(stack, NAME, content.as_bytes()).await
 }
 
-async fn linked(client: &rag_tests::Client, content: &str) -> (String, String) {
+pub(crate) async fn linked(client: &rag_tests::Client, content: &str) -> (String, String) {
     let index = client.create_index("handbook", "openai").await;
     let file = client.upload(NAME, content.as_bytes(), None).await;
     client.link(&index, &file).await;
     (index, file)
 }
 
-async fn built(client: &rag_tests::Client, index: &str) {
+pub(crate) async fn built(client: &rag_tests::Client, index: &str) {
     let job = client.finished(&client.build(index).await, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
 }
 
 /// What the index finds.
-async fn found(client: &rag_tests::Client, index: &str) -> String {
+pub(crate) async fn found(client: &rag_tests::Client, index: &str) -> String {
     let path = format!("/indexes/{index}/search");
     let answer = client.post(&path, &json!({"query": "the word is"})).await;
     answer.expect(200).to_string()
 }
 
-fn is_there(stack: &Stack, id: &str) -> bool {
+pub(crate) fn is_there(stack: &Stack, id: &str) -> bool {
     let state = stack.control().state();
     state.files.iter().any(|file| file.id.to_string() == id)
 }
@@ -120,7 +120,7 @@ async fn a_file_that_is_deleted_while_its_upload_is_lost_takes_no_strangers_file
 }
 
 /// Its worker is killed amid the upload.
-async fn killed_amid_the_upload(stack: &Stack, times: u64) {
+pub(crate) async fn killed_amid_the_upload(stack: &Stack, times: u64) {
     let worker = stack.worker(&format!("killed{times}"));
     rag_tests::eventually("the upload", LIMIT, || async {
         (stack.control().faults()[0].fired == times).then_some(())

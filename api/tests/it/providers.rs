@@ -131,6 +131,34 @@ async fn credentials_do_not_follow_to_another_host(pool: MySqlPool) {
     );
 }
 
+/// Said of one account, it must not be believed of another.
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn an_exclusive_account_is_declared_and_does_not_outlive_a_change_of_account(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    let plain = json!({"auth_type": "api_key", "credentials": {"api_key": "sk-c4n4ry-hunter2"}});
+    assert_eq!(api.post(OPENAI, &plain).await.expect(201)["exclusive"], false);
+    let key = json!({"api_key": "sk-c4n4ry-hunter3"});
+    let patch = |body: Value| api.call("PATCH", OPENAI).json(&body).send();
+    for (change, left) in [
+        (json!({"is_enabled": false}), true),
+        (json!({"max_requests_per_second": 5}), true),
+        (json!({"base_url": "https://api.openai.com/v2"}), true),
+        (json!({"credentials": key}), false),
+        (json!({"credentials": key, "exclusive": true}), true),
+        (
+            json!({"base_url": "https://elsewhere.example/v1", "credentials": key}),
+            false,
+        ),
+        (json!({"exclusive": true}), true),
+        (json!({"exclusive": false}), false),
+    ] {
+        patch(json!({"exclusive": true})).await.expect(200);
+        let changed = patch(change.clone()).await;
+        assert_eq!(changed.expect(200)["exclusive"], left, "{change}");
+    }
+    assert_eq!(api.post(OPENAI, &plain).await.expect(200)["exclusive"], false);
+}
+
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn health_asks_the_provider_and_records_what_it_found(pool: MySqlPool) {
     let api = Api::new(pool).await;

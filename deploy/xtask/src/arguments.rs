@@ -19,6 +19,11 @@ cargo xtask test [--mariadb VERSION] [--over tls] [ARGS...]
     Runs all tests: `cargo nextest run --workspace` if cargo-nextest is installed, else `cargo test --workspace`,
     and then the doc tests. With ARGS, which go to the test runner as they are, only what they select runs.
 
+cargo xtask faults [--minutes N] [--seed SEED] [--mariadb VERSION] [--over tls]
+    Random faults at the provider, killed workers and edits by two tenants, for 10 minutes or N: once beside strangers who
+    have files of the same names and sizes on the account, once on an account of our own. The tests run it for seconds.
+    Prints its seed, which decides what is tried in which order.
+
 cargo xtask providers [--server ogx|litellm|all] [ARGS...]
     Runs the end-to-end cases at servers that others wrote: OGX, and the LiteLLM proxy in front of it (default: both).
     Installs them once below .local/providers (needs Python 3.12 or newer; exit code 3 if there is none), starts them
@@ -47,6 +52,7 @@ pub(crate) enum Request {
     /// With arguments for the test runner.
     Test(Choice, Vec<String>),
     Providers(ProvidersOptions),
+    Faults(FaultsOptions),
     /// Internal: this program as the process that cleans up after another one.
     Keeper {
         run_id: String,
@@ -68,6 +74,14 @@ pub(crate) struct ProvidersOptions {
     pub(crate) server: Server,
     /// Arguments for the test runner.
     pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FaultsOptions {
+    pub(crate) minutes: u64,
+    /// `None`: another one each time.
+    pub(crate) seed: Option<u64>,
+    pub(crate) database: Choice,
 }
 
 /// Which servers the cases run at.
@@ -94,6 +108,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Request> {
         Some("demo") => parse_demo(args),
         Some("test") => parse_test(args),
         Some("providers") => parse_providers(args),
+        Some("faults") => parse_faults(args),
         Some("keeper") => {
             let run_id = args
                 .next()
@@ -104,7 +119,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Request> {
             })
         }
         Some(other) => Err(Failure::new(format!(
-            "no command `{other}`; there are demo, test and providers (see --help)"
+            "no command `{other}`; there are demo, test, providers and faults (see --help)"
         ))),
     }
 }
@@ -153,6 +168,34 @@ fn parse_providers(args: impl Iterator<Item = String>) -> Result<Request> {
         }
     }
     Ok(Request::Providers(options))
+}
+
+fn parse_faults(mut args: impl Iterator<Item = String>) -> Result<Request> {
+    let mut options = FaultsOptions {
+        minutes: 10,
+        seed: None,
+        database: Choice::default(),
+    };
+    while let Some(arg) = args.next() {
+        let mut number = || {
+            let number = args.next().and_then(|number| number.parse().ok());
+            number.ok_or_else(|| Failure::new(format!("{arg} takes a number")))
+        };
+        match arg.as_str() {
+            "--help" | "-h" => return Ok(Request::Help),
+            "--minutes" => options.minutes = number()?,
+            "--seed" => options.seed = Some(number()?),
+            option if DATABASE_OPTIONS.contains(&option) => {
+                choose_database(&mut options.database, option, args.next().as_deref())?;
+            }
+            other => {
+                return Err(Failure::new(format!(
+                    "faults has no option `{other}` (see cargo xtask --help)"
+                )));
+            }
+        }
+    }
+    Ok(Request::Faults(options))
 }
 
 fn parse_demo(args: impl Iterator<Item = String>) -> Result<Request> {
@@ -265,6 +308,16 @@ mod tests {
     }
 
     #[test]
+    fn faults_takes_a_time_and_a_seed() {
+        let expected = Request::Faults(FaultsOptions {
+            minutes: 60,
+            seed: Some(7),
+            database: Choice::default(),
+        });
+        assert_eq!(parsed("faults --seed 7 --minutes 60").unwrap(), expected);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, part) in [
             ("deploy", "no command `deploy`"),
@@ -277,6 +330,8 @@ mod tests {
             ("demo --over air", "tls or socket"),
             ("demo --query", "takes the text"),
             ("providers --server openai", "ogx, litellm or all"),
+            ("faults --minutes many", "--minutes takes a number"),
+            ("faults 5", "no option `5`"),
         ] {
             let message = parsed(line).unwrap_err().to_string();
             assert!(message.contains(part), "{line}: {message}");

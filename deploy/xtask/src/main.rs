@@ -1,4 +1,4 @@
-//! The commands `cargo xtask demo`, `cargo xtask test` and `cargo xtask providers`: what to say on the command line and
+//! The commands `cargo xtask demo`, `test`, `providers` and `faults`: what to say on the command line and
 //! which command runs. The set-up that they share is in `mariadb/`, the promise that nothing outlives a command in `run` and `keeper`.
 //!
 //! Std only, so that it builds in seconds; therefore no signal handlers, no database client and no HTTP library here.
@@ -7,6 +7,7 @@ mod arguments;
 mod cargo;
 mod demo;
 mod failure;
+mod faults;
 mod keeper;
 mod mariadb;
 mod providers;
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Ok(Request::Demo(options)) => demo::run(&options),
-        Ok(Request::Test(database, runner_args)) => test::run(database, &runner_args),
+        Ok(Request::Test(database, runner_args)) => test::run(database, &runner_args, &[]),
+        Ok(Request::Faults(options)) => faults::run(&options),
         Ok(Request::Providers(options)) => providers::run(&options),
         Ok(Request::Keeper { run_id, folders }) => {
             keeper::wait_and_clean(&run_id, &folders);

@@ -16,7 +16,12 @@ const DATABASE: &str = "rag_test";
 /// In every secret that tests make up (`rag-canary`).
 const MARK: &str = "c4n4ry";
 
-pub(crate) fn run(choice: mariadb::Choice, runner_args: &[String]) -> Result<ExitCode> {
+/// `variables`: of the environment, for the tests.
+pub(crate) fn run(
+    choice: mariadb::Choice,
+    runner_args: &[String],
+    variables: &[(&str, String)],
+) -> Result<ExitCode> {
     let source = mariadb::Source::find(choice)?;
     let programs = source.programs_for_tests()?;
     let run = Run::start()?;
@@ -30,7 +35,8 @@ pub(crate) fn run(choice: mariadb::Choice, runner_args: &[String]) -> Result<Exi
             .env("DATABASE_URL", &database.uri)
             .env(mariadb::VARIABLE, &database.uri)
             .env("RAG_BIN_DIR", &binaries)
-            .envs(programs.iter().map(|(name, value)| (name, value)));
+            .envs(programs.iter().map(|(name, value)| (name, value)))
+            .envs(variables.iter().map(|(name, value)| (name, value)));
         command
     };
     let mut runner = for_tests(cargo::command(&run));

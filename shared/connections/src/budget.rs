@@ -5,7 +5,7 @@
 //! a second rather than once per request; a slot that is not used in its time is lost, never saved up for a burst.
 //! With or without a limit, one process's 429 is written into rows, and all hold back: from everything, if the provider says
 //! for how long, else from the operation that was refused, ever longer (`restraint`, which also knows exhausted accounts). How
-//! many requests may be open at the same time is the matter of `slots`.
+//! many requests may be open at the same time is the matter of `slots`; whether the connection is still the same, of `revision`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rag_db::budgets::{self, Reservation};
+use rag_db::connections::Connection;
 use rag_db::{DbError, connections};
-use rag_providers::{BudgetRefused, ErrorKind, Operation, Permit, ProviderError, RequestBudget};
+use rag_providers::{BudgetRefused, ErrorKind, Operation, Permit, ProviderError, Refusal, RequestBudget};
 use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::restraint::{Leave, Restraint};
+use crate::revision::RevisionCheck;
 use crate::slots::FleetSlots;
 
 /// A longer wait is a refusal, which frees the job's slot.
@@ -48,14 +50,8 @@ pub(crate) struct FleetBudget {
     /// The connection's row says that something is wrong with it.
     troubled: Arc<AtomicBool>,
     restraint: Restraint,
+    revision: RevisionCheck,
     state: Mutex<State>,
-}
-
-/// What a connection's row allows; `None`: no limit of ours.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) requests_per_second: Option<u32>,
-    pub(crate) concurrent_requests: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -69,18 +65,15 @@ struct State {
 }
 
 impl FleetBudget {
-    /// `troubled`: the row has a `last_error`.
-    pub(crate) fn new(
-        pool: MySqlPool,
-        provider_type: &str,
-        limits: Limits,
-        troubled: Arc<AtomicBool>,
-    ) -> Self {
-        let limit = limits.requests_per_second.filter(|limit| *limit > 0);
-        let places = limits.concurrent_requests.filter(|limit| *limit > 0);
+    /// For the client that is opened from `row`. `troubled`: the row has a `last_error`.
+    pub(crate) fn new(pool: MySqlPool, row: &Connection, troubled: Arc<AtomicBool>) -> Self {
+        let provider_type = row.provider_type.as_str();
+        let limit = row.max_requests_per_second.filter(|limit| *limit > 0);
+        let places = row.max_concurrent_requests.filter(|limit| *limit > 0);
         Self {
             slots: places.map(|places| FleetSlots::new(pool.clone(), provider_type, places)),
             restraint: Restraint::new(pool.clone(), provider_type),
+            revision: RevisionCheck::new(pool.clone(), row),
             pool,
             provider_type: provider_type.to_owned(),
             troubled,
@@ -151,7 +144,7 @@ impl FleetBudget {
                 Ok(Leave::Exhausted(state, retry_after)) => {
                     return Err(BudgetRefused {
                         retry_after,
-                        exhausted: Some(state),
+                        reason: Refusal::Exhausted(state),
                     });
                 }
                 Err(error) => {
@@ -214,6 +207,8 @@ impl RequestBudget for FleetBudget {
             tracing::debug!(%error, "the request budget could not be asked");
             Ok(())
         })?;
+        // Last, for the waits above may have been long.
+        self.revision.check().await?;
         Ok(permit)
     }
 

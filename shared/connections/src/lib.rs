@@ -8,6 +8,7 @@ mod budget;
 mod fallback;
 mod learned;
 mod restraint;
+mod revision;
 mod slots;
 mod tokens;
 
@@ -28,7 +29,7 @@ use rag_settings::ProviderSettings;
 use secrecy::ExposeSecret as _;
 use sqlx::{MySqlConnection, MySqlPool};
 
-use budget::{FleetBudget, Limits};
+use budget::FleetBudget;
 use fallback::Fallback;
 use tokens::RowTokens;
 
@@ -139,14 +140,22 @@ impl Connections {
         self.network
     }
 
-    /// Adds what the environment supplies where a connection leaves it out.
+    /// Adds what the environment supplies where a connection leaves it out, and goes where that may go.
     pub fn complete(&self, config: &mut ConnectionConfig) {
-        self.fallback.complete(config);
+        let origin = self.registry.origin(config);
+        self.fallback.complete(config, origin.as_deref());
+    }
+
+    /// Why the environment's credentials are not given to a connection that has none.
+    pub fn withheld(&self, config: &ConnectionConfig) -> Option<String> {
+        self.fallback
+            .withheld(config, self.registry.origin(config).as_deref())
     }
 
     /// The provider of this type, if its connection exists, is switched on and can be opened.
     ///
-    /// The row is read every time, so that switching a connection off works at once; the client is kept.
+    /// The row is read every time, so that switching a connection off works at once; the client is kept. A client that is at
+    /// work when its row changes refuses its next call (`revision`).
     pub async fn open(
         &self,
         db: &mut MySqlConnection,
@@ -239,13 +248,12 @@ impl Connections {
                 .map_err(|error| format!("the credentials can't be unsealed: {error}"))?;
             config.credentials = Some(Credentials::from_value(&value).map_err(|error| error.to_string())?);
         }
+        if let Some(why) = self.withheld(&config) {
+            return Err(why);
+        }
         self.complete(&mut config);
         if let Some(pool) = &self.pool {
-            let limits = Limits {
-                requests_per_second: row.max_requests_per_second,
-                concurrent_requests: row.max_concurrent_requests,
-            };
-            let budget = FleetBudget::new(pool.clone(), &row.provider_type, limits, Arc::clone(troubled));
+            let budget = FleetBudget::new(pool.clone(), row, Arc::clone(troubled));
             config.budget = Some(Arc::new(budget));
             if let (Some(keyring), Some(own)) = (&self.keyring, &config.credentials) {
                 let tokens = RowTokens::new(pool.clone(), keyring.clone(), &row.provider_type, own);

@@ -31,6 +31,8 @@ pub struct Connection {
     /// Open at the same time, over all processes.
     pub max_concurrent_requests: Option<u32>,
     pub is_enabled: bool,
+    /// Nothing but this database works on the account behind it, says an admin.
+    pub is_exclusive: bool,
     pub last_healthcheck_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
     /// What the account has run out of (`rag_providers::Exhaustion`); see [`crate::blocks`].
@@ -49,7 +51,7 @@ pub struct Connection {
 }
 
 const COLUMNS: &str = "id, base_url, auth_type, credentials_enc, token_enc, token_expires_at, \
-     max_requests_per_second, max_concurrent_requests, is_enabled, last_healthcheck_at, last_error, \
+     max_requests_per_second, max_concurrent_requests, is_enabled, is_exclusive, last_healthcheck_at, last_error, \
      blocked_kind, blocked_reason, blocked_since, blocked_next_try_at, learned, created_at, updated_at";
 
 /// What an admin sets; writing it clears `last_error`, the state of an exhausted account, and any cached token (R-4.7).
@@ -63,13 +65,14 @@ pub struct ConnectionSettings {
     /// Open at the same time, over all processes.
     pub max_concurrent_requests: Option<u32>,
     pub is_enabled: bool,
+    pub is_exclusive: bool,
 }
 
 pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> Result<(), DbError> {
     sqlx::query(
         "INSERT INTO rag_provider_connections \
-         (id, base_url, auth_type, credentials_enc, max_requests_per_second, max_concurrent_requests, is_enabled) \
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+         (id, base_url, auth_type, credentials_enc, max_requests_per_second, max_concurrent_requests, is_enabled, \
+          is_exclusive) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&settings.provider_type)
     .bind(&settings.base_url)
@@ -78,6 +81,7 @@ pub async fn insert(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
     .bind(settings.max_requests_per_second)
     .bind(settings.max_concurrent_requests)
     .bind(settings.is_enabled)
+    .bind(settings.is_exclusive)
     .execute(db)
     .await
     .map_err(on_duplicate("connection"))?;
@@ -90,7 +94,7 @@ pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
         "UPDATE rag_provider_connections SET \
          learned = IF(base_url <=> ? AND auth_type = ? AND credentials_enc <=> ?, learned, NULL), \
          base_url = ?, auth_type = ?, credentials_enc = ?, max_requests_per_second = ?, max_concurrent_requests = ?, \
-         is_enabled = ?, token_enc = NULL, token_expires_at = NULL, token_lease_until = NULL, last_error = NULL, \
+         is_enabled = ?, is_exclusive = ?, token_enc = NULL, token_expires_at = NULL, token_lease_until = NULL, last_error = NULL, \
          blocked_kind = NULL, blocked_scope = NULL, blocked_reason = NULL, blocked_since = NULL, blocked_next_try_at = NULL, \
          blocked_tries = 0, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
     )
@@ -104,6 +108,7 @@ pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
     .bind(settings.max_requests_per_second)
     .bind(settings.max_concurrent_requests)
     .bind(settings.is_enabled)
+    .bind(settings.is_exclusive)
     .bind(&settings.provider_type)
     .execute(&mut *db)
     .await?;
@@ -117,6 +122,30 @@ pub async fn find(db: &mut MySqlConnection, provider_type: &str) -> Result<Optio
         .bind(provider_type)
         .fetch_optional(db)
         .await?)
+}
+
+/// By what one tells whether a connection was changed since it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Version {
+    pub is_enabled: bool,
+    /// As [`Connection::updated_at`].
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Of a connection's row, if there is one.
+pub async fn find_version(db: &mut MySqlConnection, provider_type: &str) -> Result<Option<Version>, DbError> {
+    let sql = "SELECT is_enabled, updated_at FROM rag_provider_connections WHERE id = ?";
+    Ok(sqlx::query_as(sql).bind(provider_type).fetch_optional(db).await?)
+}
+
+/// Whether an admin says that nothing but this database works on the account; `false` if there is no connection.
+pub async fn is_exclusive(db: &mut MySqlConnection, provider_type: &str) -> Result<bool, DbError> {
+    let sql = "SELECT is_exclusive FROM rag_provider_connections WHERE id = ?";
+    let found: Option<bool> = sqlx::query_scalar(sql)
+        .bind(provider_type)
+        .fetch_optional(db)
+        .await?;
+    Ok(found.unwrap_or(false))
 }
 
 /// As [`find`], and locks the row until the transaction ends.

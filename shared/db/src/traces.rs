@@ -226,6 +226,45 @@ pub async fn list_unheard(
     .await?)
 }
 
+/// Whether an upload of the same bytes was given up unheard whose file is not this one, or is not known.
+pub async fn has_rival(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file_id: &str,
+    content_sha256: &str,
+    size_bytes: u64,
+) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_traces WHERE provider_id = ? AND kind = 'file' AND external_id IS NULL \
+         AND (content_sha256 = ? OR (content_sha256 IS NULL AND size_bytes = ?)) AND NOT (file_id <=> ?) LIMIT 1",
+    )
+    .bind(provider)
+    .bind(content_sha256)
+    .bind(size_bytes)
+    .bind(file_id)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Whether this is known as made by us, or as gone.
+pub async fn is_known(
+    db: &mut MySqlConnection,
+    provider: &str,
+    kind: Kind,
+    external_id: &str,
+) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_traces WHERE provider_id = ? AND kind = ? AND external_id = ?",
+    )
+    .bind(provider)
+    .bind(kind.as_str())
+    .bind(external_id)
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
 /// It came to nothing, or it was found.
 pub async fn delete_unheard(db: &mut MySqlConnection, id: IntentId) -> Result<bool, DbError> {
     let result = sqlx::query("DELETE FROM rag_provider_traces WHERE id = ? AND external_id IS NULL")

@@ -61,6 +61,7 @@ fn settings() -> ConnectionSettings {
         max_requests_per_second: None,
         max_concurrent_requests: None,
         is_enabled: true,
+        is_exclusive: false,
     }
 }
 

@@ -243,8 +243,19 @@ pub trait TokenStore: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetRefused {
     pub retry_after: Duration,
-    /// Why, if the account is exhausted; `None`: the rate is.
-    pub exhausted: Option<Exhausted>,
+    pub reason: Refusal,
+}
+
+/// Why no request may be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The fleet sends as many requests as it may.
+    Rate,
+    /// The account is exhausted.
+    Exhausted(Exhausted),
+    /// The stored connection is not the one that this client was opened with: it was switched off, changed or deleted
+    /// since. The text says which.
+    ConnectionChanged(String),
 }
 
 impl BudgetRefused {
@@ -252,7 +263,7 @@ impl BudgetRefused {
     pub fn rate(retry_after: Duration) -> Self {
         Self {
             retry_after,
-            exhausted: None,
+            reason: Refusal::Rate,
         }
     }
 }
@@ -311,7 +322,8 @@ impl fmt::Debug for Permit {
 /// wait should be a refusal, which goes back to the caller as `RateLimited` with effect `None`.
 #[async_trait]
 pub trait RequestBudget: Send + Sync {
-    /// Takes one request out of the budget.
+    /// Takes one request out of the budget. Refuses if the connection was switched off, changed or deleted before this was
+    /// asked.
     async fn acquire(&self, operation: Operation) -> Result<Permit, BudgetRefused>;
 
     /// The provider answered 429 (with its `Retry-After`, if any): everybody should back off. Answers for how long, if that

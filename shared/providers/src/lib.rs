@@ -24,7 +24,7 @@ mod yandex;
 
 pub use connection::{
     BudgetRefused, ConnectionConfig, Credentials, Exhausted, FieldError, HookError, NetworkPolicy, Permit,
-    RequestBudget, StoredToken, Timeouts, TokenStore,
+    Refusal, RequestBudget, StoredToken, Timeouts, TokenStore,
 };
 pub use contract::{ALREADY_ATTACHED, Provider};
 pub use error::{Disposition, Effect, ErrorKind, Exhaustion, Operation, ProviderError};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use url::Url;
+
 use crate::connection::{ConnectionConfig, Credentials, FieldError};
 use crate::contract::Provider;
 use crate::error::{ErrorKind, Operation, ProviderError};
@@ -116,6 +118,14 @@ impl Registry {
             .get(provider_type)
             .map(AsRef::as_ref)
             .ok_or_else(|| OpenError::UnknownProvider(provider_type.to_owned()))
+    }
+
+    /// Scheme, host and port that a connection goes to; `None`: it names none, or none that can be read.
+    pub fn origin(&self, config: &ConnectionConfig) -> Option<String> {
+        let default = self.adapter(&config.provider_type).ok()?.default_base_url();
+        let own = config.base_url.as_deref().map(str::trim);
+        let url = own.filter(|url| !url.is_empty()).or(default)?;
+        Some(Url::parse(url).ok()?.origin().ascii_serialization())
     }
 
     /// Checks a connection without opening it: all mistakes at once, none of them quoting a secret.

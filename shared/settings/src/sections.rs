@@ -212,6 +212,8 @@ pub struct ProviderSettings {
     pub yc_folder_id: Option<String>,
     /// The service account key as JSON text, already taken out of its base64.
     pub yc_service_account_key: Option<SecretString>,
+    /// Where that key may go, each as `scheme://host[:port]`.
+    pub yc_key_origins: Vec<String>,
     pub yc_iam_url: Url,
 }
 
@@ -223,6 +225,7 @@ impl ProviderSettings {
         let default_domain_id = domain_id(reader, "DEFAULT_DOMAIN_ID");
         let yc_folder_id = reader.optional("YC_FOLDER_ID");
         let yc_service_account_key = service_account_key(reader, "YC_SA_KEY_JSON_B64");
+        let yc_key_origins = origins(reader, "YC_SA_KEY_ORIGINS");
         let yc_iam_url = http_url(reader, "YC_IAM_URL");
         Some(Self {
             secrets_key,
@@ -231,6 +234,7 @@ impl ProviderSettings {
             default_domain_id: default_domain_id?,
             yc_folder_id,
             yc_service_account_key,
+            yc_key_origins: yc_key_origins?,
             yc_iam_url: yc_iam_url?,
         })
     }
@@ -341,7 +345,19 @@ fn domain_id(reader: &mut Reader<'_>, name: &'static str) -> Option<String> {
 
 fn http_url(reader: &mut Reader<'_>, name: &'static str) -> Option<Url> {
     let value = reader.required(name)?;
-    match Url::parse(&value) {
+    as_http_url(reader, name, &value)
+}
+
+/// URLs separated by commas, of which only scheme, host and port count.
+fn origins(reader: &mut Reader<'_>, name: &'static str) -> Option<Vec<String>> {
+    let value = reader.required(name)?;
+    let urls = value.split(',').map(str::trim).filter(|url| !url.is_empty());
+    urls.map(|url| Some(as_http_url(reader, name, url)?.origin().ascii_serialization()))
+        .collect()
+}
+
+fn as_http_url(reader: &mut Reader<'_>, name: &'static str, value: &str) -> Option<Url> {
+    match Url::parse(value) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
         _ => {
             reader.mistake(name, format!("`{value}` is not an http(s) URL"));

@@ -290,6 +290,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "providers",
+        "YC_SA_KEY_ORIGINS",
+        Some("https://ai.api.cloud.yandex.net"),
+        "Where the key of YC_SA_KEY_JSON_B64 may go: schemes, hosts and ports of connections, separated by commas. A connection to \
+         any other needs credentials of its own",
+    ),
+    setting(
+        "providers",
         "YC_IAM_URL",
         Some("https://iam.api.cloud.yandex.net/iam/v1/tokens"),
         "Where Yandex Cloud exchanges a service account key for a token",

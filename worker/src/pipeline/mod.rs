@@ -21,6 +21,7 @@ mod finish;
 mod orphans;
 mod picture;
 mod poll;
+mod proof;
 mod scope;
 mod server_errors;
 mod store_settings;

@@ -1,8 +1,9 @@
 //! One file's copy at the provider: never twice for the same content, except once more for each answer that was lost,
 //! and uploaded once when two workers want it at once.
 //!
-//! Reads the copy's row and the intents. Writes both. Calls create of files. Safe to repeat because the intent is
-//! written first and goes in the transaction that records the outcome.
+//! Reads the copy's row and the intents. Writes both. Calls create of files; on an exclusive account also list and content,
+//! after an upload that was not heard of (`proof`). Safe to repeat because the intent is written first and goes in the
+//! transaction that records the outcome.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::ensure_vector_store::take_over;
-use super::{Scope, deletions};
+use super::{Scope, deletions, proof};
 use crate::halt::{Halt, chain};
 
 const PIECE_BYTES: usize = 64 * 1024;
@@ -58,6 +59,7 @@ pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploade
         Declaration::Fresh(intent) => intent,
         Declaration::Inherited(intent) => match inherit(scope, member, intent).await? {
             Inherited::Gone => return Ok(Uploaded::Skipped),
+            Inherited::Found => return Ok(Uploaded::Yes),
             Inherited::UploadAgain(intent) => *intent,
         },
     };
@@ -162,15 +164,24 @@ fn new_intent<'a>(scope: &'a Scope<'_>, member: &'a Member, subject: &'a str) ->
 enum Inherited {
     /// The file was deleted meanwhile.
     Gone,
+    /// The earlier try had brought it: that is proven.
+    Found,
     UploadAgain(Box<Intent>),
 }
 
-/// An earlier try to upload this file was not heard of. It may have left a copy at the provider, which nothing tells from a
-/// stranger's file of the same name and size: so none is looked for, the bytes go up again, and the lost try is remembered for
-/// the search for orphans.
+/// An earlier try to upload this file was not heard of. It may have left a copy at the provider, which its name and size do
+/// not tell from a stranger's. Where there is proof, that copy is taken. Else the bytes go up again, and the lost try is
+/// remembered for the search for orphans.
 async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<Inherited, Halt> {
     let provider = &scope.provider_type;
     let file = &member.desired;
+    let is_current = intent.content_sha256.as_ref() == Some(&file.content_sha256)
+        && intent.file_name.as_ref() == Some(&member.file_name);
+    let copy = if is_current {
+        proof::find_copy(scope, &intent).await?
+    } else {
+        None
+    };
     let mut tx = scope.write().await?;
     // Whoever deletes the file holds this lock.
     match files::lock(&mut tx, &scope.domain_id, file.file_id).await {
@@ -178,6 +189,18 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         result => result?,
     };
     want(&mut tx, provider, member).await?;
+    if let Some(copy) = copy
+        && proof::may_adopt(&mut tx, &intent, &copy.id).await?
+    {
+        record(scope, &mut tx, member, &intent, &copy.id, &copy.raw).await?;
+        tx.commit().await?;
+        tracing::info!(
+            file.id = %file.file_id,
+            external_file_id = copy.id,
+            "an earlier upload was not heard of, but has arrived: its bytes were compared"
+        );
+        return Ok(Inherited::Found);
+    }
     traces::insert_unheard(&mut tx, &intent).await?;
     intents::resolve(&mut tx, intent.id, &scope.token).await?;
     let intent =

@@ -4,7 +4,6 @@ use rag_db::connections::{Connection, ConnectionSettings};
 use rag_providers::{ConnectionConfig, Credentials, OpenError};
 use serde::Deserialize;
 use serde_json::Value;
-use url::Url;
 use utoipa::ToSchema;
 
 use crate::problem::{FieldError, Problem};
@@ -35,6 +34,12 @@ pub(super) struct ConnectionIn {
     #[serde(default = "yes")]
     #[schema(default = true)]
     is_enabled: bool,
+    /// true: nothing but this installation works on the account. Then a file there that has the name, the size and, byte for
+    /// byte, the contents of an upload whose answer was lost is taken for that upload. Never say so of an account that another
+    /// installation uses, or people.
+    #[serde(default)]
+    #[schema(default = false)]
+    exclusive: bool,
 }
 
 /// Fields to change; what is absent stays, null clears.
@@ -59,6 +64,9 @@ pub(super) struct ConnectionPatch {
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     max_concurrent_requests: Option<Option<u32>>,
     is_enabled: Option<bool>,
+    /// As of a new connection. Falls back to false when the host, `auth_type` or credentials change: it was said of another
+    /// account.
+    exclusive: Option<bool>,
 }
 
 const fn yes() -> bool {
@@ -88,6 +96,7 @@ impl ConnectionIn {
             max_requests_per_second: self.max_requests_per_second,
             max_concurrent_requests: self.max_concurrent_requests,
             is_enabled: self.is_enabled,
+            is_exclusive: self.exclusive,
         })
     }
 }
@@ -101,13 +110,12 @@ impl ConnectionPatch {
         let auth_type = self.auth_type.unwrap_or_else(|| row.auth_type.clone());
         let moved = origin(app, &provider_type, base_url.as_deref())
             != origin(app, &provider_type, row.base_url.as_deref());
-        let kept = if moved || auth_type != row.auth_type {
-            None
-        } else {
-            row.credentials_enc
-        };
+        let is_other_way = moved || auth_type != row.auth_type;
+        let kept = if is_other_way { None } else { row.credentials_enc };
 
         let sent = self.credentials;
+        let stays = !is_other_way && sent.is_none();
+        let is_exclusive = self.exclusive.unwrap_or(stays && row.is_exclusive);
         let given = sent.as_ref().and_then(Option::as_ref);
         let config = config(app, &provider_type, base_url.as_deref(), &auth_type, given)?;
         let stays_sealed = sent.is_none() && kept.is_some();
@@ -134,6 +142,7 @@ impl ConnectionPatch {
             max_requests_per_second,
             max_concurrent_requests,
             is_enabled,
+            is_exclusive,
         })
     }
 }
@@ -198,12 +207,16 @@ fn validate(app: &App, config: &ConnectionConfig, counts: impl Fn(&str) -> bool)
         Err(OpenError::UnknownProvider(_)) => return Err(Problem::not_found("provider type")),
         Err(error @ OpenError::Client(_)) => return Err(Problem::internal(error)),
     };
+    let withheld = app.connections.withheld(config);
     let errors: Vec<FieldError> = errors
         .into_iter()
         .filter(|error| counts(&error.field))
         .map(|error| FieldError {
+            message: match &withheld {
+                Some(why) if error.field.starts_with("credentials") => format!("{}; {why}", error.message),
+                _ => error.message,
+            },
             field: error.field,
-            message: error.message,
         })
         .collect();
     if errors.is_empty() {
@@ -237,10 +250,7 @@ fn sealed_anew(app: &App, provider_type: &str, sealed: Value) -> Value {
 
 /// Scheme, host and port that the connection talks to.
 fn origin(app: &App, provider_type: &str, base_url: Option<&str>) -> Option<String> {
-    let adapter = app.connections.registry().adapter(provider_type).ok()?;
-    let url = base_url
-        .map(str::trim)
-        .filter(|url| !url.is_empty())
-        .or(adapter.default_base_url())?;
-    Some(Url::parse(url).ok()?.origin().ascii_serialization())
+    let mut config = ConnectionConfig::new(provider_type, "");
+    config.base_url = base_url.map(str::to_owned);
+    app.connections.registry().origin(&config)
 }

@@ -70,6 +70,10 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
 /// The connection to a provider. Its credentials are write-only.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Connection)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about a connection, not a state machine"
+)]
 struct ConnectionOut {
     #[schema(example = "openai")]
     provider_type: String,
@@ -88,6 +92,8 @@ struct ConnectionOut {
     max_concurrent_requests: Option<u32>,
     /// While false nothing is asked of the provider.
     is_enabled: bool,
+    /// Nothing but this installation works on the account.
+    exclusive: bool,
     last_healthcheck_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
     /// The account is exhausted: what would bring something there waits, and one request tries now and then whether it is
@@ -153,6 +159,7 @@ impl From<Connection> for ConnectionOut {
             max_requests_per_second: row.max_requests_per_second,
             max_concurrent_requests: row.max_concurrent_requests,
             is_enabled: row.is_enabled,
+            exclusive: row.is_exclusive,
             last_healthcheck_at: row.last_healthcheck_at,
             last_error: row.last_error,
             capabilities: LearnedCapabilities::from_value(row.learned.as_ref()),

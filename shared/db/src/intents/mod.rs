@@ -253,6 +253,25 @@ pub async fn list_uploads_of_file(db: &mut MySqlConnection, file: FileId) -> Res
         .await?)
 }
 
+/// Whether an upload of these bytes is under way at a provider, or may be, of whatever file; one intent may be left out.
+pub async fn is_content_uploading(
+    db: &mut MySqlConnection,
+    provider: &str,
+    content_sha256: &str,
+    but: Option<IntentId>,
+) -> Result<bool, DbError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM rag_provider_intents \
+         WHERE provider_id = ? AND operation = 'upload_file' AND content_sha256 = ? AND NOT (id <=> ?) LIMIT 1",
+    )
+    .bind(provider)
+    .bind(content_sha256)
+    .bind(but.map(Text))
+    .fetch_optional(db)
+    .await?;
+    Ok(row.is_some())
+}
+
 /// Whether a provider may have, or be about to have, a copy of this local file that no row names yet.
 pub async fn is_upload_open(db: &mut MySqlConnection, file: FileId) -> Result<bool, DbError> {
     let row: Option<i64> = sqlx::query_scalar(

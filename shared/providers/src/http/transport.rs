@@ -17,7 +17,7 @@ use super::guard::GuardedResolver;
 pub(crate) use super::outcome::Answer;
 use super::outcome::Exchange;
 use super::redact::Redactor;
-use crate::connection::{NetworkPolicy, Permit, RequestBudget, Timeouts};
+use crate::connection::{NetworkPolicy, Permit, Refusal, RequestBudget, Timeouts};
 use crate::error::{Effect, ErrorKind, Operation, ProviderError};
 
 /// Tries after the first. Few: patience is the queue's, which keeps it in a row and frees the slot.
@@ -135,17 +135,21 @@ impl Transport {
         let permit = match &self.config.budget {
             None => Permit::free(),
             Some(budget) => budget.acquire(call.operation).await.map_err(|refused| {
-                let mut error = match &refused.exhausted {
-                    None => exchange.error(
+                let mut error = match &refused.reason {
+                    Refusal::Rate => exchange.error(
                         ErrorKind::RateLimited,
                         "this connection's own request budget is used up",
                     ),
-                    Some(exhausted) => {
+                    Refusal::Exhausted(exhausted) => {
                         let message = format!("nothing was sent, for the account is {exhausted}");
-                        exchange.error(ErrorKind::QuotaExceeded, &message)
+                        let mut error = exchange.error(ErrorKind::QuotaExceeded, &message);
+                        error.exhausted = Some(exhausted.what);
+                        error
+                    }
+                    Refusal::ConnectionChanged(why) => {
+                        exchange.error(ErrorKind::Disabled, &format!("nothing was sent: {why}"))
                     }
                 };
-                error.exhausted = refused.exhausted.map(|exhausted| exhausted.what);
                 error.retry_after = Some(refused.retry_after);
                 error
             })?,

@@ -1,6 +1,7 @@
 //! Large files, through `/uploads`: open an upload, send its parts one after the other, complete it. Until it is completed
 //! there is no file, so whatever fails before has no effect; what is left behind expires by itself (after an hour at OpenAI),
-//! and is cancelled if possible.
+//! and is cancelled if possible. When the answer to the completion is lost, cancelling tells what became of it: an upload that
+//! could be cancelled has made no file, and never will.
 
 use serde_json::{Value, json};
 use tracing::debug;
@@ -24,8 +25,15 @@ impl OpenAiClient {
                 return Err(without_effect(error));
             }
         };
-        self.complete_upload(&upload_id, part_ids, upload.size_bytes)
+        match self
+            .complete_upload(&upload_id, part_ids, upload.size_bytes)
             .await
+        {
+            Err(error) if error.effect == Effect::Unknown && self.cancel_upload(&upload_id).await => {
+                Err(without_effect(error))
+            }
+            result => result,
+        }
     }
 
     async fn open_upload(&self, upload: &FileUpload) -> Result<String, ProviderError> {
@@ -87,12 +95,17 @@ impl OpenAiClient {
         check_size(object(file.clone(), expected)?, size_bytes)
     }
 
-    async fn cancel_upload(&self, upload_id: &str) {
+    /// Whether the provider says that the upload is cancelled now.
+    async fn cancel_upload(&self, upload_id: &str) -> bool {
         let Ok(call) = Call::post(OPERATION, &["uploads", upload_id, "cancel"]) else {
-            return;
+            return false;
         };
-        if let Err(error) = self.transport.json(&call).await {
-            debug!(%error, upload_id, "an abandoned upload could not be cancelled; it will expire");
+        match self.transport.json(&call).await {
+            Ok(answer) => answer.value.get("status").and_then(Value::as_str) == Some("cancelled"),
+            Err(error) => {
+                debug!(%error, upload_id, "an abandoned upload could not be cancelled; it will expire");
+                false
+            }
         }
     }
 }
@@ -119,7 +132,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use rag_emulator::Emulator;
+    use rag_emulator::{Action, Emulator, Rule, When};
 
     use super::*;
     use crate::connection::{ConnectionConfig, Credentials};
@@ -175,6 +188,42 @@ mod tests {
         let content = client.file_content(&file.id).await.unwrap();
         let pieces: Vec<Bytes> = futures::TryStreamExt::try_collect(content.stream).await.unwrap();
         assert_eq!(pieces.concat(), text);
+    }
+
+    /// What became of a completion whose answer was lost.
+    #[tokio::test]
+    async fn an_upload_that_could_be_cancelled_made_no_file() {
+        for (after_effect, effect) in [(false, Effect::None), (true, Effect::Unknown)] {
+            let emulator = Emulator::builder()
+                .api_key("sk-c4n4ry-parts-0123456789")
+                .start()
+                .await
+                .unwrap();
+            let when = When {
+                operation: Some("uploads.complete".to_owned()),
+                ..When::default()
+            };
+            let then = Action::Respond {
+                status: 504,
+                headers: std::collections::BTreeMap::default(),
+                body: None,
+                text: None,
+                after_effect,
+            };
+            emulator.control().add_fault(Rule { when, then }).unwrap();
+            let client = client(&emulator.url(), "sk-c4n4ry-parts-0123456789");
+            let text = Bytes::from("A lighthouse stands on a rock. ".repeat(80));
+            let upload = FileUpload {
+                file_name: "large.txt".to_owned(),
+                content_type: None,
+                size_bytes: text.len() as u64,
+                body: Arc::new(BytesSource(text)),
+            };
+            let error = client.upload_file(upload).await.unwrap_err();
+            assert_eq!(error.effect, effect, "{error}");
+            let files = emulator.control().state().files.len();
+            assert_eq!(files, usize::from(after_effect));
+        }
     }
 
     /// As `live` of this crate's tests, which has no way to a client with such small parts.
