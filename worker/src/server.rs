@@ -1,6 +1,5 @@
 //! The worker's own HTTP port: is it alive, does it get on with its work, what do its metrics say. No part of the product API.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use apalis_mariadb::Queue;
@@ -8,8 +7,19 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use rag_server::{LeastRate, Limits};
+use rag_settings::WorkerSettings;
 use rag_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
+
+/// Of a request's head. Scrapers and probes send a few hundred bytes.
+const HEADER_BYTES: usize = 16 * 1024;
+
+/// Metrics are a few hundred kilobytes at most, and who asks for them is near.
+const ANSWERS: LeastRate = LeastRate {
+    idle: Duration::from_secs(30),
+    bytes_per_second: 1024,
+};
 
 /// Whoever asks whether a program is ready does not wait for long.
 const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -25,11 +35,11 @@ struct Server {
 
 /// Binds at once, so that a taken port is an error at the start; serves until `stop`.
 pub(crate) async fn start(
-    listen: SocketAddr,
+    settings: &WorkerSettings,
     queue: Queue,
     metrics: Metrics,
     stop: CancellationToken,
-) -> std::io::Result<tokio::task::JoinHandle<std::io::Result<()>>> {
+) -> std::io::Result<tokio::task::JoinHandle<()>> {
     metrics::describe_gauge!(
         HEALTHY,
         "1 while this worker's queue can look for work, claim, keep leases and acknowledge; 0 once it has failed to for \
@@ -39,15 +49,23 @@ pub(crate) async fn start(
         FAILURES,
         "Failed statements of this worker's queue, by task and by the cause that the database names"
     );
-    let listener = tokio::net::TcpListener::bind(listen).await?;
+    let listener = tokio::net::TcpListener::bind(settings.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "health and metrics");
     let router = Router::new()
         .route("/health/live", get(|| async { "ok" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(render))
         .with_state(Server { queue, metrics });
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-    Ok(tokio::spawn(async move { serving.await }))
+    let limits = Limits {
+        max_header_bytes: HEADER_BYTES,
+        first_request: settings.header_timeout,
+        next_request: settings.header_timeout,
+        max_connections: settings.max_connections,
+        max_connections_per_address: settings.max_connections_per_address,
+        answers: ANSWERS,
+    };
+    let serving = rag_server::serve(listener, router, limits, async move { stop.cancelled().await });
+    Ok(tokio::spawn(serving))
 }
 
 async fn ready(State(server): State<Server>) -> (StatusCode, String) {

@@ -51,7 +51,7 @@ pub async fn run(
     };
 
     let stop = CancellationToken::new();
-    let serving = server::start(settings.worker.listen, queue.clone(), metrics, stop.clone())
+    let serving = server::start(&settings.worker, queue.clone(), metrics, stop.clone())
         .await
         .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
     let upkeep = tokio::spawn(upkeep::run(context.clone(), stop.clone()));
@@ -89,7 +89,7 @@ pub async fn run(
     stop.cancel();
     upkeep.await.context("the upkeep task failed")?;
     schedule.await.context("the schedule's task failed")?;
-    serving.await.context("the health server failed")??;
+    serving.await.context("the health server failed")?;
     pool.close().await;
     ended.context("the queue's workers failed")
 }

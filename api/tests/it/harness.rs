@@ -131,6 +131,11 @@ impl Api {
         key.expose_secret().to_owned()
     }
 
+    /// For requests over a real connection.
+    pub(crate) fn admin_key(&self) -> &str {
+        &self.key
+    }
+
     pub(crate) fn router(&self) -> Router {
         self.router.clone()
     }
@@ -332,6 +337,13 @@ impl Call<'_> {
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap()
+    }
+
+    /// The answer must have this status; its body may be anything.
+    #[track_caller]
+    pub(crate) fn expect_bytes(&self, status: u16) {
+        let text = String::from_utf8_lossy(&self.bytes[..self.bytes.len().min(500)]);
+        assert_eq!(self.status.as_u16(), status, "{text}");
     }
 
     /// The JSON body of an answer that must have this status.
