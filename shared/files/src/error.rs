@@ -17,6 +17,17 @@ pub enum FilesError {
     Io { action: &'static str, source: io::Error },
 }
 
+impl FilesError {
+    /// The file system, or what this account may have of it, has no room for the contents.
+    pub fn is_out_of_space(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(
+            self,
+            Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+        )
+    }
+}
+
 /// Saving contents failed. Nothing of them is left behind.
 ///
 /// `E` is the error of the source that the contents came from.

@@ -201,6 +201,14 @@ where
     let file = File::create_new(path)
         .await
         .map_err(failed("create a file for the contents"))?;
+    write(file, contents, max_bytes).await
+}
+
+/// Returns when the contents are on disk.
+async fn write<S, E>(file: File, contents: S, max_bytes: u64) -> Result<(u64, String, Bytes), SaveError<E>>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+{
     let mut writer = BufWriter::with_capacity(WRITE_BYTES, file);
     let mut hasher = Sha256::new();
     let mut head = BytesMut::new();

@@ -9,9 +9,10 @@ use axum::response::{IntoResponse as _, Response};
 use futures::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rag_db::files::{self, NewContent};
+use rag_db::files::{self, File as FileRow, NewContent};
 use rag_domain::{DomainId, FileId};
-use rag_files::{SaveError, Saved};
+use rag_files::{FilesError, SaveError, Saved};
+use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
@@ -23,9 +24,11 @@ use crate::problem::{Kind, Problem};
 use crate::quota::{self, Change, Room};
 use crate::schemas::{Bytes, SomeBytes};
 use crate::state::App;
-use crate::upload::{Pace, media_type, paced};
+use crate::upload::{Pace, least_rate, media_type, paced};
 
 const READ_BYTES: usize = 64 * 1024;
+/// Replacements in a row, each just before the contents are opened, until a download gives up.
+const OPEN_TIMES: u32 = 10;
 /// RFC 8187: everything but `attr-char` is encoded.
 const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
@@ -57,6 +60,7 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
             ("Content-Range" = String, description = "bytes first-last/size"))),
         (status = 304, description = "The client has them already"),
         (status = 404, description = "No such file in this domain"),
+        (status = 409, description = "The contents were replaced again and again while they were to be opened"),
         (status = 416, description = "The range lies behind the end; `Content-Range` has the size",
             headers(("Content-Range" = String, description = "bytes */size"))),
     ))]
@@ -75,7 +79,8 @@ pub(super) async fn download_file(
     {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let (mut contents, length) = app.files.open(&file.local_path).await?;
+    let (file, mut contents, length) = open(&app, &domain, file).await?;
+    let etag = format!("\"{}\"", file.sha256);
     if length != file.size_bytes {
         return Err(Problem::new(
             Kind::Internal,
@@ -122,6 +127,26 @@ pub(super) async fn download_file(
     Ok((StatusCode::PARTIAL_CONTENT, headers, content_range, body).into_response())
 }
 
+/// The contents that the file's row names, and their length. Contents that are replaced or deleted after the row was read are
+/// gone when they are opened, and another look at the row tells so; once open, they can be read to their end.
+async fn open(app: &App, domain: &DomainId, mut file: FileRow) -> Result<(FileRow, File, u64), Problem> {
+    for _ in 0..OPEN_TIMES {
+        let missing = match app.files.open(&file.local_path).await {
+            Ok((contents, length)) => return Ok((file, contents, length)),
+            Err(error @ FilesError::NotFound(_)) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let now = files::get(&mut *app.connection().await?, domain, file.id).await?;
+        if now.local_path == file.local_path {
+            return Err(missing.into());
+        }
+        file = now;
+    }
+    Err(Problem::conflict(
+        "the contents are replaced again and again at the moment; try again",
+    ))
+}
+
 /// Replace a file's contents
 ///
 /// The body is the new contents as they are (`curl -T new.pdf …`), with any Content-Type but a form's. Name, tags and
@@ -132,9 +157,10 @@ pub(super) async fn download_file(
     responses(
         (status = 200, description = "The file with its new contents", body = FileOut),
         (status = 404, description = "No such file in this domain"),
-        (status = 408, description = "The upload stalled"),
+        (status = 408, description = "The upload stalled, or was slower than it may be"),
         (status = 413, description = "The file is too large, or the domain would store more than it may \
             (`bytes-quota-exceeded`)"),
+        (status = 507, description = "The server's storage is full"),
     ))]
 pub(super) async fn replace_content(
     State(app): State<App>,
@@ -159,8 +185,8 @@ pub(super) async fn replace_content(
         ..Change::default()
     };
     let room = Room::of(&app, &domain, request.headers(), 0, change).await?;
-    let body =
-        paced(request.into_body(), app.settings.api.upload_idle, Pace::default()).map_err(Problem::from);
+    let least = least_rate(&app.settings.api);
+    let body = paced(request.into_body(), least, Pace::default()).map_err(Problem::from);
     let mut saved = app
         .files
         .save(

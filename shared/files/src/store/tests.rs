@@ -290,3 +290,22 @@ async fn all_versions_of_a_file_go_at_once_and_no_others() {
     );
     assert_eq!(fixture.files().len(), 1);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_told_apart_from_other_trouble() {
+    let full = fs::File::options().write(true).open("/dev/full").await.unwrap();
+    let error = write(full, pieces(&["contents"]), 100).await.unwrap_err();
+    assert!(
+        matches!(&error, SaveError::Files(error) if error.is_out_of_space()),
+        "{error:?}"
+    );
+    let Fixture { folder, store } = fixture().await;
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    let gone = store.save("d", Uuid::new_v4(), "a", pieces(&["x"]), 100).await;
+    let gone = gone.unwrap_err();
+    assert!(
+        matches!(&gone, SaveError::Files(error) if !error.is_out_of_space()),
+        "{gone:?}"
+    );
+}
