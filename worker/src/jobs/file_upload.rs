@@ -93,7 +93,10 @@ pub(crate) async fn repair(context: &Context) -> Result<(), Halt> {
         let stale = upload_jobs::list_stale(&mut db, &after, STALE_SECONDS, ROWS).await?;
         drop(db);
         for upload in &stale {
-            repair_one(context, upload).await?;
+            // One that can't be ended now is no reason to leave the others.
+            if let Err(halt) = repair_one(context, upload).await {
+                tracing::warn!(job.id = upload.job_id, %halt, "an upload could not be ended, it will be tried again");
+            }
         }
         match stale.into_iter().next_back() {
             Some(last) => after = last.job_id,
