@@ -28,6 +28,9 @@ pub struct Upload {
     pub content_sha256: String,
     #[sqlx(try_from = "Text<UploadStatus>")]
     pub status: UploadStatus,
+    /// What kind of failure `last_error` speaks of.
+    pub error_code: Option<String>,
+    /// Why the last try failed; of a row that is `pending`, a try that is made again.
     pub last_error: Option<String>,
     #[sqlx(json(nullable))]
     pub raw_provider_json: Option<Value>,
@@ -36,7 +39,12 @@ pub struct Upload {
 }
 
 const COLUMNS: &str = "id, provider_id, local_file_id, file_name, external_file_id, files_api_id, external_uploaded_at, content_sha256, \
-     status, last_error, raw_provider_json, created_at, updated_at";
+     status, error_code, last_error, raw_provider_json, created_at, updated_at";
+
+/// An `error_code` of our own: the contents are gone from where they lay, which is known to be readable.
+pub const CONTENTS_MISSING: &str = "contents_missing";
+/// … nobody goes on with it.
+pub const GIVEN_UP: &str = "given_up";
 
 pub async fn find(db: &mut MySqlConnection, provider: &str, file: FileId) -> Result<Option<Upload>, DbError> {
     let sql = format!(
@@ -154,7 +162,8 @@ pub async fn mark_pending(
     sqlx::query(
         "INSERT INTO rag_provider_file_uploads (id, provider_id, local_file_id, content_sha256, status) \
          VALUES (?, ?, ?, ?, 'pending') \
-         ON DUPLICATE KEY UPDATE content_sha256 = VALUES(content_sha256), status = 'pending', last_error = NULL",
+         ON DUPLICATE KEY UPDATE content_sha256 = VALUES(content_sha256), status = 'pending', \
+         error_code = NULL, last_error = NULL",
     )
     .bind(Text(UploadId::new()))
     .bind(provider)
@@ -203,7 +212,7 @@ pub async fn mark_uploaded(
     .await?;
     let sql = format!(
         "UPDATE rag_provider_file_uploads SET external_file_id = ?, files_api_id = NULL, external_uploaded_at = UTC_TIMESTAMP(6), status = 'uploaded', \
-         last_error = NULL, raw_provider_json = ? \
+         error_code = NULL, last_error = NULL, raw_provider_json = ? \
          WHERE provider_id = ? AND local_file_id = ? AND content_sha256 = ? AND status IN {}",
         in_list(UploadStatus::Uploaded.predecessors())
     );
@@ -243,20 +252,21 @@ pub async fn set_store_file_id(
     Ok(())
 }
 
-/// The upload failed for good.
+/// The upload failed for good; `error`: what kind of failure, and in words.
 pub async fn mark_failed(
     db: &mut MySqlConnection,
     provider: &str,
     file: FileId,
     sha256: &str,
-    error: &str,
+    (code, error): (&str, &str),
 ) -> Result<(), DbError> {
     let sql = format!(
-        "UPDATE rag_provider_file_uploads SET status = 'failed', last_error = ? \
+        "UPDATE rag_provider_file_uploads SET status = 'failed', error_code = ?, last_error = ? \
          WHERE provider_id = ? AND local_file_id = ? AND content_sha256 = ? AND status IN {}",
         in_list(UploadStatus::Failed.predecessors())
     );
     let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(code)
         .bind(error)
         .bind(provider)
         .bind(Text(file))
@@ -265,6 +275,32 @@ pub async fn mark_failed(
         .await?;
     exactly_one(&result, "upload of file", file)
 }
+
+/// A try failed, and another one is to follow (R-4.13). Nothing is written to a row that is not `pending`.
+pub async fn note_error(
+    db: &mut MySqlConnection,
+    provider: &str,
+    file: FileId,
+    (code, error): (&str, &str),
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_file_uploads SET error_code = ?, last_error = ? \
+         WHERE provider_id = ? AND local_file_id = ? AND status = 'pending'",
+    )
+    .bind(code)
+    .bind(error)
+    .bind(provider)
+    .bind(Text(file))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Of a row `upload`: no build that is under way looks after it.
+const NO_BUILD: &str = "NOT EXISTS ( \
+             SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
+             JOIN rag_index_builds b ON b.index_id = i.id AND b.finished_at IS NULL \
+             WHERE l.file_id = upload.local_file_id AND i.provider_type = upload.provider_id)";
 
 /// Nobody goes on with the upload: a row that still says `pending` becomes `failed`. One that a build which is under way
 /// looks after stays, and so does any other; the answer tells whether it was so.
@@ -275,11 +311,9 @@ pub async fn give_up(
     error: &str,
 ) -> Result<bool, DbError> {
     let sql = format!(
-        "UPDATE rag_provider_file_uploads AS upload SET status = 'failed', last_error = ? \
-         WHERE provider_id = ? AND local_file_id = ? AND status IN {} AND NOT EXISTS ( \
-             SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
-             JOIN rag_index_builds b ON b.index_id = i.id AND b.finished_at IS NULL \
-             WHERE l.file_id = upload.local_file_id AND i.provider_type = upload.provider_id)",
+        "UPDATE rag_provider_file_uploads AS upload SET status = 'failed', \
+         error_code = COALESCE(error_code, '{GIVEN_UP}'), last_error = ? \
+         WHERE provider_id = ? AND local_file_id = ? AND status IN {} AND {NO_BUILD}",
         in_list(UploadStatus::Failed.predecessors())
     );
     let result = sqlx::query(AssertSqlSafe(sql))
@@ -289,6 +323,32 @@ pub async fn give_up(
         .execute(db)
         .await?;
     Ok(result.rows_affected() == 1)
+}
+
+/// A build has ended without its uploads: copies of its files that still say `pending` become `failed`, with what their own
+/// last try met, else with `error`. Those that another build, or a job of their own, looks after stay.
+pub async fn give_up_of_index(
+    db: &mut MySqlConnection,
+    provider: &str,
+    index: IndexId,
+    error: &str,
+) -> Result<u64, DbError> {
+    let sql = format!(
+        "UPDATE rag_provider_file_uploads AS upload JOIN rag_index_files AS link ON link.file_id = upload.local_file_id \
+         SET upload.status = 'failed', upload.error_code = COALESCE(upload.error_code, '{GIVEN_UP}'), \
+         upload.last_error = COALESCE(upload.last_error, ?) \
+         WHERE link.index_id = ? AND upload.provider_id = ? AND upload.status IN {} AND {NO_BUILD} \
+         AND NOT EXISTS (SELECT 1 FROM rag_provider_upload_jobs job \
+             WHERE job.provider_id = upload.provider_id AND job.local_file_id = upload.local_file_id)",
+        in_list(UploadStatus::Failed.predecessors())
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(error)
+        .bind(Text(index))
+        .bind(provider)
+        .execute(db)
+        .await?;
+    Ok(result.rows_affected())
 }
 
 /// A build begins: uploads of its files that failed before get another try; with `force` all of them are made anew.
@@ -305,7 +365,7 @@ pub async fn reset_for_build(
     };
     let sql = format!(
         "UPDATE rag_provider_file_uploads u JOIN rag_index_files l ON l.file_id = u.local_file_id \
-         SET u.status = 'pending', u.last_error = NULL WHERE l.index_id = ? AND u.provider_id = ? AND {which}"
+         SET u.status = 'pending', u.error_code = NULL, u.last_error = NULL WHERE l.index_id = ? AND u.provider_id = ? AND {which}"
     );
     Ok(sqlx::query(AssertSqlSafe(sql))
         .bind(Text(index))

@@ -151,6 +151,7 @@ async fn run(job: &FileUpload, claim: &Claim, context: &Context) -> Result<(), H
         local_path: file.local_path,
         external_file_id: None,
         upload_error: None,
+        upload_error_code: None,
     };
     let scope = Scope::new(context, claim, provider, &job.provider_type, &job.domain_id);
     let mut tx = scope.write().await?;

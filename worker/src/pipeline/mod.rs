@@ -160,6 +160,9 @@ impl<'a> Build<'a> {
         let first = Step::EnsureVectorStore;
         if builds::begin(&mut tx, &job_id, index.id, &index.domain_id, first.as_str()).await? {
             begin(&mut tx, job, &mut index).await?;
+        } else if index.last_error.take().is_some() {
+            // What made the claim before this one pause is being tried again.
+            indexes::note_build_error(&mut tx, index.id, None).await?;
         }
         let build = builds::find(&mut tx, &job_id).await?;
         tx.commit().await?;
@@ -209,7 +212,7 @@ impl<'a> Build<'a> {
         Ok(Some(match self.step {
             Step::EnsureVectorStore => ensure_vector_store::run(self).await?,
             Step::UploadFiles => match upload_files::run(self).await {
-                Err(halt @ Halt::RateLimited { .. }) => {
+                Err(halt @ (Halt::RateLimited { .. } | Halt::Storage { .. })) => {
                     self.go_on_without_the_rest().await?;
                     return Err(halt);
                 }
@@ -227,7 +230,7 @@ impl<'a> Build<'a> {
     /// own reason stands.
     async fn go_on_without_the_rest(&mut self) -> Result<(), Halt> {
         match attach_files::run(self).await {
-            Ok(_) | Err(Halt::Snooze { .. } | Halt::RateLimited { .. }) => Ok(()),
+            Ok(_) | Err(Halt::Snooze { .. } | Halt::RateLimited { .. } | Halt::ProviderWait { .. }) => Ok(()),
             Err(halt @ (Halt::Stopped | Halt::Database { .. })) => Err(halt),
             Err(halt) => {
                 tracing::info!(%halt, "what has gone up could not be attached yet");
@@ -313,6 +316,7 @@ async fn begin(
 ) -> Result<(), Halt> {
     indexes::mark_in_progress(tx, index.id).await?;
     uploads::reset_for_build(tx, &index.provider_type, index.id, job.force_upload).await?;
+    attachments::forget_given_up(tx, index.id).await?;
     attachments::retry_failed(tx, index.id).await?;
     if job.recreate
         && let Some(store) = index.external_id.take()

@@ -37,6 +37,10 @@ pub(in crate::routes) struct FileUploadOut {
     /// pending | uploaded | failed | deleted
     #[schema(example = "uploaded")]
     status: &'static str,
+    /// What kind of failure `last_error` is: a word of the provider layer (`unavailable`, `invalid_request`, …), or
+    /// `local_corruption` and `contents_missing` (the bytes that we hold), or `given_up`.
+    error_code: Option<String>,
+    /// Why the last try failed; of a pending copy, a try that is made again.
     last_error: Option<String>,
     /// The file as the provider described it.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
@@ -55,6 +59,7 @@ impl From<Upload> for FileUploadOut {
             external_uploaded_at: row.external_uploaded_at,
             content_sha256: row.content_sha256,
             status: row.status.as_str(),
+            error_code: row.error_code,
             last_error: row.last_error,
             raw_provider_json: row.raw_provider_json,
             created_at: row.created_at,

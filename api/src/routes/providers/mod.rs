@@ -89,6 +89,7 @@ struct ConnectionOut {
     /// While false nothing is asked of the provider.
     is_enabled: bool,
     last_healthcheck_at: Option<DateTime<Utc>>,
+    /// Why the last health check or call failed, until one succeeds; else why the last sync failed, until one comes to its end.
     last_error: Option<String>,
     /// The account is exhausted: what would bring something there waits, and one request tries now and then whether it is
     /// over. null: it is not.
@@ -154,7 +155,7 @@ impl From<Connection> for ConnectionOut {
             max_concurrent_requests: row.max_concurrent_requests,
             is_enabled: row.is_enabled,
             last_healthcheck_at: row.last_healthcheck_at,
-            last_error: row.last_error,
+            last_error: row.last_error.or(row.sync_error),
             capabilities: LearnedCapabilities::from_value(row.learned.as_ref()),
             created_at: row.created_at,
             updated_at: row.updated_at,
