@@ -349,6 +349,10 @@ impl From<QueueError> for Problem {
 
 impl From<FilesError> for Problem {
     fn from(error: FilesError) -> Self {
+        if matches!(error, FilesError::NotMounted(_)) {
+            return Self::new(Kind::Unavailable, "the stored files cannot be reached right now")
+                .because(error);
+        }
         Self::internal(error)
     }
 }

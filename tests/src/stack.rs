@@ -224,6 +224,7 @@ impl Stack {
             };
             entries
                 .map(|entry| entry.unwrap().path())
+                .filter(|path| path.file_name().is_none_or(|name| name != ".rag-files-root"))
                 .map(|path| if path.is_dir() { count(&path) } else { 1 })
                 .sum()
         }

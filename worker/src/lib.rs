@@ -5,6 +5,7 @@
 //! them apart is the queue's claim, which every write of theirs is fenced by.
 
 mod context;
+mod files_root;
 mod halt;
 mod jobs;
 mod observe;

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use rag_files::FileStore;
 use rag_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
@@ -16,10 +17,12 @@ const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 const HEALTHY: &str = "rag_queue_healthy";
 const FAILURES: &str = "rag_queue_failures_total";
+const FILES_READABLE: &str = "rag_files_readable";
 
 #[derive(Debug, Clone)]
 struct Server {
     queue: Queue,
+    files: FileStore,
     metrics: Metrics,
 }
 
@@ -27,6 +30,7 @@ struct Server {
 pub(crate) async fn start(
     listen: SocketAddr,
     queue: Queue,
+    files: FileStore,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> std::io::Result<tokio::task::JoinHandle<std::io::Result<()>>> {
@@ -39,31 +43,44 @@ pub(crate) async fn start(
         FAILURES,
         "Failed statements of this worker's queue, by task and by the cause that the database names"
     );
+    metrics::describe_gauge!(
+        FILES_READABLE,
+        "1 while this worker can read the stored files; 0 while FILES_ROOT is not mounted, or a file could not be read by no \
+         fault of its own"
+    );
     let listener = tokio::net::TcpListener::bind(listen).await?;
     tracing::info!(address = %listener.local_addr()?, "health and metrics");
     let router = Router::new()
         .route("/health/live", get(|| async { "ok" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(render))
-        .with_state(Server { queue, metrics });
+        .with_state(Server {
+            queue,
+            files,
+            metrics,
+        });
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
     Ok(tokio::spawn(async move { serving.await }))
 }
 
 async fn ready(State(server): State<Server>) -> (StatusCode, String) {
-    match reason_not_ready(&server.queue).await {
+    match reason_not_ready(&server).await {
         None => (StatusCode::OK, "ready".to_owned()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     }
 }
 
-/// The queue knows best: it works all the time. A worker whose queue has only just started is asked for its database.
-async fn reason_not_ready(queue: &Queue) -> Option<String> {
-    if let Some(trouble) = queue.trouble() {
+/// The queue knows best: it works all the time. A worker whose queue has only just started is asked for its database. A worker
+/// that cannot read the stored files does the rest of its work, and hands back what needs them.
+async fn reason_not_ready(server: &Server) -> Option<String> {
+    if let Some(trouble) = server.queue.trouble() {
+        return Some(trouble.to_string());
+    }
+    if let Some(trouble) = server.files.trouble() {
         return Some(trouble.to_string());
     }
     let asking = async {
-        let mut connection = queue.pool().acquire().await?;
+        let mut connection = server.queue.pool().acquire().await?;
         rag_db::check_writable(&mut connection).await
     };
     match tokio::time::timeout(DATABASE_ANSWERS_WITHIN, asking).await {
@@ -78,6 +95,8 @@ async fn reason_not_ready(queue: &Queue) -> Option<String> {
 async fn render(State(server): State<Server>) -> String {
     let healthy = server.queue.trouble().is_none();
     metrics::gauge!(HEALTHY).set(if healthy { 1.0 } else { 0.0 });
+    let readable = server.files.trouble().is_none();
+    metrics::gauge!(FILES_READABLE).set(if readable { 1.0 } else { 0.0 });
     for failures in server.queue.failures() {
         metrics::counter!(FAILURES, "task" => failures.task, "cause" => failures.cause.as_str())
             .absolute(failures.count);

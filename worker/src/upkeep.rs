@@ -1,6 +1,6 @@
 //! What every worker does beside its jobs, without being asked: ends builds and uploads whose jobs ended without them,
 //! carries out deletions that wait at providers, sees to it that whatever is hidden has a job that deletes it, forgets what
-//! is long over, and measures the queue. All of it is safe to do from several workers at once.
+//! is long over, looks whether the stored files can be read, and measures the queue. All of it is safe to do from several workers at once.
 
 use std::time::Duration;
 
@@ -11,10 +11,12 @@ use rag_jobs::{FileDelete, IndexDelete};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::files_root;
 use crate::halt::Halt;
 use crate::jobs::file_upload;
 use crate::pipeline::clean_up_everywhere;
 
+const FILES_INTERVAL: Duration = Duration::from_secs(3);
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 const DELETION_INTERVAL: Duration = Duration::from_mins(1);
@@ -30,12 +32,15 @@ const GONE_DAYS: u32 = 7;
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let repair = every(REPAIR_INTERVAL, &stop, || repair_builds(&context));
+    let files = every(FILES_INTERVAL, &stop, || {
+        files_root::look(&context.pool, &context.files)
+    });
     let uploads = every(REPAIR_INTERVAL, &stop, || file_upload::repair(&context));
     let deletions = every(DELETION_INTERVAL, &stop, || clean_up_everywhere(&context, &stop));
     let revivals = every(DELETION_INTERVAL, &stop, || revive_deletions(&context));
     let pruning = every(PRUNE_INTERVAL, &stop, || prune(&context));
     let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
-    tokio::join!(repair, uploads, deletions, revivals, pruning, measures);
+    tokio::join!(repair, files, uploads, deletions, revivals, pruning, measures);
 }
 
 async fn every<F: Future<Output = Result<(), Halt>>>(

@@ -17,7 +17,7 @@ use rag_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::{jobs, schedule, server, upkeep};
+use crate::{files_root, jobs, schedule, server, upkeep};
 
 /// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, looks for work, and keeps leases.
 const ENGINE_CONNECTIONS: u32 = 4;
@@ -36,10 +36,13 @@ pub async fn run(
     let pool = rag_mariadb::connect_checked(database.uri.expose(), database.max_connections, purpose).await?;
     rag_db::check_schema(&pool).await?;
     let queue = Queue::new(pool.clone(), queue_config(&settings.queue));
+    let files = FileStore::at(&settings.files.root);
+    files.distrust("it was not looked at yet");
+    files_root::look(&pool, &files).await?;
     let context = Context {
         pool: pool.clone(),
         queue: queue.clone(),
-        files: FileStore::at(&settings.files.root).await?,
+        files: files.clone(),
         connections: Arc::new(
             Connections::from_settings(&settings.providers, pool.clone()).context("PROVIDER_SECRETS_KEY")?,
         ),
@@ -51,9 +54,15 @@ pub async fn run(
     };
 
     let stop = CancellationToken::new();
-    let serving = server::start(settings.worker.listen, queue.clone(), metrics, stop.clone())
-        .await
-        .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
+    let serving = server::start(
+        settings.worker.listen,
+        queue.clone(),
+        files,
+        metrics,
+        stop.clone(),
+    )
+    .await
+    .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
     let upkeep = tokio::spawn(upkeep::run(context.clone(), stop.clone()));
     let schedule = tokio::spawn(schedule::run(context.clone(), stop.clone()));
 

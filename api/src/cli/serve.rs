@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::auth::KeyCache;
+use crate::files_root;
 use crate::state::{App, Parts};
 
 /// An upload to which nothing was added for this long belongs to a process that is gone.
@@ -29,9 +30,12 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     let db = super::connect(settings, purpose).await?;
     rag_db::check_schema(&db).await?;
     require_a_key(&db, settings.api.auth).await?;
-    let files = FileStore::at(&settings.files.root)
-        .await
-        .with_context(|| format!("FILES_ROOT ({}) cannot be used", settings.files.root.display()))?;
+    let files = FileStore::at(&settings.files.root);
+    // Whoever starts before the folder is mounted serves all that needs no files, and says so.
+    if let Err(error) = files_root::claim(&db, &files).await {
+        tracing::error!(root = %settings.files.root.display(), %error, "FILES_ROOT cannot be used yet");
+        tokio::spawn(files_root::claim_in_time(db.clone(), files.clone()));
+    }
 
     let app = App::new(Parts {
         queue: Queue::new(db.clone(), QueueConfig::default()),

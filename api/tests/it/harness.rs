@@ -93,7 +93,7 @@ impl Api {
         let keyring = Keyring::from_setting(SECRETS_KEY).unwrap();
         let app = App::new(Parts {
             db: db.clone(),
-            files: FileStore::at(folder.path()).await.unwrap(),
+            files: FileStore::at(folder.path()),
             queue: queue.clone(),
             connections: Connections::new(Registry::builtin(), Some(keyring), network),
             settings: settings.clone(),

@@ -19,8 +19,10 @@ use crate::{DbError, index_files};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     pub file_id: FileId,
-    /// Of our bytes.
+    /// Of our bytes, by the row.
     pub sha256: String,
+    /// Where they lie, relative to FILES_ROOT.
+    pub local_path: String,
     pub size_bytes: u64,
     /// Of the copy's bytes, as far as rows tell.
     pub copy_sha256: String,
@@ -38,6 +40,7 @@ impl Known {
         Self {
             file_id: FileId::new(),
             sha256: String::new(),
+            local_path: String::new(),
             size_bytes: 0,
             copy_sha256: String::new(),
             upload: None,
@@ -53,6 +56,7 @@ struct Row {
     #[sqlx(try_from = "Text<FileId>")]
     file_id: FileId,
     sha256: String,
+    local_path: String,
     size_bytes: u64,
     copy_sha256: String,
     upload: Option<String>,
@@ -73,19 +77,19 @@ pub async fn find_known(
 ) -> Result<HashMap<String, Known>, DbError> {
     // The later a source, the less it counts.
     let sources = [
-        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
+        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.local_path, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
              u.external_file_id AS upload \
              FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
              WHERE u.provider_id = ? AND f.domain_id = ? AND u.external_file_id IN ",
-        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
+        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.local_path, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
              u.external_file_id AS upload \
              FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
              WHERE u.provider_id = ? AND f.domain_id = ? AND u.files_api_id IN ",
-        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, a.content_sha256 AS copy_sha256, \
+        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.local_path, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, a.content_sha256 AS copy_sha256, \
              NULL AS upload \
              FROM rag_index_attachments a JOIN rag_indexes i ON i.id = a.index_id JOIN rag_files f ON f.id = a.local_file_id \
              WHERE i.provider_type = ? AND f.domain_id = ? AND a.external_file_id IN ",
-        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, f.sha256 AS copy_sha256, \
+        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.local_path, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, f.sha256 AS copy_sha256, \
              NULL AS upload \
              FROM rag_files f WHERE ? <> '' AND f.domain_id = ? AND f.external_file_id IN ",
     ];
@@ -105,6 +109,7 @@ pub async fn find_known(
                 known.entry(row.external_id).or_insert(Known {
                     file_id: row.file_id,
                     sha256: row.sha256,
+                    local_path: row.local_path,
                     size_bytes: row.size_bytes,
                     copy_sha256: row.copy_sha256,
                     upload: row.upload,

@@ -63,6 +63,9 @@ impl Deletion<'_> {
         self.delete_copies().await?;
         let path = &file.local_path;
         if let Err(error) = self.context.files.delete(path).await {
+            if error.is_local_trouble() {
+                return Err(Halt::storage(&self.context.files, &error));
+            }
             let error = format!("the contents could not be removed: {}", chain(&error));
             return Err(Halt::Retry { error, after: None });
         }

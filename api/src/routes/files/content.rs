@@ -1,19 +1,17 @@
 //! The bytes of a file: out, and new ones in.
 
-use std::io::SeekFrom;
+use std::io;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rag_db::files::{self, NewContent};
+use rag_db::files::{self, File, NewContent};
 use rag_domain::{DomainId, FileId};
-use rag_files::{SaveError, Saved};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio_util::io::ReaderStream;
+use rag_files::{Corrupted, FilesError, Pieces, SaveError, Saved};
 use uuid::Uuid;
 
 use super::FileOut;
@@ -25,7 +23,8 @@ use crate::schemas::{Bytes, SomeBytes};
 use crate::state::App;
 use crate::upload::{Pace, media_type, paced};
 
-const READ_BYTES: usize = 64 * 1024;
+/// As the worker counts them.
+const CORRUPTIONS: &str = "rag_file_corruptions_total";
 /// RFC 8187: everything but `attr-char` is encoded.
 const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
@@ -75,12 +74,20 @@ pub(super) async fn download_file(
     {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let (mut contents, length) = app.files.open(&file.local_path).await?;
+    let contents = match app.files.open(&file.local_path).await {
+        Ok(contents) => contents,
+        Err(error) => {
+            if matches!(error, FilesError::NotFound(_)) {
+                damaged(&file, "missing", &error.to_string());
+            }
+            return Err(error.into());
+        }
+    };
+    let length = contents.size_bytes();
     if length != file.size_bytes {
-        return Err(Problem::new(
-            Kind::Internal,
-            "the stored contents do not have the file's size",
-        ));
+        let detail = "the stored contents do not have the file's size";
+        damaged(&file, "corrupted", detail);
+        return Err(Problem::new(Kind::Internal, detail));
     }
     let part = match range::asked_for(&headers, length, &etag) {
         Asked::Whole => None,
@@ -90,8 +97,8 @@ pub(super) async fn download_file(
             return Ok(([(header::CONTENT_RANGE, format!("bytes */{length}"))], problem).into_response());
         }
     };
-    let file_type =
-        HeaderValue::try_from(file.file_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let file_type = HeaderValue::try_from(file.file_type.as_str())
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let headers: [(HeaderName, HeaderValue); 6] = [
         (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
         (header::CONTENT_TYPE, file_type),
@@ -111,21 +118,40 @@ pub(super) async fn download_file(
         ),
     ];
     let Some(part) = part else {
-        let body = Body::from_stream(ReaderStream::with_capacity(contents, READ_BYTES));
-        return Ok((headers, body).into_response());
+        let pieces = contents.verified(&file.sha256).await.map_err(Problem::internal)?;
+        return Ok((headers, Body::from_stream(watched(pieces, file))).into_response());
     };
-    let sought = contents.seek(SeekFrom::Start(part.first)).await;
-    sought.map_err(Problem::internal)?;
-    let contents = contents.take(part.length());
-    let body = Body::from_stream(ReaderStream::with_capacity(contents, READ_BYTES));
+    let pieces = contents.part(part.first, part.length()).await;
+    let body = Body::from_stream(pieces.map_err(Problem::internal)?);
     let content_range = [(header::CONTENT_RANGE, part.content_range(length))];
     Ok((StatusCode::PARTIAL_CONTENT, headers, content_range, body).into_response())
+}
+
+/// Contents that turn out to be others than recorded end before their last piece: it is too late for a status, and whoever
+/// reads sees that the body breaks off.
+fn watched(pieces: Pieces, file: File) -> Pieces {
+    pieces
+        .inspect_err(move |error: &io::Error| {
+            if let Some(corrupted) = error
+                .get_ref()
+                .and_then(|error| error.downcast_ref::<Corrupted>())
+            {
+                damaged(&file, "corrupted", &corrupted.to_string());
+            }
+        })
+        .boxed()
+}
+
+fn damaged(file: &File, code: &'static str, error: &str) {
+    metrics::counter!(CORRUPTIONS, "met_by" => "download", "code" => code).increment(1);
+    tracing::error!(file.id = %file.id, path = file.local_path, error, "stored contents are damaged");
 }
 
 /// Replace a file's contents
 ///
 /// The body is the new contents as they are (`curl -T new.pdf …`), with any Content-Type but a form's. Name, tags and
-/// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing.
+/// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing, unless the stored ones are damaged: then they
+/// are mended.
 #[utoipa::path(put, path = "/files/{file_id}/content", tag = "files",
     params(("file_id" = uuid::Uuid, Path, description = "The file")),
     request_body(content = inline(SomeBytes), content_type = "application/octet-stream"),
@@ -178,9 +204,10 @@ pub(super) async fn replace_content(
         return Err(Problem::invalid_field("body", "is empty"));
     }
 
+    let mends = file.sha256 == saved.sha256 && is_damaged(&app, &file).await?;
     let mut tx = app.begin().await?;
     let old = files::lock(&mut tx, &domain, file_id).await?;
-    if old.sha256 == saved.sha256 {
+    if old.sha256 == saved.sha256 && !(mends && old.local_path == file.local_path) {
         return Ok(Json(old.into()));
     }
     let change = Change {
@@ -206,6 +233,15 @@ pub(super) async fn replace_content(
         tracing::warn!(file.id = %file_id, path = old.local_path, %error, "replaced contents were left behind");
     }
     Ok(Json(file.into()))
+}
+
+/// Whether what lies on disk is not what the row says.
+async fn is_damaged(app: &App, file: &File) -> Result<bool, Problem> {
+    match app.files.sha256(&file.local_path).await {
+        Ok(found) => Ok(found != file.sha256),
+        Err(FilesError::NotFound(_) | FilesError::InvalidPath(_)) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Why contents were not stored, said with the limit that they broke.

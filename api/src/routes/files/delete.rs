@@ -48,6 +48,7 @@ pub(super) struct DeleteParams {
             headers(("Preference-Applied" = String, description = "`wait=N`, if the server has waited"))),
         (status = 404, description = "No such file in this domain"),
         (status = 409, description = "An index holds it, and `force` is not set"),
+        (status = 503, description = "The stored files cannot be reached right now"),
     ))]
 pub(super) async fn delete_file(
     State(app): State<App>,
@@ -56,6 +57,8 @@ pub(super) async fn delete_file(
     Params(params): Params<DeleteParams>,
     prefer: Prefer,
 ) -> Result<Response, Problem> {
+    // A file whose contents nobody can remove now would leave them behind.
+    app.files.check_root().await?;
     let mut tries = 0;
     let done = loop {
         match try_delete(&app, &domain, file_id, params.force).await? {

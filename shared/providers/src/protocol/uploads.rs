@@ -9,7 +9,7 @@ use super::decode::{Expected, is_id, not_an_id, object};
 use super::files::check_size;
 use super::provider::OpenAiClient;
 use crate::error::{Effect, ErrorKind, Operation, ProviderError};
-use crate::http::{Call, MultipartFile};
+use crate::http::{Call, Digest, MultipartFile, Taken};
 use crate::types::{FileUpload, ProviderFile};
 
 const OPERATION: Operation = Operation::UploadFile;
@@ -43,6 +43,7 @@ impl OpenAiClient {
         let part_bytes = self.profile.capabilities.max_upload_part_bytes.max(1);
         let mut part_ids = Vec::new();
         let mut offset = 0;
+        let mut digest = Digest::of_whole(upload.sha256.clone());
         while offset < upload.size_bytes {
             let size_bytes = part_bytes.min(upload.size_bytes - offset);
             // A part that is not named in the completion does not exist, so it may be sent twice.
@@ -58,8 +59,13 @@ impl OpenAiClient {
                 offset,
                 size_bytes,
                 to_the_end: offset + size_bytes == upload.size_bytes,
+                digest: digest.clone(),
             };
-            let answer = self.transport.upload(&call, &part).await?;
+            let Taken { answer, failure } = self.transport.upload(&call, &part).await?;
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+            digest = part.digest.next();
             part_ids.push(id_of(&answer.value, "upload.part")?);
             offset += size_bytes;
         }
@@ -120,6 +126,7 @@ mod tests {
 
     use bytes::Bytes;
     use rag_emulator::Emulator;
+    use sha2::{Digest as _, Sha256};
 
     use super::*;
     use crate::connection::{ConnectionConfig, Credentials};
@@ -149,12 +156,17 @@ mod tests {
         OpenAiClient::new(bearer_transport(config, None, "openai").unwrap(), profile)
     }
 
+    fn sha256(text: &[u8]) -> String {
+        hex::encode(Sha256::digest(text))
+    }
+
     async fn three_parts_make_a_file(client: &OpenAiClient) -> (ProviderFile, Bytes) {
         let text = Bytes::from("A lighthouse stands on a rock. ".repeat(80));
         let upload = FileUpload {
             file_name: "large.txt".to_owned(),
             content_type: None,
             size_bytes: text.len() as u64,
+            sha256: Some(sha256(&text)),
             body: Arc::new(BytesSource(text.clone())),
         };
         let file = client.upload_file(upload).await.unwrap();
@@ -175,6 +187,31 @@ mod tests {
         let content = client.file_content(&file.id).await.unwrap();
         let pieces: Vec<Bytes> = futures::TryStreamExt::try_collect(content.stream).await.unwrap();
         assert_eq!(pieces.concat(), text);
+    }
+
+    #[tokio::test]
+    async fn parts_of_other_bytes_never_become_a_file() {
+        let emulator = Emulator::builder()
+            .api_key("sk-c4n4ry-parts-0123456789")
+            .start()
+            .await
+            .unwrap();
+        let client = client(&emulator.url(), "sk-c4n4ry-parts-0123456789");
+        let text = Bytes::from("A lighthouse stands on a rock. ".repeat(80));
+        let upload = FileUpload {
+            file_name: "large.txt".to_owned(),
+            content_type: None,
+            size_bytes: text.len() as u64,
+            sha256: Some(sha256(b"what it was")),
+            body: Arc::new(BytesSource(text)),
+        };
+        let error = client.upload_file(upload).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (ErrorKind::LocalCorruption, Effect::None),
+            "{error}"
+        );
+        assert!(emulator.control().state().files.is_empty());
     }
 
     /// As `live` of this crate's tests, which has no way to a client with such small parts.
