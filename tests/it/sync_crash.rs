@@ -176,7 +176,8 @@ fn downloads(stack: &Stack) -> (usize, usize) {
     )
 }
 
-/// Stored contents, without what was being received when its receiver was killed: that is swept by its age.
+/// Stored contents, without the root's marker, and without what was being received when its receiver was killed: that is swept
+/// by its age.
 fn on_disk(root: &Path) -> usize {
     let mut count = 0;
     let mut folders = vec![root.to_owned()];
@@ -184,7 +185,7 @@ fn on_disk(root: &Path) -> usize {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if !path.is_dir() {
-                count += 1;
+                count += usize::from(!path.ends_with(".rag-files-root"));
             } else if !path.ends_with(".incoming") {
                 folders.push(path);
             }
