@@ -14,6 +14,7 @@ mod deletion;
 mod document;
 mod events;
 mod exhausted;
+mod files_sweep;
 mod fleet;
 mod guises;
 mod index_sync;

@@ -183,8 +183,10 @@ fn on_disk(root: &Path) -> usize {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if !path.is_dir() {
-                count += 1;
+                // Beside the programs' own small files in the root.
+                count += usize::from(!name.starts_with(".rag-files-"));
             } else if !path.ends_with(".incoming") {
                 folders.push(path);
             }

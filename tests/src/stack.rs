@@ -156,6 +156,20 @@ impl Stack {
         )
     }
 
+    /// SIGKILL for the API; another one takes its place, at the same address.
+    pub async fn kill_api(&mut self) {
+        self.api.signal("KILL").await;
+        self.api.wait(Duration::from_secs(10)).await;
+        self.api = Program::start(
+            "rag-api",
+            &["serve"],
+            &self.env,
+            self.folder.path().join("api.log"),
+        );
+        let address = self.api_url.trim_start_matches("http://").to_owned();
+        self.ready(&address).await;
+    }
+
     pub fn control(&self) -> Control {
         self.emulator.control()
     }
@@ -223,7 +237,10 @@ impl Stack {
                 return 0;
             };
             entries
-                .map(|entry| entry.unwrap().path())
+                .map(|entry| entry.unwrap())
+                // The programs' own small files in the root.
+                .filter(|entry| !entry.file_name().to_string_lossy().starts_with(".rag-files-"))
+                .map(|entry| entry.path())
                 .map(|path| if path.is_dir() { count(&path) } else { 1 })
                 .sum()
         }

@@ -1,6 +1,6 @@
 //! What every worker does beside its jobs, without being asked: ends builds and uploads whose jobs ended without them,
 //! carries out deletions that wait at providers, sees to it that whatever is hidden has a job that deletes it, forgets what
-//! is long over, and measures the queue. All of it is safe to do from several workers at once.
+//! is long over, sweeps FILES_ROOT, and measures the queue. All of it is safe to do from several workers at once.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use rag_jobs::{FileDelete, IndexDelete};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::files_sweep;
 use crate::halt::Halt;
 use crate::jobs::file_upload;
 use crate::pipeline::clean_up_everywhere;
@@ -35,7 +36,8 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let revivals = every(DELETION_INTERVAL, &stop, || revive_deletions(&context));
     let pruning = every(PRUNE_INTERVAL, &stop, || prune(&context));
     let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
-    tokio::join!(repair, uploads, deletions, revivals, pruning, measures);
+    let sweeps = files_sweep::run(context.clone(), stop.clone());
+    tokio::join!(repair, uploads, deletions, revivals, pruning, measures, sweeps);
 }
 
 async fn every<F: Future<Output = Result<(), Halt>>>(
@@ -67,7 +69,7 @@ async fn measure(context: &Context) -> Result<(), Halt> {
         }
         metrics::gauge!("rag_queue_oldest_ready_seconds", "kind" => kind).set(stats.oldest_ready_seconds);
     }
-    Ok(())
+    files_sweep::measure(context).await
 }
 
 /// A job can end without its handler: cancelled while it waited, out of attempts by time-outs or panics, given up after too

@@ -44,6 +44,7 @@ pub async fn run(
             Connections::from_settings(&settings.providers, pool.clone()).context("PROVIDER_SECRETS_KEY")?,
         ),
         settings: Arc::new(settings.worker.clone()),
+        files_settings: Arc::new(settings.files.clone()),
         retention: settings.queue.retention,
         sync: Arc::new(settings.sync.clone()),
         default_domain: DomainId::try_from(settings.providers.default_domain_id.clone())

@@ -16,8 +16,6 @@ use tokio::sync::oneshot;
 use crate::auth::KeyCache;
 use crate::state::{App, Parts};
 
-/// An upload to which nothing was added for this long belongs to a process that is gone.
-const STALE_UPLOAD: Duration = Duration::from_hours(24);
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 pub(super) async fn serve(settings: &Settings) -> Result<()> {
@@ -86,11 +84,6 @@ async fn sweep(app: App) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     loop {
         ticks.tick().await;
-        match app.files.remove_stale_uploads(STALE_UPLOAD).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "removed unfinished uploads of processes that are gone"),
-            Err(error) => tracing::warn!(%error, "unfinished uploads could not be looked for"),
-        }
         app.rates().tidy();
         if let Err(error) = prune_keys(&app.db).await {
             tracing::warn!(%error, "old idempotency keys could not be removed");

@@ -3,6 +3,7 @@
 //! Layout, relative to the root:
 //!
 //! ```text
+//! .rag-files-sweep                                      which database compares its rows with this folder
 //! .incoming/<uuid>                                      uploads that are still arriving
 //! <domain folder>/<file id>/<sha256>-<version>-<name>   one path per stored version, never overwritten
 //! ```
@@ -15,9 +16,13 @@
 
 mod error;
 mod layout;
+mod marker;
 mod saved;
 mod store;
+mod walk;
 
 pub use error::{FilesError, SaveError};
+pub use marker::{Line, MARKER, Marker};
 pub use saved::Saved;
 pub use store::{FileStore, HEAD_BYTES};
+pub use walk::{Entry, Walk, What};

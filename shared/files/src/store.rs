@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
@@ -12,14 +11,13 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 use uuid::Uuid;
 
 use crate::error::{FilesError, SaveError, failed};
-use crate::layout::{checked, folder, relative_path, stored_name};
+use crate::layout::{INCOMING, checked, folder, relative_path, stored_name};
 use crate::saved::{Saved, remove_now};
 
 /// How many of the first bytes a save hands back for recognizing the type.
 pub const HEAD_BYTES: usize = 8192;
 /// Contents are written in pieces of this size, however small the pieces are in which they arrive.
 const WRITE_BYTES: usize = 256 * 1024;
-const INCOMING: &str = ".incoming";
 
 /// A folder of file contents. Cheap to clone; processes and machines that share the folder may all use it at once.
 #[derive(Debug, Clone)]
@@ -144,24 +142,8 @@ impl FileStore {
         Ok(removed)
     }
 
-    /// Removes what killed processes left half received: nothing has been written to it for `older_than`.
-    /// Answers how many there were.
-    pub async fn remove_stale_uploads(&self, older_than: Duration) -> Result<u64, FilesError> {
-        let action = "look for stale uploads";
-        let mut removed = 0;
-        let mut entries = fs::read_dir(self.root.join(INCOMING))
-            .await
-            .map_err(failed(action))?;
-        while let Some(entry) = entries.next_entry().await.map_err(failed(action))? {
-            let Ok(modified) = entry.metadata().await.and_then(|metadata| metadata.modified()) else {
-                continue; // Published or removed in the meantime.
-            };
-            let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-            if age >= older_than && fs::remove_file(entry.path()).await.is_ok() {
-                removed += 1;
-            }
-        }
-        Ok(removed)
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 }
 

@@ -192,12 +192,29 @@ impl QueueSettings {
 #[derive(Debug, Clone)]
 pub struct FilesSettings {
     pub root: PathBuf,
+    /// How often disk and rows are compared; `None`: never.
+    pub sweep_every: Option<Duration>,
+    /// What no row names is deleted, and not only reported.
+    pub sweep_deletes: bool,
+    /// What is younger may be an upload under way.
+    pub sweep_min_age: Duration,
+    /// A sweep that would delete more than this share deletes nothing.
+    pub sweep_brake_percent: u64,
 }
 
 impl FilesSettings {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        reader.required("FILES_ROOT").map(|root| Self {
-            root: PathBuf::from(root),
+        let root = reader.required("FILES_ROOT").map(PathBuf::from);
+        let sweep_every = interval(reader, "FILES_SWEEP_EVERY_SECONDS");
+        let sweep_deletes = reader.choice("FILES_SWEEP", &[("report", false), ("delete", true)]);
+        let sweep_min_age = seconds(reader, "FILES_SWEEP_MIN_AGE_SECONDS", 365 * 86_400);
+        let sweep_brake_percent = reader.integer("FILES_SWEEP_BRAKE_PERCENT", 0..=100);
+        Some(Self {
+            root: root?,
+            sweep_every: sweep_every?,
+            sweep_deletes: sweep_deletes?,
+            sweep_min_age: sweep_min_age?,
+            sweep_brake_percent: sweep_brake_percent?,
         })
     }
 }

@@ -253,6 +253,30 @@ pub const SETTINGS: &[Setting] = &[
         Some("./data/files"),
         "Folder of the file contents; the API and all workers must see the same one",
     ),
+    setting(
+        "files",
+        "FILES_SWEEP_EVERY_SECONDS",
+        Some("21600"),
+        "How often one worker compares FILES_ROOT with the rows, for what killed processes left there; 0: never",
+    ),
+    setting(
+        "files",
+        "FILES_SWEEP",
+        Some("delete"),
+        "What becomes of contents that no row names: report or delete. Files of other names are never touched",
+    ),
+    setting(
+        "files",
+        "FILES_SWEEP_MIN_AGE_SECONDS",
+        Some("86400"),
+        "What is younger is no leftover yet: it may be an upload under way. Must be longer than any upload takes",
+    ),
+    setting(
+        "files",
+        "FILES_SWEEP_BRAKE_PERCENT",
+        Some("20"),
+        "A sweep that would delete more than this share of the contents (and more than a hundred) deletes nothing",
+    ),
     secret(
         "providers",
         "PROVIDER_SECRETS_KEY",

@@ -1,6 +1,7 @@
 //! The store on a real folder.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use futures::stream;
 use tokio::io::AsyncReadExt as _;
@@ -229,25 +230,6 @@ async fn the_head_is_limited_and_large_contents_are_whole() {
         hex::encode(Sha256::digest(fixture.read(&saved.relative_path).await)),
         saved.sha256
     );
-}
-
-#[tokio::test]
-async fn leftovers_of_killed_processes_are_swept_by_age() {
-    let fixture = fixture().await;
-    std::fs::write(fixture.folder.path().join("files/.incoming/left"), "x").unwrap();
-    assert_eq!(
-        fixture
-            .store
-            .remove_stale_uploads(Duration::from_mins(1))
-            .await
-            .unwrap(),
-        0
-    );
-    assert_eq!(
-        fixture.store.remove_stale_uploads(Duration::ZERO).await.unwrap(),
-        1
-    );
-    assert_eq!(fixture.files(), [""; 0]);
 }
 
 #[tokio::test]
