@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::build::{index_with, prose};
 use crate::ledger::{assert_no_orphans, effects};
 
-const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
-fn on(operation: &str, times: Option<u64>, then: Action) -> Rule {
+pub(crate) fn on(operation: &str, times: Option<u64>, then: Action) -> Rule {
     let when = When {
         operation: Some(operation.to_owned()),
         times,
@@ -21,7 +21,7 @@ fn on(operation: &str, times: Option<u64>, then: Action) -> Rule {
     Rule { when, then }
 }
 
-fn fails() -> Action {
+pub(crate) fn fails() -> Action {
     Action::Respond {
         status: 500,
         headers: std::collections::BTreeMap::new(),
@@ -38,11 +38,11 @@ pub(crate) async fn count(stack: &Stack, sql: &'static str) -> i64 {
         .unwrap()
 }
 
-async fn delete(stack: &Stack, path: &str) -> Value {
+pub(crate) async fn delete(stack: &Stack, path: &str) -> Value {
     stack.client.delete(path).await.expect(202)
 }
 
-async fn built(stack: &Stack, files: usize) -> (String, Vec<String>) {
+pub(crate) async fn built(stack: &Stack, files: usize) -> (String, Vec<String>) {
     let (index, files) = index_with(stack, files).await;
     let job = stack
         .client
@@ -52,7 +52,7 @@ async fn built(stack: &Stack, files: usize) -> (String, Vec<String>) {
     (index, files)
 }
 
-async fn done(stack: &Stack, job: &Value) -> Value {
+pub(crate) async fn done(stack: &Stack, job: &Value) -> Value {
     let job = stack.client.finished(job["id"].as_str().unwrap(), LIMIT).await;
     assert_eq!(job["state"], "done", "{job}");
     job

@@ -41,6 +41,7 @@ mod real_servers;
 mod review;
 mod secrets;
 mod server_errors;
+mod store_deletion;
 mod store_settings;
 mod stuck;
 mod switchover;

@@ -8,8 +8,8 @@ use rag_connections::Connections;
 use rag_domain::DomainId;
 use rag_files::FileStore;
 use rag_jobs::{
-    DomainSync, FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, IndexSync,
-    OrphanReconcile, ProviderProbe, ProviderSync,
+    DomainSync, FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, IndexStoreDelete,
+    IndexSync, OrphanReconcile, ProviderProbe, ProviderSync,
 };
 use rag_mariadb::Purpose;
 use rag_settings::{QueueSettings, Settings};
@@ -66,6 +66,11 @@ pub async fn run(
         .register::<IndexBuild, _, _, _, _>(lane.clone(), context.clone(), jobs::index_build::handle)?
         .register::<FileUpload, _, _, _, _>(lane.clone(), context.clone(), jobs::file_upload::handle)?
         .register::<IndexDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::index_delete::handle)?
+        .register::<IndexStoreDelete, _, _, _, _>(
+            lane.clone(),
+            context.clone(),
+            jobs::index_store_delete::handle,
+        )?
         .register::<IndexCancel, _, _, _, _>(lane.clone(), context.clone(), jobs::index_cancel::handle)?
         .register::<FileDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::file_delete::handle)?
         .register::<FileDetach, _, _, _, _>(lane.clone(), context.clone(), jobs::file_detach::handle)?

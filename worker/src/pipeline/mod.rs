@@ -1,5 +1,5 @@
 //! A build as a persisted state machine: one file per step. `upload` also serves uploads without an index: it needs no more
-//! than a [`Scope`]. Beside it stands what undoes builds: `cancel`, `delete_index`, `deletions`, `abandoned`, `orphans`.
+//! than a [`Scope`]. Beside it stands what undoes builds: `cancel`, `delete_index`, `delete_store`, `deletions`, `abandoned`, `orphans`.
 //!
 //! Each step reads rows, calls the provider with no transaction open, and writes what came of it in one transaction that
 //! is fenced by the claim. What is left to do is computed from rows each time ([`BuildPlan`]), so a step that ran half,
@@ -14,6 +14,7 @@ mod attach_files;
 mod await_indexing;
 mod cancel;
 mod delete_index;
+mod delete_store;
 mod deletions;
 mod detach_files;
 mod ensure_vector_store;
@@ -24,6 +25,7 @@ mod poll;
 mod scope;
 mod server_errors;
 mod store_settings;
+mod unheard_store;
 mod upload;
 mod upload_files;
 mod verify;
@@ -48,6 +50,7 @@ use picture::Picture;
 pub(crate) use abandoned::{end_all as end_uploads, is_wanted as is_upload_wanted};
 pub(crate) use cancel::stop_indexing;
 pub(crate) use delete_index::DeletedIndex;
+pub(crate) use delete_store::run as delete_store;
 pub(crate) use deletions::{Site, clean_up_everywhere, delete_owned};
 pub(crate) use detach_files::detach;
 pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT};

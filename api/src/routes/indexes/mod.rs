@@ -3,6 +3,7 @@
 mod build;
 mod create;
 mod delete;
+mod delete_store;
 mod edit;
 mod links;
 mod plan;
@@ -44,6 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
             links::one::unlink_file
         ))
         .routes(routes!(build::build_index))
+        .routes(routes!(delete_store::delete_vector_store))
         .routes(routes!(sync::sync_index))
         .routes(routes!(sync_all::sync_indexes))
         .routes(routes!(status::get_status))
