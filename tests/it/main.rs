@@ -9,6 +9,7 @@ mod build;
 mod canaries;
 mod cancel;
 mod concurrency;
+mod copy_records;
 mod crash;
 mod deletion;
 mod document;

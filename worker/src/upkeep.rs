@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use apalis_mariadb::{Job, JobId, JobKind as _, NewJob, State};
 use rag_db::builds::{self, Build};
-use rag_db::{files, indexes, traces};
+use rag_db::{files, indexes, traces, uploads};
 use rag_jobs::{FileDelete, IndexDelete};
 use tokio_util::sync::CancellationToken;
 
@@ -150,20 +150,20 @@ async fn revive_deletions(context: &Context) -> Result<(), Halt> {
             None => break,
         }
     }
-    let mut after = String::new();
+    let mut after = None;
     loop {
         let mut db = context.pool.acquire().await?;
-        let tombstones = files::list_tombstones(&mut db, &after, ROWS).await?;
+        let tombstones = files::list_tombstones(&mut db, after, ROWS).await?;
         drop(db);
-        for file in &tombstones {
+        for tombstone in &tombstones {
             let job = FileDelete {
-                file_id: file.id,
-                domain_id: file.domain_id.clone(),
+                file_id: tombstone.file.id,
+                domain_id: tombstone.file.domain_id.clone(),
             };
             revive(context, FileDelete::KIND, &job.unique_key(), || job.to_job()).await?;
         }
         match tombstones.last() {
-            Some(last) => after = last.id.to_string(),
+            Some(last) => after = Some((last.deleted_at, last.file.id)),
             None => return Ok(()),
         }
     }
@@ -198,6 +198,7 @@ async fn revive(
 async fn prune(context: &Context) -> Result<(), Halt> {
     let mut db = context.pool.acquire().await?;
     while builds::prune(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
+    while uploads::prune_deleted(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
     while traces::prune(&mut db, GONE_DAYS, PRUNED).await? == u64::from(PRUNED) {}
     Ok(())
 }

@@ -59,6 +59,7 @@ pub async fn list(
          JOIN rag_index_files l ON l.index_id = i.id \
          JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id AND f.deleted_at IS NULL \
          LEFT JOIN rag_provider_file_uploads u ON u.local_file_id = f.id AND u.provider_id = i.provider_type \
+           AND u.status <> 'deleted' \
          WHERE i.id = ? AND i.domain_id = ? AND i.deleted_at IS NULL \
          ORDER BY l.include_order, l.file_id",
     )

@@ -125,7 +125,7 @@ impl Deletion<'_> {
         let (mut tx, file) = self.write().await?;
         let Some(file) = file else { return Ok(()) };
         let copies = uploads::list_of_file(&mut tx, file.id).await?;
-        uploads::delete_of_file(&mut tx, file.id).await?;
+        uploads::mark_deleted_of_file(&mut tx, file.id).await?;
         for copy in copies {
             if let Some(external_file_id) = copy.files_api_id.or(copy.external_file_id) {
                 let owner = Owner::File(file.id);

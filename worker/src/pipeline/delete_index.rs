@@ -168,7 +168,7 @@ impl<'a> DeletedIndex<'a> {
     async fn drop_copies_of(&self, tx: &mut MySqlConnection, ids: &[FileId]) -> Result<(), Halt> {
         // Links and uploads are made under these locks.
         files::lock_all(tx, ids).await?;
-        for copy in uploads::delete_surplus(tx, &self.index.provider_type, ids).await? {
+        for copy in uploads::mark_surplus_deleted(tx, &self.index.provider_type, ids).await? {
             if let Some(external_file_id) = copy.external_file_id {
                 self.retire(tx, &external_file_id).await?;
             }

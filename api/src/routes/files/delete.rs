@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use rag_db::{attachments, files, index_files, indexes, intents, uploads};
-use rag_domain::{DomainId, FileId, IndexId, UploadStatus};
+use rag_domain::{DomainId, FileId, IndexId};
 use rag_jobs::FileDelete;
 use serde::Deserialize;
 use sqlx::MySqlConnection;
@@ -119,7 +119,7 @@ async fn try_delete(
         };
         Done::Enqueued(app.queue.enqueue(&mut tx, job.to_job()?).await?.id)
     } else {
-        uploads::delete_of_file(&mut tx, file_id).await?;
+        uploads::mark_deleted_of_file(&mut tx, file_id).await?;
         files::delete(&mut tx, domain, file_id).await?;
         let local_path = file.local_path;
         Done::Deleted { local_path }
@@ -153,10 +153,7 @@ fn held(indexes: &[IndexId]) -> Problem {
 /// A provider has a copy, or may have one, or is getting one. Uploads are declared under the file's lock.
 async fn is_at_provider(tx: &mut MySqlConnection, file_id: FileId) -> Result<bool, Problem> {
     let copies = uploads::list_of_file(tx, file_id).await?;
-    let has_copy = |upload: &uploads::Upload| {
-        upload.status != UploadStatus::Deleted && upload.external_file_id.is_some()
-    };
-    Ok(copies.iter().any(has_copy)
+    Ok(copies.iter().any(|upload| upload.external_file_id.is_some())
         || intents::any_of_file(tx, file_id).await?
         || !attachments::list_indexes_of_file(tx, file_id).await?.is_empty())
 }

@@ -4,6 +4,7 @@
 mod connection_in;
 mod connections;
 mod deletions;
+mod file_upload_edit;
 mod file_uploads;
 mod health;
 mod listings;
@@ -62,7 +63,7 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
         ))
         .routes(routes!(
             file_uploads::get_file_upload,
-            file_uploads::update_file_upload,
+            file_upload_edit::update_file_upload,
             file_uploads::delete_file_upload
         ))
 }
