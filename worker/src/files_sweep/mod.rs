@@ -34,6 +34,7 @@ pub(crate) use report::measure;
 
 /// How late a round may be.
 const TICK: Duration = Duration::from_secs(2);
+const CHANGED: &str = "the marker of FILES_ROOT was changed, or has gone, during the sweep";
 
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
@@ -85,19 +86,26 @@ async fn sweep(context: &Context) -> Result<Report, Halt> {
         }
     };
     disk::count(context, &mut report).await?;
-    report.verdict = match stamp.filter(|_| settings.sweep_deletes) {
+    report.verdict = match stamp.as_ref().filter(|_| settings.sweep_deletes) {
         None => Verdict::Reported,
         Some(_) if report.is_braked(settings.sweep_brake_percent) => Verdict::Braked,
         Some(_) if !report.has_leftovers() => Verdict::Swept,
         Some(stamp) => {
-            if disk::remove(context, &stamp, &mut report).await? {
+            if disk::remove(context, stamp, &mut report).await? {
                 Verdict::Swept
             } else {
-                Verdict::Refused("the marker was changed by somebody else during the sweep".to_owned())
+                Verdict::Refused(CHANGED.to_owned())
             }
         }
     };
     rows::count_missing(context, &mut report).await?;
+    // In a folder that has gone from under us everything is missing.
+    if let Some(stamp) = &stamp
+        && !owner::is_still_ours(context, stamp).await?
+    {
+        report.doubt_missing();
+        report.verdict = Verdict::Refused(CHANGED.to_owned());
+    }
     Ok(report)
 }
 

@@ -95,6 +95,11 @@ impl Report {
         self.missing += 1;
     }
 
+    /// What was found missing may only not be seen.
+    pub(super) fn doubt_missing(&mut self) {
+        self.missing = 0;
+    }
+
     pub(super) fn removed(&mut self, entry: &Entry) {
         self.removed += 1;
         self.removed_bytes += entry.size_bytes;
