@@ -11,6 +11,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::auth;
 use crate::extract::{Prefer, Wait};
 use crate::problem::Problem;
 use crate::routes::{JobOut, read_jobs};
@@ -61,8 +62,11 @@ async fn wait_for(app: &App, prefer: Prefer, job: JobId) -> Result<(Option<Wait>
     let wait = prefer.wait(&app.settings.api);
     if let Some(wait) = wait {
         prefer.slot().give_back();
-        // Whether in vain or not is seen in the job.
-        let _in_time = tokio::time::timeout_at(Instant::now() + wait.time, app.events().over(app, job)).await;
+        tokio::select! {
+            // Whether in vain or not is seen in the job.
+            _in_time = tokio::time::timeout_at(Instant::now() + wait.time, app.events().over(app, job)) => {}
+            () = app.keys.revoked(&app.db, prefer.key()) => return Err(auth::revoked()),
+        }
     }
     let job = read_jobs(app, &[job]).await?.remove(&job);
     Ok((wait, job.ok_or_else(|| Problem::not_found("job"))??))

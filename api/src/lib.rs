@@ -11,6 +11,7 @@ mod edge;
 mod enqueue;
 mod events;
 mod extract;
+mod files_root;
 mod idempotency;
 mod limits;
 mod openapi;

@@ -37,6 +37,7 @@ pub(crate) enum Kind {
     ProviderFailed,
     Unavailable,
     Overloaded,
+    InsufficientStorage,
 }
 
 impl Kind {
@@ -130,6 +131,11 @@ impl Kind {
                 "Too many requests at once, try again",
                 StatusCode::SERVICE_UNAVAILABLE,
             ),
+            Self::InsufficientStorage => (
+                "insufficient-storage",
+                "The server has no room for this",
+                StatusCode::INSUFFICIENT_STORAGE,
+            ),
         }
     }
 
@@ -152,6 +158,7 @@ impl Kind {
             StatusCode::UNPROCESSABLE_ENTITY => Self::ValidationFailed,
             StatusCode::TOO_MANY_REQUESTS => Self::TooManyRequests,
             StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
+            StatusCode::INSUFFICIENT_STORAGE => Self::InsufficientStorage,
             status if status.is_client_error() => Self::MalformedRequest,
             _ => Self::Internal,
         }
@@ -349,6 +356,14 @@ impl From<QueueError> for Problem {
 
 impl From<FilesError> for Problem {
     fn from(error: FilesError) -> Self {
+        if error.is_out_of_space() {
+            let detail = "the server's storage is full; nothing of the file was kept";
+            return Self::new(Kind::InsufficientStorage, detail).because(error);
+        }
+        if matches!(error, FilesError::NotMounted(_)) {
+            return Self::new(Kind::Unavailable, "the stored files cannot be reached right now")
+                .because(error);
+        }
         Self::internal(error)
     }
 }

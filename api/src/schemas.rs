@@ -58,6 +58,28 @@ pub(crate) enum QuerySchema {
     pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$")]
 pub(crate) struct DomainSchema(String);
 
+/// The word for every domain.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = EveryDomain)]
+pub(crate) enum EveryDomainSchema {
+    All,
+}
+
+/// Domains by name; without any there is no domain that the key may name.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DomainNames, max_items = 1000)]
+pub(crate) struct DomainNamesSchema(Vec<DomainSchema>);
+
+/// Which domains a key may name in X-Domain-Id: `all`, or these.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = KeyDomains)]
+pub(crate) enum KeyDomainsSchema {
+    All(EveryDomainSchema),
+    Only(DomainNamesSchema),
+}
+
 /// How a file is cut into chunks.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -130,6 +152,22 @@ pub(crate) enum RoleSchema {
     Service,
     /// All that, and the installation.
     Admin,
+}
+
+/// Where a job is in its life, as answers have it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ShownJobState)]
+pub(crate) enum ShownJobStateSchema {
+    Scheduled,
+    Ready,
+    Blocked,
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+    /// The job's row has a state that this version does not know; `unreadable` names it, too.
+    Unknown,
 }
 
 /// Where a job is in its life.

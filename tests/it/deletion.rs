@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::build::{index_with, prose};
 use crate::ledger::{assert_no_orphans, effects};
 
-const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
-fn on(operation: &str, times: Option<u64>, then: Action) -> Rule {
+pub(crate) fn on(operation: &str, times: Option<u64>, then: Action) -> Rule {
     let when = When {
         operation: Some(operation.to_owned()),
         times,
@@ -21,7 +21,7 @@ fn on(operation: &str, times: Option<u64>, then: Action) -> Rule {
     Rule { when, then }
 }
 
-fn fails() -> Action {
+pub(crate) fn fails() -> Action {
     Action::Respond {
         status: 500,
         headers: std::collections::BTreeMap::new(),
@@ -38,11 +38,11 @@ pub(crate) async fn count(stack: &Stack, sql: &'static str) -> i64 {
         .unwrap()
 }
 
-async fn delete(stack: &Stack, path: &str) -> Value {
+pub(crate) async fn delete(stack: &Stack, path: &str) -> Value {
     stack.client.delete(path).await.expect(202)
 }
 
-async fn built(stack: &Stack, files: usize) -> (String, Vec<String>) {
+pub(crate) async fn built(stack: &Stack, files: usize) -> (String, Vec<String>) {
     let (index, files) = index_with(stack, files).await;
     let job = stack
         .client
@@ -52,7 +52,7 @@ async fn built(stack: &Stack, files: usize) -> (String, Vec<String>) {
     (index, files)
 }
 
-async fn done(stack: &Stack, job: &Value) -> Value {
+pub(crate) async fn done(stack: &Stack, job: &Value) -> Value {
     let job = stack.client.finished(job["id"].as_str().unwrap(), LIMIT).await;
     assert_eq!(job["state"], "done", "{job}");
     job
@@ -269,6 +269,113 @@ async fn a_deletion_waits_for_its_connection_where_admins_see_it() {
     let left = stack.control().state();
     assert_eq!(left.stores.len(), 1, "the one that was given up: {left:?}");
     assert_eq!(admin.get(deletions).await.expect(200)["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_file_that_can_not_be_deleted_is_seen_by_admins_and_can_be_given_up() {
+    let stack = Stack::start().await;
+    let _worker = stack.worker("worker");
+    let (client, admin) = (&stack.client, &stack.admin);
+    let (index, files) = built(&stack, 2).await;
+    let alone = client.upload("alone.md", &prose("alone", 50), None).await;
+    let upload = client
+        .post(&format!("/files/{alone}/provider-uploads/openai"), &json!({}))
+        .await
+        .expect(202);
+    done(&stack, &upload).await;
+    let deletions = "/admin/files/deletions";
+    assert_eq!(admin.get(deletions).await.expect(200)["items"], json!([]));
+    assert_eq!(client.get(deletions).await.status, 403, "for admins alone");
+
+    stack
+        .control()
+        .add_fault(on("files.delete", None, fails()))
+        .unwrap();
+    stack
+        .control()
+        .add_fault(on("vector_stores.files.delete", None, fails()))
+        .unwrap();
+    let job = delete(&stack, &format!("/files/{alone}")).await;
+    delete(&stack, &format!("/files/{}?force=true", files[0])).await;
+    let seen = eventually("both to fail", LIMIT, || async {
+        let seen = admin.get(deletions).await.expect(200);
+        let items = seen["items"].as_array().unwrap();
+        (items.len() == 2
+            && items[0]["copies"][0]["tries"].as_u64() > Some(0)
+            && items[1]["job"]["waiting"]["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains("hangs in the vector stores")))
+        .then_some(seen)
+    })
+    .await;
+    let item = &seen["items"][0];
+    assert_eq!(item["file_id"], json!(alone), "the longest deleted first: {seen}");
+    assert_eq!(
+        (&item["domain_id"], &item["file_name"]),
+        (&json!("acme"), &json!("alone.md"))
+    );
+    assert_eq!(
+        (&item["job"]["id"], &item["attached_to_indexes"]),
+        (&job["id"], &json!(0))
+    );
+    assert_eq!(item["copies"][0]["provider_type"], "openai", "{seen}");
+    assert!(
+        item["copies"][0]["external_file_id"].is_string() && item["copies"][0]["next_try_at"].is_string()
+    );
+    assert!(item["last_error"].as_str().unwrap().contains("500"), "{seen}");
+    assert!(item["deleted_at"].is_string());
+    let attached = &seen["items"][1];
+    assert_eq!(attached["attached_to_indexes"], 1, "{seen}");
+    // In pages.
+    let page = admin.get(&format!("{deletions}?limit=1")).await.expect(200);
+    let next = format!(
+        "{deletions}?limit=1&cursor={}",
+        page["next_cursor"].as_str().unwrap()
+    );
+    let second = admin.get(&next).await.expect(200);
+    assert_eq!(second["items"][0]["file_id"], json!(files[0]), "{second}");
+    assert_eq!(second["next_cursor"], json!(null));
+
+    // Given up: nothing is deleted at the provider, and everything here.
+    assert_eq!(client.delete(&format!("{deletions}/{alone}")).await.status, 403);
+    admin.delete(&format!("{deletions}/{index}")).await.expect(404);
+    admin
+        .delete(&format!("{deletions}/{}", files[1]))
+        .await
+        .expect(404);
+    for file in [&alone, &files[0]] {
+        admin.delete(&format!("{deletions}/{file}")).await.expect(204);
+        admin.delete(&format!("{deletions}/{file}")).await.expect(404);
+    }
+    assert_eq!(admin.get(deletions).await.expect(200)["items"], json!([]));
+    assert_eq!(stack.stored_files(), 1, "their contents are gone");
+    let job = client.finished(job["id"].as_str().unwrap(), LIMIT).await;
+    assert_eq!(job["state"], "done", "{job}");
+    assert_eq!(count(&stack, "SELECT COUNT(*) FROM rag_files").await, 1);
+    assert_eq!(
+        count(
+            &stack,
+            "SELECT COUNT(*) FROM rag_provider_intents WHERE local_file_id IS NOT NULL"
+        )
+        .await,
+        0
+    );
+    stack.control().clear_faults();
+    // What is still attached leaves with the next build, and its copy with it; the other one stays.
+    let build = client.finished(&client.build(&index).await, LIMIT).await;
+    assert_eq!(build["output"]["indexing_status"], "done", "{build}");
+    eventually("the attached one to leave", LIMIT, || async {
+        let mut names: Vec<_> = stack
+            .control()
+            .state()
+            .files
+            .iter()
+            .map(|file| file.filename.to_string())
+            .collect();
+        names.sort();
+        (names == ["alone.md", "page-1.md"]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

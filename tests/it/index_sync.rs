@@ -269,7 +269,11 @@ async fn a_listing_that_breaks_off_writes_nothing() {
         (client.job(&id).await["attempts"].as_u64() > Some(0)).then_some(())
     })
     .await;
-    assert_eq!(client.index(&index).await, before);
+    // But why it failed.
+    let mut after = client.index(&index).await;
+    let error = after["last_error"].take();
+    assert!(error.as_str().unwrap().contains("an empty page"), "{error}");
+    assert_eq!(after, before);
     let completed: i64 = sqlx::query_scalar(rows)
         .fetch_one(&stack.database.pool)
         .await

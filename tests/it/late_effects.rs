@@ -209,3 +209,143 @@ async fn an_attach_that_lands_after_the_unlink_is_taken_out() {
     );
     frozen.kill().await;
 }
+
+fn names(stack: &Stack, store: &str) -> Vec<String> {
+    let stores = stack.control().state().stores;
+    let store = stores.iter().find(|found| found.id.to_string() == store).unwrap();
+    let mut names: Vec<String> = store.files.iter().map(|file| file.filename.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// As above, but the build is over when the detach lands: the store is empty, and its index says `done` until the next build
+/// looks. That no file is left to learn from makes no difference.
+#[tokio::test]
+async fn a_detach_that_lands_after_the_build_is_made_good_by_the_next() {
+    let stack = Stack::start().await;
+    let frozen = stack.worker("frozen");
+    let client = &stack.client;
+    let (index, files) = index_with(&stack, 1).await;
+    let store = built(client, &index).await;
+    stack
+        .control()
+        .add_fault(delayed("vector_stores.files.delete", 15_000))
+        .unwrap();
+    client
+        .patch(
+            &format!("/files/{}", files[0]),
+            &json!({"chunking_strategy": fixed(200, 0)}),
+        )
+        .await
+        .expect(200);
+    let job = client.build(&index).await;
+    eventually("the detach", LIMIT, || async {
+        (rows_in(&stack, "detaching").await == 1).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    frozen.signal("STOP").await;
+    let _second = stack.worker("second");
+    let job = client.finished(&job, LIMIT).await;
+    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    assert_eq!(names(&stack, &store), ["page-0.md"]);
+    eventually("the detach to land", LIMIT, || async {
+        names(&stack, &store).is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(
+        client.index(&index).await["indexing_status"],
+        "done",
+        "nobody has looked"
+    );
+    // What was learned of the server is too old to count.
+    sqlx::query("UPDATE rag_provider_connections SET learned = NULL, updated_at = updated_at")
+        .execute(&stack.database.pool)
+        .await
+        .unwrap();
+    let job = client.finished(&client.build(&index).await, LIMIT).await;
+    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    assert_eq!(job["output"]["unverified"], json!([]), "{job}");
+    assert_eq!(names(&stack, &store), ["page-0.md"], "{job}");
+    assert_no_orphans(&stack).await;
+    frozen.kill().await;
+}
+
+/// A file that two indexes hold is unlinked from one whose worker is frozen with the attach on the wire: its copy stays, so the
+/// late attach succeeds. `slow`: whether the build that has taken over is still at work then.
+async fn late_attach(slow: bool) {
+    let stack = Stack::start().await;
+    let frozen = stack.worker("frozen");
+    let client = &stack.client;
+    let (index, _) = index_with(&stack, 2).await;
+    let store = built(client, &index).await;
+    let late = client.upload("late.md", &prose("late", 50), None).await;
+    let other = client.create_index("other", "openai").await;
+    client.link(&other, &late).await;
+    built(client, &other).await;
+    client.link(&index, &late).await;
+    stack
+        .control()
+        .add_fault(delayed("vector_stores.files.create", 12_000))
+        .unwrap();
+    let job = client.build(&index).await;
+    eventually("the attach", LIMIT, || async {
+        (rows_in(&stack, "attaching").await == 1).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    frozen.signal("STOP").await;
+    client.unlink(&index, &late).await;
+    let mut expected = vec!["page-0.md", "page-1.md"];
+    if slow {
+        let slow = client.upload("slow.md", &prose("slow", 50), None).await;
+        client.link(&index, &slow).await;
+        expected.push("slow.md");
+        stack
+            .control()
+            .add_fault(slow_indexing("slow.md", 16_000))
+            .unwrap();
+    }
+    let _second = stack.worker("second");
+    let job = client.finished(&job, LIMIT).await;
+    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    let attached = || {
+        let made = effects(&stack, Effect::Attached);
+        let here = |id: &rag_emulator::Id| id.to_string() == store;
+        made.iter()
+            .filter(|entry| entry.vector_store_id.as_ref().is_some_and(here))
+            .count()
+    };
+    if slow {
+        assert_eq!(
+            attached(),
+            4,
+            "two pages, the slow file, and the late one by its first worker alone"
+        );
+    } else {
+        eventually("the attach to land", LIMIT, || async {
+            names(&stack, &store)
+                .contains(&"late.md".to_owned())
+                .then_some(())
+        })
+        .await;
+        let job = client.finished(&client.build(&index).await, LIMIT).await;
+        assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    }
+    assert_eq!(names(&stack, &store), expected);
+    let search = format!("/indexes/{index}/search");
+    let found = client.post(&search, &json!({"query": "late1"})).await.expect(200);
+    assert!(!found.to_string().contains("late.md"), "{found}");
+    assert_no_orphans(&stack).await;
+    frozen.kill().await;
+}
+
+#[tokio::test]
+async fn a_late_attach_of_a_file_that_is_still_at_the_provider_is_taken_out() {
+    late_attach(true).await;
+}
+
+#[tokio::test]
+async fn an_attach_that_lands_after_the_build_is_taken_out_by_the_next() {
+    late_attach(false).await;
+}

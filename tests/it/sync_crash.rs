@@ -176,15 +176,17 @@ fn downloads(stack: &Stack) -> (usize, usize) {
     )
 }
 
-/// Stored contents, without what was being received when its receiver was killed: that is swept by its age.
+/// Stored contents, without the programs' own files in the root, and without what was being received when its receiver was killed: that is swept
+/// by its age.
 fn on_disk(root: &Path) -> usize {
     let mut count = 0;
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if !path.is_dir() {
-                count += 1;
+                count += usize::from(!name.starts_with(".rag-files-"));
             } else if !path.ends_with(".incoming") {
                 folders.push(path);
             }

@@ -17,12 +17,37 @@ pub struct Program {
 impl Program {
     /// Starts `binary` with exactly this environment.
     pub fn start(binary: &str, args: &[&str], env: &[(String, String)], log: PathBuf) -> Self {
+        Self::spawn(binary, Command::new(path(binary)), args, env, log)
+    }
+
+    /// As [`Program::start`], after these commands of a shell: `ulimit -n 200`.
+    pub fn start_after(
+        commands: &str,
+        binary: &str,
+        args: &[&str],
+        env: &[(String, String)],
+        log: PathBuf,
+    ) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", &format!("{commands} && exec \"$0\" \"$@\"")])
+            .arg(path(binary));
+        Self::spawn(binary, command, args, env, log)
+    }
+
+    fn spawn(
+        binary: &str,
+        mut command: Command,
+        args: &[&str],
+        env: &[(String, String)],
+        log: PathBuf,
+    ) -> Self {
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .unwrap();
-        let child = Command::new(path(binary))
+        let child = command
             .args(args)
             .env_clear()
             .envs(env.iter().map(|(name, value)| (name, value)))

@@ -40,6 +40,7 @@ pub struct StackBuilder {
     env: Vec<(String, String)>,
     of_emulator: Vec<(String, OfEmulator)>,
     database: Option<TestDatabase>,
+    before_api: Option<String>,
 }
 
 /// A setting's value, once the emulator is up.
@@ -63,6 +64,13 @@ impl StackBuilder {
     #[must_use]
     pub fn setting_of_emulator(mut self, name: &str, value: OfEmulator) -> Self {
         self.of_emulator.push((name.to_owned(), value));
+        self
+    }
+
+    /// Commands of a shell that runs before the API, to limit what it may have: `ulimit -n 200`.
+    #[must_use]
+    pub fn before_api(mut self, commands: &str) -> Self {
+        self.before_api = Some(commands.to_owned());
         self
     }
 
@@ -98,11 +106,15 @@ impl StackBuilder {
         .await;
         let service_key = program::output(
             "rag-api",
-            &["keys", "create", "--name", "it", "--role", "service"],
+            &["keys", "create", "--name", "it", "--all-domains"],
             &env,
         )
         .await;
-        let api = Program::start("rag-api", &["serve"], &env, folder.path().join("api.log"));
+        let log = folder.path().join("api.log");
+        let api = match &self.before_api {
+            None => Program::start("rag-api", &["serve"], &env, log),
+            Some(commands) => Program::start_after(commands, "rag-api", &["serve"], &env, log),
+        };
         let api_url = format!("http://{address}");
         let stack = Stack {
             admin: Client::new(&api_url, &admin_key, None),
@@ -127,6 +139,7 @@ impl Stack {
             env: Vec::new(),
             of_emulator: Vec::new(),
             database: None,
+            before_api: None,
         }
     }
 
@@ -154,6 +167,20 @@ impl Stack {
             &env,
             self.folder.path().join(format!("{name}.log")),
         )
+    }
+
+    /// SIGKILL for the API; another one takes its place, at the same address.
+    pub async fn kill_api(&mut self) {
+        self.api.signal("KILL").await;
+        self.api.wait(Duration::from_secs(10)).await;
+        self.api = Program::start(
+            "rag-api",
+            &["serve"],
+            &self.env,
+            self.folder.path().join("api.log"),
+        );
+        let address = self.api_url.trim_start_matches("http://").to_owned();
+        self.ready(&address).await;
     }
 
     pub fn control(&self) -> Control {
@@ -223,7 +250,10 @@ impl Stack {
                 return 0;
             };
             entries
-                .map(|entry| entry.unwrap().path())
+                .map(|entry| entry.unwrap())
+                // The programs' own small files in the root.
+                .filter(|entry| !entry.file_name().to_string_lossy().starts_with(".rag-files-"))
+                .map(|entry| entry.path())
                 .map(|path| if path.is_dir() { count(&path) } else { 1 })
                 .sum()
         }

@@ -7,7 +7,7 @@ use apalis_mariadb::Queue;
 use rag_connections::Connections;
 use rag_domain::DomainId;
 use rag_files::FileStore;
-use rag_settings::{SyncSettings, WorkerSettings};
+use rag_settings::{FilesSettings, SyncSettings, WorkerSettings};
 use sqlx::MySqlPool;
 
 /// Shared by all jobs of a process; cheap to clone.
@@ -18,6 +18,7 @@ pub struct Context {
     pub files: FileStore,
     pub connections: Arc<Connections>,
     pub settings: Arc<WorkerSettings>,
+    pub files_settings: Arc<FilesSettings>,
     /// How long finished jobs are kept, and what is known of them.
     pub retention: Duration,
     pub sync: Arc<SyncSettings>,

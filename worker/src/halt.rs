@@ -5,6 +5,7 @@ use std::time::Duration;
 use apalis_mariadb::{Outcome, QueueError};
 use rag_connections::ConnectError;
 use rag_db::DbError;
+use rag_files::{FileStore, FilesError};
 use rag_providers::{Disposition, ErrorKind, ProviderError};
 
 /// How long to wait before a look at a provider that needs an operator (switched off, bad credentials, empty account).
@@ -27,6 +28,17 @@ pub(crate) enum Halt {
     /// As `Snooze`, because the provider wants less of what was asked for. Other work can go on.
     #[error("waits for {after:?}: {reason}")]
     RateLimited { after: Duration, reason: String },
+    /// As `Snooze`, because the provider answered that it can't now, or not before an operator helps.
+    #[error("waits for {after:?}: {reason}")]
+    ProviderWait { after: Duration, reason: String },
+    /// The stored files can't be read on this machine: another worker may, or this one later. Spends no attempt.
+    #[error("waits for {after:?}, for another worker perhaps: {reason}")]
+    Storage {
+        after: Duration,
+        reason: String,
+        /// No other file is likely to fare better.
+        all_files: bool,
+    },
     /// Something failed that may work later: spends an attempt.
     #[error("failed, to be tried again: {error}")]
     Retry { error: String, after: Option<Duration> },
@@ -45,7 +57,10 @@ impl Halt {
     /// What the queue is to do with the job.
     pub(crate) fn into_outcome(self) -> Outcome {
         match self {
-            Self::Snooze { after, reason } | Self::RateLimited { after, reason } => Outcome::Snooze {
+            Self::Snooze { after, reason }
+            | Self::RateLimited { after, reason }
+            | Self::ProviderWait { after, reason }
+            | Self::Storage { after, reason, .. } => Outcome::Snooze {
                 after,
                 reason: Some(reason),
             },
@@ -56,6 +71,30 @@ impl Halt {
                 after: DATABASE_PAUSE,
                 reason: Some(error),
             },
+        }
+    }
+
+    /// What is wrong, for the `last_error` of whatever the work is about. A wait for its turn, a limit of the rate or a
+    /// stop is nothing wrong, and trouble of our own is said elsewhere.
+    pub(crate) fn error(&self) -> Option<&str> {
+        match self {
+            Self::Retry { error, .. } | Self::Fail { error } => Some(error),
+            Self::ProviderWait { reason, .. } => Some(reason),
+            Self::Snooze { .. }
+            | Self::RateLimited { .. }
+            | Self::Storage { .. }
+            | Self::Stopped
+            | Self::Database { .. } => None,
+        }
+    }
+
+    /// Stored files could not be read or removed, by no fault of theirs.
+    pub(crate) fn storage(files: &FileStore, error: &FilesError) -> Self {
+        Self::Storage {
+            // Workers that stumbled together come back one by one.
+            after: files.pause().mul_f64(rand::random_range(0.75..1.25)),
+            reason: format!("this worker has no access to the stored files: {}", chain(error)),
+            all_files: error.is_about_all_files(),
         }
     }
 
@@ -80,7 +119,10 @@ impl From<ProviderError> for Halt {
             };
         }
         match error.disposition() {
-            Disposition::Retry { after: Some(after) } => Self::snooze(after.min(LONGEST_PAUSE), reason()),
+            Disposition::Retry { after: Some(after) } => Self::ProviderWait {
+                after: after.min(LONGEST_PAUSE),
+                reason: reason(),
+            },
             Disposition::Retry { after: None } => Self::Retry {
                 error: chain(&error),
                 after: None,
@@ -88,7 +130,10 @@ impl From<ProviderError> for Halt {
             Disposition::WaitForOperator => {
                 // The next try of an exhausted account may be sooner.
                 let after = error.retry_after.unwrap_or(OPERATOR_PAUSE);
-                Self::snooze(after.min(OPERATOR_PAUSE), reason())
+                Self::ProviderWait {
+                    after: after.min(OPERATOR_PAUSE),
+                    reason: reason(),
+                }
             }
             Disposition::Fail => Self::Fail { error: chain(&error) },
         }
@@ -193,11 +238,17 @@ mod tests {
             matches!(halt(ErrorKind::RateLimited, absurd), Halt::RateLimited { after, .. } if after == LONGEST_PAUSE)
         );
         assert!(
-            matches!(halt(ErrorKind::QuotaExceeded, absurd), Halt::Snooze { after, .. } if after == OPERATOR_PAUSE)
+            matches!(halt(ErrorKind::QuotaExceeded, absurd), Halt::ProviderWait { after, .. } if after == OPERATOR_PAUSE)
         );
         assert!(matches!(halt(ErrorKind::Unavailable, None), Halt::Retry { .. }));
-        assert!(matches!(halt(ErrorKind::Unauthorized, None), Halt::Snooze { .. }));
-        assert!(matches!(halt(ErrorKind::Disabled, None), Halt::Snooze { .. }));
+        assert!(matches!(
+            halt(ErrorKind::Unauthorized, None),
+            Halt::ProviderWait { .. }
+        ));
+        assert!(matches!(
+            halt(ErrorKind::Disabled, None),
+            Halt::ProviderWait { .. }
+        ));
         assert!(matches!(halt(ErrorKind::InvalidRequest, None), Halt::Fail { .. }));
         assert!(matches!(
             Halt::from(DbError::Sqlx(sqlx::Error::PoolTimedOut)),

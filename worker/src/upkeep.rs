@@ -1,20 +1,24 @@
 //! What every worker does beside its jobs, without being asked: ends builds and uploads whose jobs ended without them,
 //! carries out deletions that wait at providers, sees to it that whatever is hidden has a job that deletes it, forgets what
-//! is long over, and measures the queue. All of it is safe to do from several workers at once.
+//! is long over, looks whether the stored files can be read, sweeps FILES_ROOT, and measures the queue. All of it is safe to do
+//! from several workers at once.
 
 use std::time::Duration;
 
 use apalis_mariadb::{Job, JobId, JobKind as _, NewJob, State};
 use rag_db::builds::{self, Build};
-use rag_db::{files, indexes, traces};
+use rag_db::{files, indexes, traces, uploads};
 use rag_jobs::{FileDelete, IndexDelete};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::files_root;
+use crate::files_sweep;
 use crate::halt::Halt;
 use crate::jobs::file_upload;
 use crate::pipeline::clean_up_everywhere;
 
+const FILES_INTERVAL: Duration = Duration::from_secs(3);
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
 const DELETION_INTERVAL: Duration = Duration::from_mins(1);
@@ -30,12 +34,18 @@ const GONE_DAYS: u32 = 7;
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let repair = every(REPAIR_INTERVAL, &stop, || repair_builds(&context));
+    let files = every(FILES_INTERVAL, &stop, || {
+        files_root::look(&context.pool, &context.files)
+    });
     let uploads = every(REPAIR_INTERVAL, &stop, || file_upload::repair(&context));
     let deletions = every(DELETION_INTERVAL, &stop, || clean_up_everywhere(&context, &stop));
     let revivals = every(DELETION_INTERVAL, &stop, || revive_deletions(&context));
     let pruning = every(PRUNE_INTERVAL, &stop, || prune(&context));
     let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
-    tokio::join!(repair, uploads, deletions, revivals, pruning, measures);
+    let sweeps = files_sweep::run(context.clone(), stop.clone());
+    tokio::join!(
+        repair, files, uploads, deletions, revivals, pruning, measures, sweeps
+    );
 }
 
 async fn every<F: Future<Output = Result<(), Halt>>>(
@@ -67,7 +77,7 @@ async fn measure(context: &Context) -> Result<(), Halt> {
         }
         metrics::gauge!("rag_queue_oldest_ready_seconds", "kind" => kind).set(stats.oldest_ready_seconds);
     }
-    Ok(())
+    files_sweep::measure(context).await
 }
 
 /// A job can end without its handler: cancelled while it waited, out of attempts by time-outs or panics, given up after too
@@ -148,20 +158,20 @@ async fn revive_deletions(context: &Context) -> Result<(), Halt> {
             None => break,
         }
     }
-    let mut after = String::new();
+    let mut after = None;
     loop {
         let mut db = context.pool.acquire().await?;
-        let tombstones = files::list_tombstones(&mut db, &after, ROWS).await?;
+        let tombstones = files::list_tombstones(&mut db, after, ROWS).await?;
         drop(db);
-        for file in &tombstones {
+        for tombstone in &tombstones {
             let job = FileDelete {
-                file_id: file.id,
-                domain_id: file.domain_id.clone(),
+                file_id: tombstone.file.id,
+                domain_id: tombstone.file.domain_id.clone(),
             };
             revive(context, FileDelete::KIND, &job.unique_key(), || job.to_job()).await?;
         }
         match tombstones.last() {
-            Some(last) => after = last.id.to_string(),
+            Some(last) => after = Some((last.deleted_at, last.file.id)),
             None => return Ok(()),
         }
     }
@@ -196,6 +206,7 @@ async fn revive(
 async fn prune(context: &Context) -> Result<(), Halt> {
     let mut db = context.pool.acquire().await?;
     while builds::prune(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
+    while uploads::prune_deleted(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
     while traces::prune(&mut db, GONE_DAYS, PRUNED).await? == u64::from(PRUNED) {}
     Ok(())
 }

@@ -8,8 +8,8 @@ use rag_connections::Connections;
 use rag_domain::DomainId;
 use rag_files::FileStore;
 use rag_jobs::{
-    DomainSync, FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, IndexSync,
-    OrphanReconcile, ProviderProbe, ProviderSync,
+    DomainSync, FileDelete, FileDetach, FileUpload, IndexBuild, IndexCancel, IndexDelete, IndexStoreDelete,
+    IndexSync, OrphanReconcile, ProviderProbe, ProviderSync,
 };
 use rag_mariadb::Purpose;
 use rag_settings::{QueueSettings, Settings};
@@ -17,7 +17,7 @@ use rag_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::{jobs, schedule, server, upkeep};
+use crate::{files_root, jobs, schedule, server, upkeep};
 
 /// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, looks for work, and keeps leases.
 const ENGINE_CONNECTIONS: u32 = 4;
@@ -36,14 +36,18 @@ pub async fn run(
     let pool = rag_mariadb::connect_checked(database.uri.expose(), database.max_connections, purpose).await?;
     rag_db::check_schema(&pool).await?;
     let queue = Queue::new(pool.clone(), queue_config(&settings.queue));
+    let files = FileStore::at(&settings.files.root);
+    files.distrust("it was not looked at yet");
+    files_root::look(&pool, &files).await?;
     let context = Context {
         pool: pool.clone(),
         queue: queue.clone(),
-        files: FileStore::at(&settings.files.root).await?,
+        files: files.clone(),
         connections: Arc::new(
             Connections::from_settings(&settings.providers, pool.clone()).context("PROVIDER_SECRETS_KEY")?,
         ),
         settings: Arc::new(settings.worker.clone()),
+        files_settings: Arc::new(settings.files.clone()),
         retention: settings.queue.retention,
         sync: Arc::new(settings.sync.clone()),
         default_domain: DomainId::try_from(settings.providers.default_domain_id.clone())
@@ -51,7 +55,7 @@ pub async fn run(
     };
 
     let stop = CancellationToken::new();
-    let serving = server::start(settings.worker.listen, queue.clone(), metrics, stop.clone())
+    let serving = server::start(&settings.worker, queue.clone(), files, metrics, stop.clone())
         .await
         .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
     let upkeep = tokio::spawn(upkeep::run(context.clone(), stop.clone()));
@@ -65,6 +69,11 @@ pub async fn run(
         .register::<IndexBuild, _, _, _, _>(lane.clone(), context.clone(), jobs::index_build::handle)?
         .register::<FileUpload, _, _, _, _>(lane.clone(), context.clone(), jobs::file_upload::handle)?
         .register::<IndexDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::index_delete::handle)?
+        .register::<IndexStoreDelete, _, _, _, _>(
+            lane.clone(),
+            context.clone(),
+            jobs::index_store_delete::handle,
+        )?
         .register::<IndexCancel, _, _, _, _>(lane.clone(), context.clone(), jobs::index_cancel::handle)?
         .register::<FileDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::file_delete::handle)?
         .register::<FileDetach, _, _, _, _>(lane.clone(), context.clone(), jobs::file_detach::handle)?
@@ -89,7 +98,7 @@ pub async fn run(
     stop.cancel();
     upkeep.await.context("the upkeep task failed")?;
     schedule.await.context("the schedule's task failed")?;
-    serving.await.context("the health server failed")??;
+    serving.await.context("the health server failed")?;
     pool.close().await;
     ended.context("the queue's workers failed")
 }

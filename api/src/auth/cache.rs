@@ -9,6 +9,7 @@ use sqlx::MySqlPool;
 use subtle::ConstantTimeEq as _;
 
 use super::caller::{Caller, Role};
+use super::held::HeldKeys;
 use super::key::fingerprint;
 
 /// How long a revoked key may still be taken, except by the process that revoked it.
@@ -19,12 +20,14 @@ const MOST: u64 = 10_000;
 #[derive(Debug)]
 pub struct KeyCache {
     callers: Cache<String, Caller>,
+    held: HeldKeys,
 }
 
 impl Default for KeyCache {
     fn default() -> Self {
         Self {
             callers: Cache::builder().time_to_live(FRESH).max_capacity(MOST).build(),
+            held: HeldKeys::default(),
         }
     }
 }
@@ -61,6 +64,15 @@ impl KeyCache {
             if caller.key() == Some(key) {
                 self.callers.invalidate(&*fingerprint);
             }
+        }
+        self.held.revoke(key);
+    }
+
+    /// Returns when this key is revoked, by whatever process. Without a key, which is with `API_AUTH=off`: never.
+    pub(crate) async fn revoked(&self, db: &MySqlPool, key: Option<ApiKeyId>) {
+        match key {
+            Some(key) => self.held.revoked(db, key).await,
+            None => std::future::pending().await,
         }
     }
 }

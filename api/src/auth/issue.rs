@@ -3,6 +3,7 @@
 use rag_db::{DbError, api_keys};
 use rag_domain::{ApiKeyId, DomainId};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 use sqlx::MySqlConnection;
 
 use super::caller::Role;
@@ -12,28 +13,64 @@ use crate::validate::Checks;
 const NAME_CHARS: usize = 128;
 const DOMAINS: usize = 1000;
 
+/// Domains that a key may name: `"all"`, or an array of them. An empty one is a key for no domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "must be \"all\" or an array of domains")]
+pub(crate) enum Domains {
+    All(Every),
+    Only(Vec<String>),
+}
+
+/// The word for all domains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Every {
+    #[serde(rename = "all")]
+    Domain,
+}
+
+impl Domains {
+    pub(crate) const ALL: Self = Self::All(Every::Domain);
+
+    /// As they stand in a row, where NULL is the word for all.
+    pub(crate) fn of_row(row: Option<Vec<String>>) -> Self {
+        row.map_or(Self::ALL, Self::Only)
+    }
+
+    fn named(&self) -> Option<&[String]> {
+        match self {
+            Self::All(Every::Domain) => None,
+            Self::Only(domains) => Some(domains),
+        }
+    }
+}
+
 /// A key to make.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) name: String,
     pub(crate) role: Role,
-    /// That a service key may name; empty: every domain.
-    pub(crate) domains: Vec<String>,
+    /// A service key needs them said; an admin key is for all.
+    pub(crate) domains: Option<Domains>,
 }
 
 impl Request {
     pub(crate) fn check(&self, checks: &mut Checks) {
         checks.line("name", &self.name, NAME_CHARS);
-        if self.role == Role::Admin && !self.domains.is_empty() {
+        if self.role == Role::Service && self.domains.is_none() {
+            checks.fail("domains", "name the domains that the key is for, or say \"all\"");
+        }
+        let named = self.named();
+        if self.role == Role::Admin && named.is_some() {
             checks.fail(
                 "domains",
                 "an admin key is for every domain: leave them out, or make a service key",
             );
         }
-        if self.domains.len() > DOMAINS {
+        let named = named.unwrap_or_default();
+        if named.len() > DOMAINS {
             checks.fail("domains", format!("must not have more than {DOMAINS} entries"));
         }
-        for (at, domain) in self.domains.iter().enumerate() {
+        for (at, domain) in named.iter().enumerate() {
             if let Err(error) = DomainId::try_from(domain.clone()) {
                 checks.fail(format!("domains[{at}]"), error.to_string());
             }
@@ -43,9 +80,12 @@ impl Request {
     /// The key, which is shown once and stored nowhere. The request has passed [`check`](Self::check).
     pub(crate) async fn issue(&self, db: &mut MySqlConnection) -> Result<(ApiKeyId, SecretString), DbError> {
         let (id, key) = (ApiKeyId::new(), new_key());
-        let domains = (!self.domains.is_empty()).then_some(&self.domains[..]);
         let hash = fingerprint(key.expose_secret());
-        api_keys::insert(db, id, &self.name, self.role.as_str(), domains, &hash).await?;
+        api_keys::insert(db, id, &self.name, self.role.as_str(), self.named(), &hash).await?;
         Ok((id, key))
+    }
+
+    fn named(&self) -> Option<&[String]> {
+        self.domains.as_ref().and_then(Domains::named)
     }
 }

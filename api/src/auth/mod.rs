@@ -5,8 +5,10 @@
 
 mod cache;
 mod caller;
+mod held;
 mod issue;
 mod key;
+mod revocable;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -17,7 +19,7 @@ use rag_settings::ApiAuth;
 pub use cache::KeyCache;
 pub(crate) use caller::Caller;
 pub use caller::Role;
-pub(crate) use issue::Request as KeyRequest;
+pub(crate) use issue::{Domains, Request as KeyRequest};
 pub use key::{fingerprint, new_key};
 
 use crate::problem::{Kind, Problem};
@@ -31,11 +33,12 @@ pub(crate) async fn require(
 ) -> Response {
     match admit(&app, role, request.headers()).await {
         Ok(caller) => {
-            if let Some(key) = caller.key() {
+            let key = caller.key();
+            if let Some(key) = key {
                 tracing::Span::current().record("key.id", key.to_string());
             }
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            revocable::while_in_force(&app, key, next.run(request).await)
         }
         Err(problem) => problem.into_response(),
     }
@@ -71,6 +74,11 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
         return Err(unauthorized("the Authorization header is not `Bearer <key>`"));
     }
     Ok(token)
+}
+
+/// To whoever waited while the key was revoked.
+pub(crate) fn revoked() -> Problem {
+    unauthorized("the API key was revoked")
 }
 
 fn unauthorized(detail: &str) -> Problem {

@@ -9,7 +9,7 @@ use rag_settings::Settings;
 use secrecy::ExposeSecret as _;
 use sqlx::MySqlConnection;
 
-use crate::auth::{KeyRequest, Role};
+use crate::auth::{Domains, KeyRequest, Role};
 use crate::validate::Checks;
 
 #[derive(Debug, Subcommand)]
@@ -21,9 +21,12 @@ pub(super) enum Command {
         name: String,
         #[arg(long, value_enum, default_value = "service")]
         role: Role,
-        /// A domain that the key may name in X-Domain-Id; repeat for several. Without: every domain. Service keys only
+        /// A domain that the key may name in X-Domain-Id; repeat for several. Service keys only
         #[arg(long = "domain", value_name = "DOMAIN")]
         domains: Vec<String>,
+        /// A service key that may name every domain. Admin keys always may
+        #[arg(long, conflicts_with = "domains")]
+        all_domains: bool,
     },
     /// List all keys, without the keys themselves
     List,
@@ -36,18 +39,27 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
     rag_db::check_schema(&db).await?;
     let mut connection = db.acquire().await?;
     match command {
-        Command::Create { name, role, domains } => create(&mut connection, &name, role, domains).await,
+        Command::Create {
+            name,
+            role,
+            domains,
+            all_domains,
+        } => {
+            let domains = match (all_domains, domains.is_empty()) {
+                (true, _) => Some(Domains::ALL),
+                (false, false) => Some(Domains::Only(domains)),
+                (false, true) if role == Role::Admin => None,
+                (false, true) => bail!("say for which domains: --domain DOMAIN for each, or --all-domains"),
+            };
+            create(&mut connection, name, role, domains).await
+        }
         Command::List => list(&mut connection).await,
         Command::Revoke { id } => revoke(&mut connection, &id).await,
     }
 }
 
-async fn create(db: &mut MySqlConnection, name: &str, role: Role, domains: Vec<String>) -> Result<()> {
-    let request = KeyRequest {
-        name: name.to_owned(),
-        role,
-        domains,
-    };
+async fn create(db: &mut MySqlConnection, name: String, role: Role, domains: Option<Domains>) -> Result<()> {
+    let request = KeyRequest { name, role, domains };
     let mut checks = Checks::default();
     request.check(&mut checks);
     if let Err(problem) = checks.finish() {
@@ -71,10 +83,11 @@ async fn list(db: &mut MySqlConnection) -> Result<()> {
 }
 
 fn line(key: &ApiKey) -> String {
-    let domains = key
-        .domains
-        .as_ref()
-        .map_or_else(|| "(every)".to_owned(), |domains| domains.join(", "));
+    let domains = match key.domains.as_deref() {
+        None => "(all)".to_owned(),
+        Some([]) => "(none)".to_owned(),
+        Some(domains) => domains.join(", "),
+    };
     let revoked = if key.revoked_at.is_some() { "  REVOKED" } else { "" };
     let created = key.created_at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
     format!(

@@ -14,10 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::auth::KeyCache;
+use crate::files_root;
 use crate::state::{App, Parts};
 
-/// An upload to which nothing was added for this long belongs to a process that is gone.
-const STALE_UPLOAD: Duration = Duration::from_hours(24);
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 pub(super) async fn serve(settings: &Settings) -> Result<()> {
@@ -29,9 +28,12 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     let db = super::connect(settings, purpose).await?;
     rag_db::check_schema(&db).await?;
     require_a_key(&db, settings.api.auth).await?;
-    let files = FileStore::at(&settings.files.root)
-        .await
-        .with_context(|| format!("FILES_ROOT ({}) cannot be used", settings.files.root.display()))?;
+    let files = FileStore::at(&settings.files.root);
+    // Whoever starts before the folder is mounted serves all that needs no files, and says so.
+    if let Err(error) = files_root::claim(&db, &files).await {
+        tracing::error!(root = %settings.files.root.display(), %error, "FILES_ROOT cannot be used yet");
+        tokio::spawn(files_root::claim_in_time(db.clone(), files.clone()));
+    }
 
     let app = App::new(Parts {
         queue: Queue::new(db.clone(), QueueConfig::default()),
@@ -86,11 +88,6 @@ async fn sweep(app: App) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     loop {
         ticks.tick().await;
-        match app.files.remove_stale_uploads(STALE_UPLOAD).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "removed unfinished uploads of processes that are gone"),
-            Err(error) => tracing::warn!(%error, "unfinished uploads could not be looked for"),
-        }
         app.rates().tidy();
         if let Err(error) = prune_keys(&app.db).await {
             tracing::warn!(%error, "old idempotency keys could not be removed");

@@ -6,10 +6,12 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use rag_domain::ApiKeyId;
 use rag_settings::ApiSettings;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::auth::Caller;
 use crate::limits::Slot;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -23,6 +25,7 @@ pub(crate) struct Prefer {
     wait_seconds: Option<u64>,
     respond_async: bool,
     slot: Slot,
+    key: Option<ApiKeyId>,
 }
 
 /// The header, for the document.
@@ -74,6 +77,11 @@ impl Prefer {
         &self.slot
     }
 
+    /// The key that the caller must still have when the wait is over.
+    pub(crate) fn key(&self) -> Option<ApiKeyId> {
+        self.key
+    }
+
     /// How long to wait: at most 30 s, and less than a request may take, so that there is time to answer.
     pub(crate) fn wait(&self, settings: &ApiSettings) -> Option<Wait> {
         let asked_for = self.wait_seconds.map(Duration::from_secs);
@@ -108,6 +116,7 @@ impl<S: Sync> FromRequestParts<S> for Prefer {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self {
             slot: parts.extensions.get().cloned().unwrap_or_default(),
+            key: parts.extensions.get::<Caller>().and_then(Caller::key),
             ..Self::of(&parts.headers)
         })
     }

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::problem::{Kind, Problem};
 use crate::state::App;
-use crate::upload::{BodyFailed, Pace, paced};
+use crate::upload::{BodyFailed, Pace, least_rate, paced};
 
 /// Complete when the body has been read.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ impl Fingerprint {
     /// Reads a body that nobody else will.
     pub(super) async fn read_to_end(&self, app: &App, body: Body) -> Result<(), Problem> {
         let limit = crate::routes::upload_limit(&app.settings.api);
-        let mut pieces = std::pin::pin!(paced(body, app.settings.api.upload_idle, Pace::default()));
+        let mut pieces = std::pin::pin!(paced(body, least_rate(&app.settings.api), Pace::default()));
         let mut total = 0_usize;
         while let Some(piece) = pieces.next().await {
             total = total.saturating_add(piece?.len());

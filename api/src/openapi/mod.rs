@@ -28,7 +28,7 @@ pub(crate) struct Groups {
 
 const SCHEME: &str = "api_key";
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("files", "Documents: their contents and what is known of them."),
     (
         "indexes",
@@ -42,6 +42,10 @@ const TAGS: [(&str, &str); 7] = [
     (
         "admin: providers",
         "Connections to providers. Needs an admin key.",
+    ),
+    (
+        "admin: files",
+        "Deletions of files that are not done, of all domains. Needs an admin key.",
     ),
     ("admin: keys", "Who may call the API. Needs an admin key."),
     ("operations", "Health and metrics for operators. No key needed."),

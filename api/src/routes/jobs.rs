@@ -4,7 +4,7 @@ mod control;
 mod events;
 mod read;
 
-use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, State as JobState};
+use apalis_mariadb::{EndedClaim, Job, JobFilter, JobId, State as JobState, UnreadableJob};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use rag_db::builds::{Build, Progress};
 use rag_db::syncs::Run;
 use rag_domain::IndexId;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,7 +23,7 @@ pub(super) use self::read::{read, with_progress};
 use crate::extract::{Domain, Id, Params};
 use crate::paging::Page;
 use crate::problem::Problem;
-use crate::schemas::JobStateSchema;
+use crate::schemas::{JobStateSchema, ShownJobStateSchema};
 use crate::state::App;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -43,7 +43,7 @@ pub(crate) struct JobOut {
     id: JobId,
     #[schema(example = "index_build")]
     kind: String,
-    #[schema(value_type = JobStateSchema)]
+    #[schema(value_type = ShownJobStateSchema)]
     state: &'static str,
     /// The index that it is about.
     #[schema(value_type = Option<uuid::Uuid>)]
@@ -69,6 +69,8 @@ pub(crate) struct JobOut {
     last_error: Option<String>,
     /// How its earlier runs ended, oldest first, unless they ended well.
     history: Vec<RunOut>,
+    /// Usually empty. Parts of the job's row that cannot be read; what they would say is missing here.
+    unreadable: Vec<&'static str>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
@@ -138,7 +140,7 @@ pub(super) struct JobsParams {
     #[param(example = "index_build", pattern = "^[A-Za-z0-9_.:-]{0,64}$")]
     kind: Option<String>,
     /// Only jobs in this state.
-    #[param(value_type = Option<JobStateSchema>)]
+    #[param(inline, value_type = Option<JobStateSchema>)]
     state: Option<String>,
     /// Only jobs that work on this index.
     #[param(value_type = Option<uuid::Uuid>)]
@@ -192,7 +194,7 @@ async fn list_jobs(
     };
     let page = app.queue.list_jobs(&filter, &page).await?;
     Ok(Json(Page {
-        items: page.items.into_iter().map(|job| JobOut::new(job, None)).collect(),
+        items: page.items.into_iter().map(JobOut::listed).collect(),
         next_cursor: page.next.map(String::from),
     }))
 }
@@ -230,15 +232,44 @@ impl JobOut {
         Self::new(job, None)
     }
 
+    /// One of a list, whose others must not be missing because of it.
+    pub(super) fn listed(job: Result<Job, UnreadableJob>) -> Self {
+        match job {
+            Ok(job) => Self::without_build(job),
+            Err(job) => Self::unreadable(job),
+        }
+    }
+
+    /// What there is of it, and what there is not.
+    fn unreadable(job: UnreadableJob) -> Self {
+        tracing::warn!(job.id = %job.id, columns = ?job.columns, "a job's row cannot be read whole");
+        Self {
+            id: job.id,
+            state: job.state.map_or("unknown", JobState::as_str),
+            index_id: index_of(&job.payload),
+            attempts: job.attempts,
+            max_attempts: job.max_attempts,
+            waiting: None,
+            cancel_requested: job.cancel_requested,
+            progress: None,
+            sync_progress: None,
+            output: job.output,
+            last_error: job.last_error,
+            history: job.history.into_iter().map(RunOut::from).collect(),
+            unreadable: job.columns,
+            created_at: job.created_at.unwrap_or_default(),
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            kind: job.kind,
+            input: or_empty(job.payload),
+        }
+    }
+
     fn new(job: Job, build: Option<Build>) -> Self {
         Self {
             id: job.id,
             state: job.state.as_str(),
-            index_id: job
-                .payload
-                .get("index_id")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
+            index_id: index_of(&job.payload),
             attempts: job.attempts,
             max_attempts: job.max_attempts,
             waiting: waiting(&job),
@@ -248,6 +279,7 @@ impl JobOut {
             output: job.output,
             last_error: job.last_error,
             history: job.history.into_iter().map(RunOut::from).collect(),
+            unreadable: Vec::new(),
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
@@ -275,6 +307,19 @@ impl JobOut {
     /// What it came to.
     pub(super) fn output(&self) -> Option<&Value> {
         self.output.as_ref()
+    }
+}
+
+fn index_of(payload: &Value) -> Option<String> {
+    payload.get("index_id").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Inputs are objects.
+fn or_empty(payload: Value) -> Value {
+    if payload.is_object() {
+        payload
+    } else {
+        Value::Object(Map::new())
     }
 }
 

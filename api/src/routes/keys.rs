@@ -14,10 +14,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::{Caller, KeyRequest, Role};
+use crate::auth::{Caller, Domains, KeyRequest, Role};
 use crate::extract::{Id, JsonBody};
 use crate::problem::Problem;
-use crate::schemas::{DomainSchema, RoleSchema};
+use crate::schemas::{KeyDomainsSchema, RoleSchema};
 use crate::state::App;
 use crate::validate::Checks;
 
@@ -41,9 +41,9 @@ pub(super) struct NewKeyIn {
     name: String,
     #[schema(value_type = Option<RoleSchema>, default = "service")]
     role: Option<String>,
-    /// Domains that the key may name in X-Domain-Id; absent or empty: every domain. Service keys only.
-    #[schema(max_items = 1000, value_type = Option<Vec<DomainSchema>>)]
-    domains: Option<Vec<String>>,
+    /// Required of a service key, which may name these in X-Domain-Id. An admin key is for all.
+    #[schema(value_type = Option<KeyDomainsSchema>)]
+    domains: Option<Domains>,
 }
 
 /// An API key, without the key itself.
@@ -56,8 +56,8 @@ pub(super) struct KeyOut {
     name: String,
     #[schema(value_type = RoleSchema)]
     role: String,
-    /// Domains that it may name; null: every domain.
-    domains: Option<Vec<String>>,
+    #[schema(value_type = KeyDomainsSchema)]
+    domains: Domains,
     created_at: DateTime<Utc>,
     /// Since when it is not taken any more; null: it is in force.
     revoked_at: Option<DateTime<Utc>>,
@@ -88,7 +88,7 @@ impl From<ApiKey> for KeyOut {
             id: row.id,
             name: row.name,
             role: row.role,
-            domains: row.domains,
+            domains: Domains::of_row(row.domains),
             created_at: row.created_at,
             revoked_at: row.revoked_at,
         }
@@ -147,7 +147,8 @@ async fn create_key(State(app): State<App>, JsonBody(body): JsonBody<NewKeyIn>) 
 
 /// Revoke an API key
 ///
-/// The process that answers does not take it from now on; others of the same installation stop within 10 seconds.
+/// The process that answers does not take it from now on; others of the same installation stop within 10 seconds. What is
+/// under way with it (streams of events, waits for jobs, downloads) ends within seconds, too.
 #[utoipa::path(delete, path = "/admin/keys/{key_id}", tag = "admin: keys",
     params(("key_id" = uuid::Uuid, Path, description = "The key's id")),
     responses(
@@ -192,7 +193,7 @@ impl NewKeyIn {
         let request = KeyRequest {
             name: self.name,
             role,
-            domains: self.domains.unwrap_or_default(),
+            domains: self.domains,
         };
         request.check(&mut checks);
         checks.finish()?;

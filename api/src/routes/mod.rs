@@ -49,7 +49,12 @@ fn transfers() -> OpenApiRouter<App> {
 
 /// What concerns the installation and no domain.
 fn admin() -> OpenApiRouter<App> {
-    OpenApiRouter::new().nest(API, providers::admin_routes().merge(keys::admin_routes()))
+    OpenApiRouter::new().nest(
+        API,
+        providers::admin_routes()
+            .merge(files::admin_routes())
+            .merge(keys::admin_routes()),
+    )
 }
 
 /// The OpenAPI document of everything that [`router`] serves.

@@ -43,23 +43,25 @@ async fn live() -> Json<Health> {
 
 /// The process can serve requests
 ///
-/// The database answers, takes writes, and has exactly the schema of this version.
+/// The database answers, takes writes, and has exactly the schema of this version; and FILES_ROOT is the folder of this
+/// installation's files.
 #[utoipa::path(get, path = "/health/ready", tag = "operations", responses(
     (status = 200, description = "Ready", body = Health),
-    (status = 503, description = "The database is away, read-only, or has another schema version"),
+    (status = 503, description = "The database is away, read-only, or has another schema version; or FILES_ROOT is not mounted"),
 ))]
 async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
     if let Err(error) = rag_db::check_schema(&app.db).await {
         return Err(Problem::new(Kind::Unavailable, error.to_string()).because(error));
     }
     let mut connection = app.connection().await?;
-    match rag_db::check_writable(&mut connection).await {
+    if let Err(error) = rag_db::check_writable(&mut connection).await {
+        let detail = "the database takes no writes at the moment: it is read-only";
+        return Err(Problem::new(Kind::Unavailable, detail).because(error));
+    }
+    drop(connection);
+    match app.files.check_root().await {
         Ok(()) => Ok(Json(OK)),
-        Err(error) => Err(Problem::new(
-            Kind::Unavailable,
-            "the database takes no writes at the moment: it is read-only",
-        )
-        .because(error)),
+        Err(error) => Err(Problem::new(Kind::Unavailable, error.to_string()).because(error)),
     }
 }
 

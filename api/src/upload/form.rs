@@ -8,7 +8,7 @@ use axum::extract::{FromRequest as _, Multipart, Request};
 use futures::{Stream, StreamExt as _};
 use http::StatusCode;
 
-use super::paced::{BodyFailed, Pace, paced};
+use super::paced::{BodyFailed, Pace, least_rate, paced};
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 
@@ -34,7 +34,7 @@ impl Form {
         let noted = Arc::clone(&failure);
         // The limit that the route's layer set applies to the original body.
         let body = axum::RequestExt::with_limited_body(Request::from_parts(parts.clone(), body)).into_body();
-        let data = paced(body, app.settings.api.upload_idle, pace.clone()).map(move |piece| {
+        let data = paced(body, least_rate(&app.settings.api), pace.clone()).map(move |piece| {
             piece.map_err(|error| {
                 *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 std::io::Error::other("the body failed")

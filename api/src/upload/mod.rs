@@ -6,14 +6,14 @@ mod paced;
 
 pub(crate) use form::{Form, Part};
 pub(crate) use media_type::media_type;
-pub(crate) use paced::{BodyFailed, Pace, paced};
+pub(crate) use paced::{BodyFailed, Pace, least_rate, paced};
 
 use crate::problem::{Kind, Problem};
 
 impl From<BodyFailed> for Problem {
     fn from(error: BodyFailed) -> Self {
         let kind = match error {
-            BodyFailed::Idle(_) => Kind::RequestTimeout,
+            BodyFailed::Stalled(_) => Kind::RequestTimeout,
             BodyFailed::TooLarge => Kind::ContentTooLarge,
             BodyFailed::HeadersTooLarge | BodyFailed::Broken(_) => Kind::MalformedRequest,
         };

@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use futures::{Stream, StreamExt as _};
+use rag_server::{LeastRate, Progress, Stalled};
+use rag_settings::ApiSettings;
 use thiserror::Error;
 
 /// What the boundary and the headers of one part, and anything before them, may take.
@@ -17,8 +19,8 @@ const HEADER_BYTES: u64 = 64 * 1024;
 /// Why a body did not arrive.
 #[derive(Debug, Error)]
 pub(crate) enum BodyFailed {
-    #[error("nothing arrived for {} seconds", .0.as_secs())]
-    Idle(Duration),
+    #[error("the upload stalled: {0}")]
+    Stalled(Stalled),
     #[error("the request is too large")]
     TooLarge,
     #[error("the headers of a part are too large, or the boundary is not the one that Content-Type names")]
@@ -50,28 +52,45 @@ impl Pace {
     }
 }
 
-/// The body's data, ended by an error when nothing arrives for `idle` or when `pace` says so.
+/// How slow an upload may be.
+pub(crate) fn least_rate(settings: &ApiSettings) -> LeastRate {
+    LeastRate {
+        idle: settings.upload_idle,
+        bytes_per_second: settings.min_transfer_bytes_per_second,
+    }
+}
+
+/// The body's data, ended by an error when it arrives more slowly than `least` or when `pace` says so.
 ///
 /// After each piece it is once not ready: form readers drain a stream as long as it is ready, into a buffer.
 pub(crate) fn paced(
     body: Body,
-    idle: Duration,
+    least: LeastRate,
     pace: Pace,
 ) -> impl Stream<Item = Result<Bytes, BodyFailed>> + Send {
-    let timed = futures::stream::unfold(Some(body.into_data_stream()), move |state| {
+    let start = Some((body.into_data_stream(), Progress::new(least)));
+    let timed = futures::stream::unfold(start, move |state| {
         let pace = pace.clone();
         async move {
-            let mut data = state?;
+            let (mut data, mut progress) = state?;
             if !pace.admits() {
                 return Some((Err(BodyFailed::HeadersTooLarge), None));
             }
-            match tokio::time::timeout(idle, data.next()).await {
-                Err(_) => Some((Err(BodyFailed::Idle(idle)), None)),
-                Ok(None) => None,
-                Ok(Some(Err(error))) => Some((Err(failed(error)), None)),
-                Ok(Some(Ok(piece))) => {
-                    pace.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                    Some((Ok(piece), Some(data)))
+            let (began, patience) = (Instant::now(), progress.patience());
+            let Ok(next) = tokio::time::timeout(patience, data.next()).await else {
+                let stalled = progress.waiting(patience).err();
+                let stalled = stalled.unwrap_or(Stalled::Idle(least.idle));
+                return Some((Err(BodyFailed::Stalled(stalled)), None));
+            };
+            match next? {
+                Err(error) => Some((Err(failed(error)), None)),
+                Ok(piece) => {
+                    let length = piece.len() as u64;
+                    pace.bytes.fetch_add(length, Ordering::Relaxed);
+                    match progress.moved(began.elapsed(), length) {
+                        Ok(()) => Some((Ok(piece), Some((data, progress)))),
+                        Err(stalled) => Some((Err(BodyFailed::Stalled(stalled)), None)),
+                    }
                 }
             }
         }

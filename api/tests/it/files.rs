@@ -360,7 +360,8 @@ async fn only_a_file_that_nothing_needs_is_deleted(pool: MySqlPool) {
     api.get(&path).await.expect_problem(404, "not-found");
     assert_eq!(
         (api.stored().len(), api.count("rag_provider_file_uploads").await),
-        (1, 0)
+        (1, 1),
+        "the record of a copy that was deleted stays"
     );
 }
 

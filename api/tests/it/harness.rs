@@ -93,7 +93,7 @@ impl Api {
         let keyring = Keyring::from_setting(SECRETS_KEY).unwrap();
         let app = App::new(Parts {
             db: db.clone(),
-            files: FileStore::at(folder.path()).await.unwrap(),
+            files: FileStore::at(folder.path()),
             queue: queue.clone(),
             connections: Connections::new(Registry::builtin(), Some(keyring), network),
             settings: settings.clone(),
@@ -129,6 +129,11 @@ impl Api {
         .await
         .unwrap();
         key.expose_secret().to_owned()
+    }
+
+    /// For requests over a real connection.
+    pub(crate) fn admin_key(&self) -> &str {
+        &self.key
     }
 
     pub(crate) fn router(&self) -> Router {
@@ -332,6 +337,13 @@ impl Call<'_> {
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap()
+    }
+
+    /// The answer must have this status; its body may be anything.
+    #[track_caller]
+    pub(crate) fn expect_bytes(&self, status: u16) {
+        let text = String::from_utf8_lossy(&self.bytes[..self.bytes.len().min(500)]);
+        assert_eq!(self.status.as_u16(), status, "{text}");
     }
 
     /// The JSON body of an answer that must have this status.

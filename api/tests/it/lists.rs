@@ -93,3 +93,66 @@ async fn a_part_of_a_file_is_downloaded(pool: MySqlPool) {
         (200, &b"abcdefghijkl"[..])
     );
 }
+
+/// Rows as another version, or somebody's hand, may write them.
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn an_unreadable_job_is_listed_as_far_as_it_can_be_read(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    api.make_connection().await;
+    let nested = format!("'{}1{}'", "[".repeat(300), "]".repeat(300));
+    let damages = [
+        ("payload", "'{'".to_owned()),
+        (
+            "history",
+            r#"'[{"ended":"vanished","ended_at":"2026-01-01T00:00:00Z"}]'"#.to_owned(),
+        ),
+        ("output", nested),
+        ("state", "'hibernating'".to_owned()),
+        ("created_at", "'0000-00-00 00:00:00'".to_owned()),
+    ];
+    let mut jobs = Vec::new();
+    for _ in 0..=damages.len() {
+        let build = format!("/api/v1/indexes/{}/build", api.make_index().await);
+        jobs.push(id(&api.call("POST", &build).send().await.expect(202)));
+    }
+    for ((column, value), job) in damages.iter().zip(&jobs) {
+        let sql = format!(
+            "SET STATEMENT sql_mode = '' FOR UPDATE queue_jobs SET {column} = {value} WHERE id = UNHEX(REPLACE(?, '-', ''))"
+        );
+        let changed = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(job)
+            .execute(&api.db)
+            .await;
+        assert_eq!(changed.unwrap().rows_affected(), 1, "{column}");
+    }
+    let mut listed = Vec::new();
+    let mut path = "/api/v1/jobs?limit=2".to_owned();
+    loop {
+        let page = api.get(&path).await.expect(200);
+        listed.extend(page["items"].as_array().unwrap().clone());
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
+        path = format!("/api/v1/jobs?limit=2&cursor={cursor}");
+    }
+    listed.reverse();
+    assert_eq!(listed.iter().map(id).collect::<Vec<_>>(), jobs);
+    for (job, damage) in listed.iter().zip(damages.iter().map(Some).chain([None])) {
+        let unreadable: Vec<&str> = damage.iter().map(|(column, _)| *column).collect();
+        assert_eq!(job["unreadable"], serde_json::json!(unreadable), "{job}");
+        assert_eq!(job["kind"], "index_build", "what can be read is shown: {job}");
+        let state = if unreadable == ["state"] {
+            "unknown"
+        } else {
+            "ready"
+        };
+        assert_eq!(job["state"], state);
+        assert!(job["created_at"].as_str().unwrap() > "2026", "{job}");
+        assert_eq!(job["index_id"].is_string(), unreadable != ["payload"], "{job}");
+        let path = format!("/api/v1/jobs/{}", id(job));
+        let alone = api.get(&path).await.expect(200);
+        assert_eq!(alone["unreadable"], job["unreadable"]);
+        let elsewhere = api.call("GET", &path).domain("tenant-2").send().await;
+        elsewhere.expect_problem(404, "not-found");
+    }
+}

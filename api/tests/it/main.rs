@@ -3,6 +3,8 @@
 
 mod auth;
 mod builds;
+mod connections;
+mod downloads;
 mod files;
 mod harness;
 mod idempotency;

@@ -20,7 +20,7 @@ async fn answer(connection: &mut TcpStream) -> String {
 async fn heads_that_are_large_or_slow_end_the_connection(pool: MySqlPool) {
     let limits = [
         ("API_MAX_HEADER_BYTES", "8192"),
-        ("API_HEADER_TIMEOUT_SECONDS", "1"),
+        ("API_FIRST_REQUEST_TIMEOUT_SECONDS", "1"),
     ];
     let api = Api::with(pool, &limits).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use rag_domain::ApiKeyId;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
+use sqlx::{AssertSqlSafe, FromRow, MySql, MySqlConnection, QueryBuilder};
 
 use crate::DbError;
 use crate::error::on_duplicate;
-use crate::sql::Text;
+use crate::sql::{Text, push_list};
 
 /// A row of `rag_api_keys`; the key itself is nowhere.
 #[derive(Debug, Clone, FromRow)]
@@ -17,7 +17,7 @@ pub struct ApiKey {
     pub name: String,
     /// `service` or `admin`.
     pub role: String,
-    /// Domains that a service key may name; `None` is any.
+    /// Domains that a service key may name; `None` is any, and an empty list none.
     #[sqlx(json(nullable))]
     pub domains: Option<Vec<String>>,
     /// 64 hex digits.
@@ -70,6 +70,18 @@ pub async fn find(db: &mut MySqlConnection, id: ApiKeyId) -> Result<Option<ApiKe
 pub async fn list(db: &mut MySqlConnection) -> Result<Vec<ApiKey>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rag_api_keys ORDER BY created_at, id");
     Ok(sqlx::query_as(AssertSqlSafe(sql)).fetch_all(db).await?)
+}
+
+/// Those of these keys that are in force.
+pub async fn list_in_force(db: &mut MySqlConnection, ids: &[ApiKeyId]) -> Result<Vec<ApiKeyId>, DbError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query =
+        QueryBuilder::<MySql>::new("SELECT id FROM rag_api_keys WHERE revoked_at IS NULL AND id IN ");
+    push_list(&mut query, ids.iter().copied().map(Text));
+    let rows: Vec<Text<ApiKeyId>> = query.build_query_scalar().fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
 /// Whether any key is in force.

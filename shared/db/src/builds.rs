@@ -202,10 +202,24 @@ pub async fn abandon(
     if let Some(index) =
         index.filter(|index| is_latest && index.indexing_status == IndexingStatus::InProgress)
     {
-        let error = format!("{error}{}", what_stays(db, index).await?);
-        indexes::mark_built(db, index.id, IndexingStatus::Failed, Some(&error)).await?;
+        let told = format!("{error}{}", what_stays(db, index).await?);
+        indexes::mark_built(db, index.id, IndexingStatus::Failed, Some(&told)).await?;
+        give_up_rest(db, index, error).await?;
     }
     Ok(true)
+}
+
+/// A build has ended before its end: nothing goes on with what it had not begun yet, and each row says so. What the
+/// provider was asked for stays as it is. The caller has finished the build, and holds the index's lock. Answers how many
+/// copies and attachments there were.
+pub async fn give_up_rest(
+    db: &mut MySqlConnection,
+    index: &Index,
+    error: &str,
+) -> Result<(u64, u64), DbError> {
+    let copies = uploads::give_up_of_index(db, &index.provider_type, index.id, error).await?;
+    let attachments = attachments::give_up(db, index.id, error).await?;
+    Ok((copies, attachments))
 }
 
 /// What an index has at its provider when its build ends early, as the rest of a sentence; empty if nothing.

@@ -19,6 +19,8 @@ pub struct Member {
     pub external_file_id: Option<String>,
     /// Why the last upload failed.
     pub upload_error: Option<String>,
+    /// What kind of failure that was.
+    pub upload_error_code: Option<String>,
 }
 
 #[derive(FromRow)]
@@ -42,6 +44,7 @@ struct Row {
     external_file_id: Option<String>,
     files_api_id: Option<String>,
     upload_error: Option<String>,
+    upload_error_code: Option<String>,
 }
 
 /// The composition of an index in its order. Files of another domain than the index's never appear (R-10.6).
@@ -54,11 +57,12 @@ pub async fn list(
         "SELECT f.id AS file_id, f.file_name, f.file_type, f.local_path, f.size_bytes, f.sha256, \
                 l.chunking_strategy AS link_strategy, f.chunking_strategy AS file_strategy, \
                 i.chunking_strategy AS index_strategy, u.status AS upload_status, u.content_sha256, u.file_name AS upload_name, u.external_file_id, \
-                u.files_api_id, u.last_error AS upload_error \
+                u.files_api_id, u.last_error AS upload_error, u.error_code AS upload_error_code \
          FROM rag_indexes i \
          JOIN rag_index_files l ON l.index_id = i.id \
          JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id AND f.deleted_at IS NULL \
          LEFT JOIN rag_provider_file_uploads u ON u.local_file_id = f.id AND u.provider_id = i.provider_type \
+           AND u.status <> 'deleted' \
          WHERE i.id = ? AND i.domain_id = ? AND i.deleted_at IS NULL \
          ORDER BY l.include_order, l.file_id",
     )
@@ -95,6 +99,7 @@ impl From<Row> for Member {
             local_path: row.local_path,
             external_file_id: row.external_file_id,
             upload_error: row.upload_error,
+            upload_error_code: row.upload_error_code,
         }
     }
 }

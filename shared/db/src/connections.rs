@@ -35,6 +35,8 @@ pub struct Connection {
     pub is_exclusive: bool,
     pub last_healthcheck_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
+    /// Of the last sync of the provider.
+    pub sync_error: Option<String>,
     /// What the account has run out of (`rag_providers::Exhaustion`); see [`crate::blocks`].
     pub blocked_kind: Option<String>,
     /// The provider's words.
@@ -51,7 +53,7 @@ pub struct Connection {
 }
 
 const COLUMNS: &str = "id, base_url, auth_type, credentials_enc, token_enc, token_expires_at, \
-     max_requests_per_second, max_concurrent_requests, is_enabled, is_exclusive, last_healthcheck_at, last_error, \
+     max_requests_per_second, max_concurrent_requests, is_enabled, is_exclusive, last_healthcheck_at, last_error, sync_error, \
      blocked_kind, blocked_reason, blocked_since, blocked_next_try_at, learned, created_at, updated_at";
 
 /// What an admin sets; writing it clears `last_error`, the state of an exhausted account, and any cached token (R-4.7).
@@ -95,6 +97,7 @@ pub async fn update(db: &mut MySqlConnection, settings: &ConnectionSettings) -> 
          learned = IF(base_url <=> ? AND auth_type = ? AND credentials_enc <=> ?, learned, NULL), \
          base_url = ?, auth_type = ?, credentials_enc = ?, max_requests_per_second = ?, max_concurrent_requests = ?, \
          is_enabled = ?, is_exclusive = ?, token_enc = NULL, token_expires_at = NULL, token_lease_until = NULL, last_error = NULL, \
+         sync_error = NULL, \
          blocked_kind = NULL, blocked_scope = NULL, blocked_reason = NULL, blocked_since = NULL, blocked_next_try_at = NULL, \
          blocked_tries = 0, updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
     )
@@ -195,6 +198,24 @@ pub async fn record_error(db: &mut MySqlConnection, provider_type: &str, error: 
         .bind(provider_type)
         .execute(db)
         .await?;
+    Ok(())
+}
+
+/// How the last sync of the provider went: with this error, or none.
+pub async fn set_sync_error(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    error: Option<&str>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_connections SET sync_error = ?, updated_at = updated_at \
+         WHERE id = ? AND NOT sync_error <=> ?",
+    )
+    .bind(error)
+    .bind(provider_type)
+    .bind(error)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

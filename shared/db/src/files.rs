@@ -279,20 +279,45 @@ pub async fn find_tombstone_for_update(
         .await?)
 }
 
-/// The files whose deletion is not done, by id, those behind `after`.
+/// A file whose deletion was asked for: hidden from everybody but who carries the deletion out.
+#[derive(Debug, Clone, FromRow)]
+pub struct Tombstone {
+    #[sqlx(flatten)]
+    pub file: File,
+    pub deleted_at: DateTime<Utc>,
+}
+
+/// The files whose deletion is not done, the longest deleted first; `after` is the (deleted_at, id) of the last row of the
+/// page before.
 pub async fn list_tombstones(
     db: &mut MySqlConnection,
-    after: &str,
+    after: Option<(DateTime<Utc>, FileId)>,
     limit: u32,
-) -> Result<Vec<File>, DbError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_files WHERE deleted_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?"
-    );
-    Ok(sqlx::query_as(AssertSqlSafe(sql))
-        .bind(after)
-        .bind(limit)
-        .fetch_all(db)
-        .await?)
+) -> Result<Vec<Tombstone>, DbError> {
+    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new("SELECT ");
+    query
+        .push(COLUMNS)
+        .push(", deleted_at FROM rag_files WHERE deleted_at IS NOT NULL");
+    if let Some((deleted_at, id)) = after {
+        query.push(" AND (deleted_at, id) > (").push_bind(deleted_at);
+        query.push(", ").push_bind(Text(id)).push(")");
+    }
+    query.push(" ORDER BY deleted_at, id LIMIT ").push_bind(limit);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// Removes the row of a file whose deletion is given up, and the rows of copies of which no provider has confirmed that they
+/// are gone. What providers have stays there.
+pub async fn delete_tombstone(db: &mut MySqlConnection, id: FileId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_provider_file_uploads WHERE local_file_id = ? AND deleted_at IS NULL")
+        .bind(Text(id))
+        .execute(&mut *db)
+        .await?;
+    let result = sqlx::query("DELETE FROM rag_files WHERE id = ? AND deleted_at IS NOT NULL")
+        .bind(Text(id))
+        .execute(db)
+        .await?;
+    exactly_one(&result, "file", id)
 }
 
 /// Locks these files' rows, deleted ones included, against links, uploads and deletions; in the order of their ids, as

@@ -6,21 +6,23 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use rag_domain::{ChunkingStrategy, DomainId, FileId, IndexId, UploadId};
+use rag_domain::{ChunkingStrategy, DomainId, FileId, IndexId, UploadId, UploadStatus};
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::files::NewFile;
-use crate::sql::{Text, pieces};
-use crate::{DbError, index_files};
+use crate::sql::{Text, exactly_one, in_list, pieces};
+use crate::{DbError, index_files, uploads};
 
 /// A file of ours that a provider's file is a copy of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     pub file_id: FileId,
-    /// Of our bytes.
+    /// Of our bytes, by the row.
     pub sha256: String,
+    /// Where they lie, relative to FILES_ROOT.
+    pub local_path: String,
     pub size_bytes: u64,
     /// Of the copy's bytes, as far as rows tell.
     pub copy_sha256: String,
@@ -38,6 +40,7 @@ impl Known {
         Self {
             file_id: FileId::new(),
             sha256: String::new(),
+            local_path: String::new(),
             size_bytes: 0,
             copy_sha256: String::new(),
             upload: None,
@@ -53,6 +56,7 @@ struct Row {
     #[sqlx(try_from = "Text<FileId>")]
     file_id: FileId,
     sha256: String,
+    local_path: String,
     size_bytes: u64,
     copy_sha256: String,
     upload: Option<String>,
@@ -73,19 +77,19 @@ pub async fn find_known(
 ) -> Result<HashMap<String, Known>, DbError> {
     // The later a source, the less it counts.
     let sources = [
-        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
+        "SELECT u.external_file_id AS external_id, f.id AS file_id, f.sha256, f.local_path, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
              u.external_file_id AS upload \
              FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
-             WHERE u.provider_id = ? AND f.domain_id = ? AND u.external_file_id IN ",
-        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
+             WHERE u.status <> 'deleted' AND u.provider_id = ? AND f.domain_id = ? AND u.external_file_id IN ",
+        "SELECT u.files_api_id AS external_id, f.id AS file_id, f.sha256, f.local_path, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, u.content_sha256 AS copy_sha256, \
              u.external_file_id AS upload \
              FROM rag_provider_file_uploads u JOIN rag_files f ON f.id = u.local_file_id \
-             WHERE u.provider_id = ? AND f.domain_id = ? AND u.files_api_id IN ",
-        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, a.content_sha256 AS copy_sha256, \
+             WHERE u.status <> 'deleted' AND u.provider_id = ? AND f.domain_id = ? AND u.files_api_id IN ",
+        "SELECT a.external_file_id AS external_id, f.id AS file_id, f.sha256, f.local_path, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, a.content_sha256 AS copy_sha256, \
              NULL AS upload \
              FROM rag_index_attachments a JOIN rag_indexes i ON i.id = a.index_id JOIN rag_files f ON f.id = a.local_file_id \
              WHERE i.provider_type = ? AND f.domain_id = ? AND a.external_file_id IN ",
-        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, f.sha256 AS copy_sha256, \
+        "SELECT f.external_file_id AS external_id, f.id AS file_id, f.sha256, f.local_path, f.size_bytes, f.chunking_strategy, f.deleted_at IS NOT NULL AS is_deleted, f.sha256 AS copy_sha256, \
              NULL AS upload \
              FROM rag_files f WHERE ? <> '' AND f.domain_id = ? AND f.external_file_id IN ",
     ];
@@ -105,6 +109,7 @@ pub async fn find_known(
                 known.entry(row.external_id).or_insert(Known {
                     file_id: row.file_id,
                     sha256: row.sha256,
+                    local_path: row.local_path,
                     size_bytes: row.size_bytes,
                     copy_sha256: row.copy_sha256,
                     upload: row.upload,
@@ -176,12 +181,36 @@ pub struct SeenCopy<'a> {
     pub raw: Option<&'a Value>,
 }
 
-/// Writes down a copy, under the file's present name (what a provider makes of names is its own matter), unless the file has a row for this provider; the answer tells whether it had none.
+/// Writes down a copy, under the file's present name (what a provider makes of names is its own matter), unless the file has
+/// one at this provider; the answer tells whether it had none. A record of one that was deleted becomes its row.
 pub async fn insert_copy(
     db: &mut MySqlConnection,
     provider: &str,
     copy: &SeenCopy<'_>,
 ) -> Result<bool, DbError> {
+    // The record is of a copy that is gone, and this is another one.
+    let had_record = uploads::revive(db, provider, copy.file_id, copy.content_sha256).await?;
+    if had_record {
+        let sql = format!(
+            "UPDATE rag_provider_file_uploads SET \
+             file_name = (SELECT file_name FROM rag_files WHERE id = ?), external_file_id = ?, files_api_id = ?, \
+             external_uploaded_at = ?, raw_provider_json = ?, status = 'uploaded' \
+             WHERE provider_id = ? AND local_file_id = ? AND status IN {}",
+            in_list(UploadStatus::Uploaded.predecessors())
+        );
+        let result = sqlx::query(AssertSqlSafe(sql))
+            .bind(Text(copy.file_id))
+            .bind(copy.external_file_id)
+            .bind(copy.files_api_id)
+            .bind(copy.uploaded_at)
+            .bind(copy.raw.map(Json))
+            .bind(provider)
+            .bind(Text(copy.file_id))
+            .execute(db)
+            .await?;
+        exactly_one(&result, "upload of file", copy.file_id)?;
+        return Ok(true);
+    }
     let result = sqlx::query(
         "INSERT IGNORE INTO rag_provider_file_uploads (id, provider_id, local_file_id, file_name, external_file_id, files_api_id, \
          external_uploaded_at, content_sha256, status, raw_provider_json) \
@@ -204,7 +233,7 @@ pub async fn insert_copy(
 /// The copies of an index's files, except those that hang in a store of another index, and those that somebody is uploading
 /// just now.
 const COPIES_OF_INDEX: &str = "FROM rag_provider_file_uploads u JOIN rag_index_files l ON l.file_id = u.local_file_id \
-     WHERE l.index_id = ? AND u.provider_id = ? \
+     WHERE l.index_id = ? AND u.provider_id = ? AND u.status <> 'deleted' \
      AND NOT EXISTS (SELECT 1 FROM rag_index_attachments a WHERE a.index_id <> ? \
          AND a.external_file_id IN (u.external_file_id, u.files_api_id)) \
      AND NOT EXISTS (SELECT 1 FROM rag_provider_intents t WHERE t.provider_id = u.provider_id \

@@ -33,7 +33,12 @@ pub struct Index {
     pub indexing_status: IndexingStatus,
     /// Start of the last indexing attempt.
     pub indexed_at: Option<DateTime<Utc>>,
+    /// Of its builds, and of files that failed.
     pub last_error: Option<String>,
+    /// Of its last sync.
+    pub sync_error: Option<String>,
+    /// Of the last search, or live listing of its files.
+    pub query_error: Option<String>,
     /// Settings as the store was last given them; `None`: not known.
     #[sqlx(json(nullable))]
     pub pushed_settings: Option<StoreSettings>,
@@ -48,6 +53,12 @@ pub struct Index {
 }
 
 impl Index {
+    /// What is wrong with it, whoever met it last: a build, else a sync, else a search.
+    pub fn any_error(&self) -> Option<&str> {
+        let errors = [&self.last_error, &self.sync_error, &self.query_error];
+        errors.into_iter().find_map(Option::as_deref)
+    }
+
     /// As the store is to have them.
     pub fn store_settings(&self) -> StoreSettings {
         StoreSettings::of(&self.name, self.expires_after.as_ref(), self.metadata.as_ref())
@@ -55,7 +66,7 @@ impl Index {
 }
 
 const COLUMNS: &str = "id, domain_id, name, description, provider_type, external_id, chunking_strategy, expires_after, \
-     metadata, indexing_status, indexed_at, last_error, pushed_settings, settings_error, store_expired_at, \
+     metadata, indexing_status, indexed_at, last_error, sync_error, query_error, pushed_settings, settings_error, store_expired_at, \
      store_missed_at, created_at, updated_at";
 
 /// What a caller gives to make an index.
@@ -331,6 +342,58 @@ pub async fn mark_built(
     exactly_one(&result, "index", id)
 }
 
+/// A build met an error, and goes on later (R-4.13). Nothing is written unless the index is `in_progress`.
+pub async fn note_build_error(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    error: Option<&str>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_indexes SET last_error = ?, updated_at = updated_at WHERE id = ? AND indexing_status = 'in_progress'",
+    )
+    .bind(error)
+    .bind(Text(id))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How the last sync of an index went: with this error, or none.
+pub async fn set_sync_error(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    error: Option<&str>,
+) -> Result<(), DbError> {
+    set_error(db, "sync_error", id, error).await
+}
+
+/// How the last search of an index, or live listing of its files, went: with this error, or none.
+pub async fn set_query_error(
+    db: &mut MySqlConnection,
+    id: IndexId,
+    error: Option<&str>,
+) -> Result<(), DbError> {
+    set_error(db, "query_error", id, error).await
+}
+
+async fn set_error(
+    db: &mut MySqlConnection,
+    column: &'static str,
+    id: IndexId,
+    error: Option<&str>,
+) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_indexes SET {column} = ?, updated_at = updated_at WHERE id = ? AND NOT {column} <=> ?"
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(error)
+        .bind(Text(id))
+        .bind(error)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// The provider has just told how the index's files fare.
 pub async fn set_provider_seen(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
     sqlx::query(
@@ -349,7 +412,7 @@ pub async fn set_external_id(
     external_id: &str,
 ) -> Result<(), DbError> {
     let result = sqlx::query(
-        "UPDATE rag_indexes SET external_id = ?, pushed_settings = NULL, settings_error = NULL, store_expired_at = NULL \
+        "UPDATE rag_indexes SET external_id = ?, pushed_settings = NULL, settings_error = NULL, sync_error = NULL, query_error = NULL, store_expired_at = NULL \
          WHERE id = ? AND external_id IS NULL",
     )
         .bind(external_id)
@@ -366,7 +429,7 @@ pub async fn clear_external_id(
     external_id: &str,
 ) -> Result<(), DbError> {
     let result = sqlx::query(
-        "UPDATE rag_indexes SET external_id = NULL, pushed_settings = NULL, settings_error = NULL, store_expired_at = NULL, \
+        "UPDATE rag_indexes SET external_id = NULL, pushed_settings = NULL, settings_error = NULL, sync_error = NULL, query_error = NULL, store_expired_at = NULL, \
          store_missed_at = NULL WHERE id = ? AND external_id = ?",
     )
     .bind(Text(id))

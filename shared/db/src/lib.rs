@@ -14,6 +14,8 @@ pub mod composition;
 pub mod connections;
 mod error;
 pub mod files;
+pub mod files_root;
+pub mod files_sweep;
 pub mod idempotency;
 pub mod imports;
 pub mod index_files;

@@ -23,6 +23,7 @@ pub struct Standing {
     /// Since when the provider has not been seen to have the store.
     pub store_missed_at: Option<DateTime<Utc>>,
     pub indexed_at: Option<DateTime<Utc>>,
+    /// Of its builds, else of its last sync, else of its last search.
     pub last_error: Option<String>,
     /// When the store was first seen expired.
     pub store_expired_at: Option<DateTime<Utc>>,
@@ -88,7 +89,8 @@ pub struct JobsOfIndexes<'a> {
 pub type FoundMany<T> = HashMap<(DomainId, IndexId), Result<T, DbError>>;
 
 /// The columns of a [`Standing`].
-const STANDING: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.store_missed_at, i.indexed_at, i.last_error, \
+const STANDING: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.store_missed_at, i.indexed_at, \
+       COALESCE(i.last_error, i.sync_error, i.query_error) AS last_error, \
        i.store_expired_at, i.provider_seen_at, i.last_job_id, i.composition_revision, r.revision AS files_revision, q.job_id AS active_job, \
        CONCAT_WS(' ', j.state, j.order_us, j.claim_no, j.attempts, j.snoozes, j.lease_losses, j.cancel_requested, b.updated_at) \
          AS job_revision";

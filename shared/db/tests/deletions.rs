@@ -181,10 +181,14 @@ async fn an_index_takes_only_the_copies_that_nobody_else_needs(pool: MySqlPool) 
         .await
         .unwrap();
 
-    let none = uploads::delete_surplus(&mut db, OPENAI, &all).await.unwrap();
+    let none = uploads::mark_surplus_deleted(&mut db, OPENAI, &all)
+        .await
+        .unwrap();
     assert!(none.is_empty(), "the index itself is not deleted yet: {none:?}");
     indexes::mark_deleted(&mut db, &domain(), index).await.unwrap();
-    let gone = uploads::delete_surplus(&mut db, OPENAI, &all).await.unwrap();
+    let gone = uploads::mark_surplus_deleted(&mut db, OPENAI, &all)
+        .await
+        .unwrap();
     assert_eq!(gone.len(), 1, "{gone:?}");
     assert_eq!(gone[0].external_file_id.as_deref(), Some("own"));
     for (at, provider) in [(1, OPENAI), (2, OPENAI), (3, OPENAI), (4, "yandex")] {

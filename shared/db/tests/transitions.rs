@@ -231,7 +231,7 @@ async fn an_upload_is_finished_for_the_content_it_was_started_for(pool: MySqlPoo
         .unwrap();
     assert_eq!(first, None);
     assert!(
-        is_conflict(&uploads::mark_failed(&mut db, "openai", file, &old, "late").await),
+        is_conflict(&uploads::mark_failed(&mut db, "openai", file, &old, ("invalid_request", "late")).await),
         "uploaded stays uploaded"
     );
 

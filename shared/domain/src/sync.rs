@@ -32,6 +32,8 @@ status! {
         FileResults = "file_results",
         /// Files whose bytes here and at the provider differ.
         FilesByteMismatches = "files_byte_mismatches",
+        /// Files whose bytes on disk are not those of their row, or are gone.
+        FilesCorrupted = "files_corrupted",
         /// What failed, without ending the sync.
         Errors = "errors",
         /// Indexes whose store is gone.

@@ -7,6 +7,10 @@ use uuid::Uuid;
 
 use crate::error::FilesError;
 
+/// Folder of uploads that are still arriving.
+pub(crate) const INCOMING: &str = ".incoming";
+/// How the names of this program's own small files in the root begin.
+pub(crate) const OWN_MARKERS: &str = ".rag-files-";
 /// Longest readable part of a stored name, in bytes. Whole components stay far below the usual limit of 255.
 const NAME_BYTES: usize = 96;
 const EXTENSION_BYTES: usize = 16;
@@ -80,6 +84,35 @@ pub(crate) fn checked(relative_path: &str) -> Result<PathBuf, FilesError> {
     } else {
         Err(FilesError::InvalidPath(relative_path.chars().take(200).collect()))
     }
+}
+
+/// The file whose folder this is, if it has the name of one.
+pub(crate) fn file_of_folder(name: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(name).ok()?;
+    (id.hyphenated().to_string() == name).then_some(id)
+}
+
+/// Whether [`domain_folder`] makes such names.
+pub(crate) fn is_domain_folder(name: &str) -> bool {
+    match name.strip_prefix('~') {
+        Some(hash) => hash.len() == 64 && is_lower_hex(hash),
+        None => domain_folder(name) == name,
+    }
+}
+
+/// Whether [`stored_name`] makes such names.
+pub(crate) fn is_stored_name(name: &str) -> bool {
+    let mut parts = name.splitn(3, '-');
+    let is_short_hex = |part: Option<&str>| part.is_some_and(|part| part.len() == 12 && is_lower_hex(part));
+    is_short_hex(parts.next())
+        && is_short_hex(parts.next())
+        && parts.next().is_some_and(|rest| !rest.is_empty())
+        && is_safe_component(name)
+}
+
+fn is_lower_hex(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn is_safe_component(component: &str) -> bool {
@@ -171,6 +204,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_that_we_do_not_make_are_strange() {
+        for name in [
+            "",
+            ".",
+            "..",
+            ".incoming",
+            "lost+found",
+            "~abc",
+            "a b",
+            "backup.old",
+            "~A",
+        ] {
+            assert!(!is_domain_folder(name), "{name:?}");
+        }
+        let id = Uuid::new_v4();
+        for name in [
+            String::new(),
+            id.simple().to_string(),
+            id.to_string().to_uppercase(),
+            format!("{{{id}}}"),
+            format!("{id}.bak"),
+        ] {
+            assert!(file_of_folder(&name).is_none(), "{name:?}");
+        }
+        for name in [
+            "notes.txt",
+            "0123456789ab-0123456789ab",
+            "0123456789ab-0123456789ab-",
+            "0123456789AB-0123456789ab-x.txt",
+            "0123456789a-0123456789ab-x.txt",
+            "0123456789ab-0123456789ab-x y.txt",
+            ".0123456789ab-0123456789ab-x.txt",
+            ".nfs000000000000",
+        ] {
+            assert!(!is_stored_name(name), "{name:?}");
+        }
+        assert!(is_stored_name("0123456789ab-0123456789ab-x-y.txt"));
+    }
+
     proptest! {
         #[test]
         fn any_input_gives_a_path_that_is_accepted(domain in ".{0,200}", name in ".{0,600}") {
@@ -178,6 +251,10 @@ mod tests {
             let path = relative_path(&domain, Uuid::new_v4(), &stored);
             prop_assert!(checked(&path).is_ok(), "{path}");
             prop_assert!(path.len() < 300);
+            let parts: Vec<_> = path.split('/').collect();
+            prop_assert!(is_domain_folder(parts[0]), "{path}");
+            prop_assert!(file_of_folder(parts[1]).is_some(), "{path}");
+            prop_assert!(is_stored_name(parts[2]), "{path}");
         }
     }
 }

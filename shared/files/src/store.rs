@@ -2,39 +2,118 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::fs::{self, File};
-use tokio::io::{AsyncWriteExt as _, BufWriter};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
 use uuid::Uuid;
 
+use crate::contents::Contents;
 use crate::error::{FilesError, SaveError, failed};
-use crate::layout::{checked, folder, relative_path, stored_name};
+use crate::health::{Health, Trouble};
+use crate::layout::{INCOMING, checked, folder, relative_path, stored_name};
+use crate::root::{Expectation, Root};
 use crate::saved::{Saved, remove_now};
 
 /// How many of the first bytes a save hands back for recognizing the type.
 pub const HEAD_BYTES: usize = 8192;
 /// Contents are written in pieces of this size, however small the pieces are in which they arrive.
 const WRITE_BYTES: usize = 256 * 1024;
-const INCOMING: &str = ".incoming";
 
 /// A folder of file contents. Cheap to clone; processes and machines that share the folder may all use it at once.
 #[derive(Debug, Clone)]
 pub struct FileStore {
-    root: PathBuf,
+    root: Root,
+    health: Health,
 }
 
 impl FileStore {
-    /// Creates the folder if need be.
-    pub async fn at(root: impl Into<PathBuf>) -> Result<Self, FilesError> {
-        let root = root.into();
-        fs::create_dir_all(root.join(INCOMING))
+    /// Touches nothing yet. Until [`expect`](Self::expect) is called, any folder is taken for the right one.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: Root::new(root.into()),
+            health: Health::default(),
+        }
+    }
+
+    /// From now on the root is believed only while it has this marker.
+    pub fn expect(&self, marker: Uuid) {
+        self.root.expect(Expectation::Marker(marker));
+    }
+
+    /// Until [`expect`](Self::expect) is called, the root is not believed, for this reason.
+    pub fn distrust(&self, reason: &str) {
+        self.root.expect(Expectation::Unknown(reason.to_owned()));
+    }
+
+    /// Whether it is known what the root has to show.
+    pub fn is_expectation_known(&self) -> bool {
+        self.root.is_known()
+    }
+
+    /// The root's marker, if it has one.
+    pub async fn marker(&self) -> Result<Option<Uuid>, FilesError> {
+        self.root.marker().await
+    }
+
+    /// Writes the root's marker, unless it has one; makes the root if need be.
+    pub async fn mark(&self, marker: Uuid) -> Result<(), FilesError> {
+        self.root.mark(marker).await
+    }
+
+    /// Whether there is anything at this path, whatever is expected of the root.
+    pub async fn exists(&self, relative_path: &str) -> Result<bool, FilesError> {
+        let path = self.root.join(checked(relative_path)?);
+        fs::try_exists(path)
             .await
-            .map_err(failed("create the folder of file contents"))?;
-        Ok(Self { root })
+            .map_err(failed("look for the file contents"))
+    }
+
+    /// [`FilesError::NotMounted`] unless the root is what it is expected to be.
+    pub async fn check_root(&self) -> Result<(), FilesError> {
+        self.root.check().await
+    }
+
+    /// What keeps this process from reading files, as far as it has met it.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.health.trouble()
+    }
+
+    /// How long to leave what cannot be read here: the longer the trouble has lasted, the longer.
+    pub fn pause(&self) -> Duration {
+        self.health.pause()
+    }
+
+    /// Finds out whether the root can be used, and whether what could not be read last can be read by now.
+    pub async fn probe(&self) -> Result<(), FilesError> {
+        let suspect = self.health.trouble().and_then(|trouble| trouble.suspect);
+        if let Err(error) = self.root.check().await {
+            self.health.note(&error, suspect);
+            return Err(error);
+        }
+        if let Some((path, at)) = suspect {
+            let tried = async {
+                let mut file = File::open(&path).await?;
+                file.seek(io::SeekFrom::Start(at)).await?;
+                file.read(&mut [0; 4096]).await
+            };
+            match tried.await {
+                Ok(_) => {}
+                // It was replaced or deleted, or is lost: the root is there, so this is the file's matter.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    let action = "read the file contents";
+                    let error = FilesError::Io { action, source };
+                    self.health.note(&error, Some((path, at)));
+                    return Err(error);
+                }
+            }
+        }
+        self.health.clear();
+        Ok(())
     }
 
     /// Streams `contents` into a new version of the file and answers where it is.
@@ -53,7 +132,13 @@ impl FileStore {
     where
         S: Stream<Item = Result<Bytes, E>>,
     {
-        let incoming = Incoming(self.root.join(INCOMING).join(Uuid::new_v4().to_string()));
+        // What is put into a folder that is not mounted would be lost with the mount.
+        self.noting(self.root.check().await)?;
+        let folder = self.root.join(INCOMING);
+        fs::create_dir_all(&folder)
+            .await
+            .map_err(failed("create the folder of file contents"))?;
+        let incoming = Incoming(folder.join(Uuid::new_v4().to_string()));
         let (size_bytes, sha256, head) = receive(&incoming.0, contents, max_bytes).await?;
         let name = stored_name(&sha256, Uuid::new_v4(), file_name);
         let relative_path = relative_path(domain, file_id, &name);
@@ -67,7 +152,7 @@ impl FileStore {
         };
         // In a task of its own, because a rename cannot be called back: when the caller goes away, the task ends its
         // work and then drops `saved`, which removes what was published.
-        let root = self.root.clone();
+        let root = self.root.path.clone();
         let publishing = tokio::spawn(async move {
             publish(&root, &incoming.0, &path)
                 .await
@@ -80,20 +165,26 @@ impl FileStore {
         }
     }
 
-    /// Opens stored contents for reading and tells their length in bytes.
-    pub async fn open(&self, relative_path: &str) -> Result<(File, u64), FilesError> {
+    /// Opens stored contents for reading.
+    ///
+    /// [`FilesError::NotFound`] is a statement about the file: the root is the right one, and can be read.
+    pub async fn open(&self, relative_path: &str) -> Result<Contents, FilesError> {
         let path = self.root.join(checked(relative_path)?);
-        let file = match File::open(&path).await {
+        let opened = self.open_at(&path, relative_path).await;
+        opened.inspect_err(|error| {
+            let of_file = matches!(error, FilesError::Io { .. });
+            self.health.note(error, of_file.then_some((path, 0)));
+        })
+    }
+
+    async fn open_at(&self, path: &Path, relative_path: &str) -> Result<Contents, FilesError> {
+        let file = match File::open(path).await {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.root.check().await?;
                 return Err(FilesError::NotFound(relative_path.to_owned()));
             }
-            Err(source) => {
-                return Err(FilesError::Io {
-                    action: "open the file contents",
-                    source,
-                });
-            }
+            Err(error) => return Err(failed("open the file contents")(error)),
         };
         let metadata = file
             .metadata()
@@ -102,7 +193,22 @@ impl FileStore {
         if !metadata.is_file() {
             return Err(FilesError::InvalidPath(relative_path.to_owned()));
         }
-        Ok((file, metadata.len()))
+        Ok(Contents {
+            file,
+            path: path.to_owned(),
+            size_bytes: metadata.len(),
+            health: self.health.clone(),
+        })
+    }
+
+    /// The hash of what lies on disk, in 64 lower-case hex digits.
+    pub async fn sha256(&self, relative_path: &str) -> Result<String, FilesError> {
+        let contents = self.open(relative_path).await?;
+        contents.sha256().await.map_err(failed("read the file contents"))
+    }
+
+    fn noting<T>(&self, result: Result<T, FilesError>) -> Result<T, FilesError> {
+        result.inspect_err(|error| self.health.note(error, None))
     }
 
     /// Removes stored contents; answers whether there were any.
@@ -110,13 +216,11 @@ impl FileStore {
         let path = self.root.join(checked(relative_path)?);
         match fs::remove_file(&path).await {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(source) => {
-                return Err(FilesError::Io {
-                    action: "remove the file contents",
-                    source,
-                });
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.noting(self.root.check().await)?;
+                return Ok(false);
             }
+            Err(error) => return Err(failed("remove the file contents")(error)),
         }
         if let Some(folder) = path.parent() {
             // Fails, as it should, while the folder holds another version.
@@ -132,7 +236,10 @@ impl FileStore {
         let folder = self.root.join(folder(domain, file_id));
         let mut entries = match fs::read_dir(&folder).await {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.noting(self.root.check().await)?;
+                return Ok(0);
+            }
             Err(source) => return Err(FilesError::Io { action, source }),
         };
         let mut removed = 0;
@@ -144,24 +251,8 @@ impl FileStore {
         Ok(removed)
     }
 
-    /// Removes what killed processes left half received: nothing has been written to it for `older_than`.
-    /// Answers how many there were.
-    pub async fn remove_stale_uploads(&self, older_than: Duration) -> Result<u64, FilesError> {
-        let action = "look for stale uploads";
-        let mut removed = 0;
-        let mut entries = fs::read_dir(self.root.join(INCOMING))
-            .await
-            .map_err(failed(action))?;
-        while let Some(entry) = entries.next_entry().await.map_err(failed(action))? {
-            let Ok(modified) = entry.metadata().await.and_then(|metadata| metadata.modified()) else {
-                continue; // Published or removed in the meantime.
-            };
-            let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-            if age >= older_than && fs::remove_file(entry.path()).await.is_ok() {
-                removed += 1;
-            }
-        }
-        Ok(removed)
+    pub(crate) fn root(&self) -> &Path {
+        &self.root.path
     }
 }
 
@@ -201,6 +292,14 @@ where
     let file = File::create_new(path)
         .await
         .map_err(failed("create a file for the contents"))?;
+    write(file, contents, max_bytes).await
+}
+
+/// Returns when the contents are on disk.
+async fn write<S, E>(file: File, contents: S, max_bytes: u64) -> Result<(u64, String, Bytes), SaveError<E>>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+{
     let mut writer = BufWriter::with_capacity(WRITE_BYTES, file);
     let mut hasher = Sha256::new();
     let mut head = BytesMut::new();
@@ -231,3 +330,5 @@ where
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unreadable;

@@ -100,6 +100,37 @@ impl IndexDelete {
     }
 }
 
+/// Deletes an index's vector store, and nothing else: the index, its files and their copies stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexStoreDelete {
+    pub index_id: IndexId,
+    pub domain_id: DomainId,
+    /// The store that is meant: one that a later build makes is not. `None`: the index had none, but its provider may have
+    /// one that was never heard of.
+    #[serde(default)]
+    pub external_id: Option<String>,
+}
+
+impl JobKind for IndexStoreDelete {
+    const KIND: &'static str = "index_store_delete";
+}
+
+impl IndexStoreDelete {
+    /// One per index is active at a time.
+    pub fn unique_key(&self) -> String {
+        format!("{}:{}", Self::KIND, self.index_id)
+    }
+
+    /// Ready to be enqueued: it takes turns with whatever else works on the index, and does not give up.
+    pub fn to_job(&self) -> Result<NewJob, QueueError> {
+        Ok(NewJob::of(self)?
+            .unique_key(self.unique_key())
+            .concurrency_key(index_concurrency_key(self.index_id))
+            .tenant(self.domain_id.to_string())
+            .max_attempts(DELETION_MAX_ATTEMPTS))
+    }
+}
+
 /// Tells the provider to stop indexing what a cancelled build has handed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexCancel {

@@ -110,6 +110,10 @@ pub enum ErrorKind {
     Protocol,
     /// The connection is switched off, or its configuration or credentials can't be used.
     Disabled,
+    /// The bytes of an upload could not be read where they lie: no fault of the provider's, nor of the file's.
+    SourceUnreadable,
+    /// The bytes of an upload are not those that were announced, in number or by their hash. The provider did not get them.
+    LocalCorruption,
 }
 
 impl ErrorKind {
@@ -128,6 +132,8 @@ impl ErrorKind {
             Self::ContentUnavailable => "content_unavailable",
             Self::Protocol => "protocol",
             Self::Disabled => "disabled",
+            Self::SourceUnreadable => "source_unreadable",
+            Self::LocalCorruption => "local_corruption",
         }
     }
 }
@@ -297,11 +303,13 @@ impl ProviderError {
     /// What to do about it. The only place where kinds become decisions.
     pub fn disposition(&self) -> Disposition {
         match self.kind {
-            ErrorKind::RateLimited | ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Protocol => {
-                Disposition::Retry {
-                    after: self.retry_after,
-                }
-            }
+            ErrorKind::RateLimited
+            | ErrorKind::Timeout
+            | ErrorKind::Unavailable
+            | ErrorKind::Protocol
+            | ErrorKind::SourceUnreadable => Disposition::Retry {
+                after: self.retry_after,
+            },
             ErrorKind::Unauthorized | ErrorKind::QuotaExceeded | ErrorKind::Disabled => {
                 Disposition::WaitForOperator
             }
@@ -309,7 +317,8 @@ impl ProviderError {
             | ErrorKind::InvalidRequest
             | ErrorKind::Unsupported
             | ErrorKind::TooLarge
-            | ErrorKind::ContentUnavailable => Disposition::Fail,
+            | ErrorKind::ContentUnavailable
+            | ErrorKind::LocalCorruption => Disposition::Fail,
         }
     }
 
@@ -353,6 +362,8 @@ mod tests {
             (ErrorKind::ContentUnavailable, Disposition::Fail),
             (ErrorKind::Protocol, retry),
             (ErrorKind::Disabled, Disposition::WaitForOperator),
+            (ErrorKind::SourceUnreadable, retry),
+            (ErrorKind::LocalCorruption, Disposition::Fail),
         ] {
             let mut error = ProviderError::new(kind, Operation::GetFile, "m");
             error.retry_after = Some(Duration::from_secs(9));

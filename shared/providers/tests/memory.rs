@@ -101,6 +101,7 @@ async fn memory_does_not_grow_with_the_file() {
         file_name: "large.bin".to_owned(),
         content_type: None,
         size_bytes: SIZE,
+        sha256: None,
         body: Arc::new(Sevens),
     };
     let file = provider.upload_file(upload).await.expect("an upload");

@@ -1,6 +1,7 @@
 //! What can go wrong, and which of it is worth another try.
 
 use crate::id::{ClaimToken, JobId};
+use crate::job::UnreadableJob;
 use crate::state::State;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,15 @@ pub enum QueueError {
     /// A row that this crate did not write.
     #[error("job {id} has an unreadable {column}")]
     Corrupt { id: JobId, column: &'static str },
+    /// The same, with what can be read of it.
+    #[error(transparent)]
+    Unreadable(Box<UnreadableJob>),
+}
+
+impl From<UnreadableJob> for QueueError {
+    fn from(job: UnreadableJob) -> Self {
+        Self::Unreadable(Box::new(job))
+    }
 }
 
 impl QueueError {

@@ -191,6 +191,29 @@ pub struct Job {
     pub history: Vec<EndedClaim>,
 }
 
+/// What can be read of a job whose row cannot be read whole: what another version wrote, or somebody's hand.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("job {id} has an unreadable {}", .columns.join(", "))]
+pub struct UnreadableJob {
+    pub id: JobId,
+    /// The columns that cannot be read; what they would say is absent or empty here.
+    pub columns: Vec<&'static str>,
+    pub kind: String,
+    pub state: Option<State>,
+    pub tenant: Option<String>,
+    pub payload: Value,
+    pub attempts: u32,
+    pub max_attempts: u32,
+    pub cancel_requested: bool,
+    pub last_error: Option<String>,
+    pub output: Option<Value>,
+    /// To the millisecond by its id, if the column cannot be read.
+    pub created_at: Option<DateTime<Utc>>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub history: Vec<EndedClaim>,
+}
+
 /// One line of a job's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedClaim {

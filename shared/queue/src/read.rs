@@ -6,22 +6,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use sqlx::mysql::MySqlRow;
 use sqlx::{MySql, QueryBuilder, Row};
 use tokio::time::Instant;
 
 use crate::error::QueueError;
 use crate::id::JobId;
-use crate::job::{EndedClaim, Job};
+use crate::job::{Job, UnreadableJob};
 use crate::queue::Queue;
-use crate::sql::{padded, time_of};
+use crate::row::{COLUMNS, job_from_row};
+use crate::sql::padded;
 use crate::state::State;
-
-const COLUMNS: &str = "id, kind, CAST(state AS CHAR) AS state, order_us, tenant, payload, priority, unique_key, \
-     concurrency_key, trace_context, attempts, max_attempts, snoozes, lease_losses, \
-     CAST(cancel_requested AS SIGNED) AS cancel_requested, last_error, snooze_reason, output, worker_id, created_at, \
-     started_at, claimed_at, finished_at, history";
 
 const MAX_PAGE: u32 = 500;
 const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -56,9 +50,10 @@ impl Default for Page {
 }
 
 /// A page of a list.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobPage {
-    pub items: Vec<Job>,
+    /// A row that cannot be read hides no others.
+    pub items: Vec<Result<Job, UnreadableJob>>,
     /// Where the next page starts; `None`: this was the last.
     pub next: Option<PageCursor>,
 }
@@ -125,7 +120,7 @@ impl Queue {
             .push(" FROM queue_jobs WHERE id = ")
             .push_bind(id);
         let row = query.build().fetch_optional(self.pool()).await?;
-        row.as_ref().map(job_from_row).transpose()
+        row.as_ref().map(|row| Ok(job_from_row(row)??)).transpose()
     }
 
     /// Those of these jobs that there are, in one statement. One whose row can't be read has an error of its own.
@@ -144,7 +139,10 @@ impl Queue {
         }
         query.push(")");
         let rows = query.build().fetch_all(self.pool()).await?;
-        let found = rows.iter().map(|row| Ok((row.try_get("id")?, job_from_row(row))));
+        let found = rows.iter().map(|row| {
+            let job = job_from_row(row)?.map_err(QueueError::from);
+            Ok((row.try_get("id")?, job))
+        });
         found.collect()
     }
 
@@ -265,53 +263,6 @@ impl Queue {
             .await?;
         Ok(id)
     }
-}
-
-fn job_from_row(row: &MySqlRow) -> Result<Job, QueueError> {
-    let id: JobId = row.try_get("id")?;
-    let corrupt = |column| QueueError::Corrupt { id, column };
-    let state: State = row
-        .try_get::<String, _>("state")?
-        .parse()
-        .map_err(|_| corrupt("state"))?;
-    let order_us: i64 = row.try_get("order_us")?;
-    let payload: String = row.try_get("payload")?;
-    let output: Option<String> = row.try_get("output")?;
-    let history: Option<String> = row.try_get("history")?;
-    let history: Option<Vec<EndedClaim>> = history
-        .map(|json| serde_json::from_str(&json))
-        .transpose()
-        .map_err(|_| corrupt("history"))?;
-    Ok(Job {
-        id,
-        kind: row.try_get("kind")?,
-        state,
-        tenant: row.try_get("tenant")?,
-        payload: serde_json::from_str(&payload).map_err(|_| corrupt("payload"))?,
-        priority: row.try_get("priority")?,
-        unique_key: row.try_get("unique_key")?,
-        concurrency_key: row.try_get("concurrency_key")?,
-        trace_context: row.try_get("trace_context")?,
-        attempts: row.try_get("attempts")?,
-        max_attempts: row.try_get("max_attempts")?,
-        snoozes: row.try_get("snoozes")?,
-        lease_losses: row.try_get("lease_losses")?,
-        cancel_requested: row.try_get::<i64, _>("cancel_requested")? != 0,
-        last_error: row.try_get("last_error")?,
-        snooze_reason: row.try_get("snooze_reason")?,
-        output: output
-            .map(|json| serde_json::from_str::<Value>(&json))
-            .transpose()
-            .map_err(|_| corrupt("output"))?,
-        worker: row.try_get("worker_id")?,
-        created_at: row.try_get("created_at")?,
-        run_at: time_of(order_us).filter(|_| state == State::Scheduled),
-        lease_until: time_of(order_us).filter(|_| state == State::Running),
-        started_at: row.try_get("started_at")?,
-        claimed_at: row.try_get("claimed_at")?,
-        finished_at: row.try_get("finished_at")?,
-        history: history.unwrap_or_default(),
-    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@
 mod database_uri;
 mod reader;
 mod sections;
+mod setting;
 mod table;
+mod values;
 
 pub use database_uri::{DatabaseUri, DatabaseUriError};
 pub use reader::{Mistake, SettingsError};
@@ -17,7 +19,8 @@ pub use sections::{
     ApiAuth, ApiSettings, DatabaseSettings, FilesSettings, LogFormat, ProviderSettings, QueueSettings,
     SyncSettings, TelemetrySettings, WorkerSettings,
 };
-pub use table::{SETTINGS, Setting, render_table};
+pub use setting::{Setting, render_table};
+pub use table::SETTINGS;
 
 use reader::Reader;
 

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use secrecy::SecretString;
 
-use crate::table::{SETTINGS, Setting};
+use crate::setting::Setting;
+use crate::table::SETTINGS;
 
 /// One setting that is missing or wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]

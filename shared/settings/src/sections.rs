@@ -4,17 +4,18 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use url::Url;
 
 use crate::database_uri::DatabaseUri;
 use crate::reader::Reader;
+use crate::values::{
+    A_RATE, ADDRESS, CONNECTIONS, domain_id, http_url, interval, origins, pauses, seconds,
+    service_account_key,
+};
 
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
@@ -54,7 +55,13 @@ pub struct ApiSettings {
     /// Of a body that is not a file.
     pub max_body_bytes: usize,
     pub max_header_bytes: usize,
+    /// For the whole head of a request after an answer.
     pub header_timeout: Duration,
+    /// For the whole head of a connection's first request.
+    pub first_request_timeout: Duration,
+    pub max_connections: usize,
+    /// `None`: half of all.
+    pub max_connections_per_address: Option<usize>,
     pub max_concurrent_requests: usize,
     pub max_concurrent_transfers: usize,
     /// Per key and process; `None`: no limit.
@@ -67,6 +74,9 @@ pub struct ApiSettings {
     /// For callers that send no `Prefer`; `None`: they are answered at once.
     pub default_wait: Option<Duration>,
     pub upload_idle: Duration,
+    pub download_idle: Duration,
+    /// Of uploads and answers; 0: any.
+    pub min_transfer_bytes_per_second: u64,
     pub grace: Duration,
 }
 
@@ -78,6 +88,10 @@ impl ApiSettings {
         let max_body_bytes = reader.integer("API_MAX_BODY_BYTES", 1024..=1 << 28);
         let max_header_bytes = reader.integer("API_MAX_HEADER_BYTES", 8192..=1 << 20);
         let header_timeout = seconds(reader, "API_HEADER_TIMEOUT_SECONDS", 3600);
+        let first_request_timeout = seconds(reader, "API_FIRST_REQUEST_TIMEOUT_SECONDS", 3600);
+        let max_connections = reader.integer("API_MAX_CONNECTIONS", CONNECTIONS);
+        let max_connections_per_address =
+            reader.optional_integer("API_MAX_CONNECTIONS_PER_ADDRESS", CONNECTIONS);
         let max_concurrent_requests = reader.integer("API_MAX_CONCURRENT_REQUESTS", 1..=1_000_000);
         let max_concurrent_transfers = reader.integer("API_MAX_CONCURRENT_TRANSFERS", 1..=1_000_000);
         let rate_limit_per_second = reader.optional_integer("API_RATE_LIMIT_PER_SECOND", A_RATE);
@@ -87,6 +101,8 @@ impl ApiSettings {
         let request_timeout = seconds(reader, "API_REQUEST_TIMEOUT_SECONDS", 3600);
         let default_wait = reader.integer::<u64>("API_DEFAULT_WAIT_SECONDS", 0..=30);
         let upload_idle = seconds(reader, "API_UPLOAD_IDLE_SECONDS", 3600);
+        let download_idle = seconds(reader, "API_DOWNLOAD_IDLE_SECONDS", 3600);
+        let min_transfer_bytes_per_second = reader.integer("API_MIN_TRANSFER_BYTES_PER_SECOND", 0..=1 << 30);
         let grace = seconds(reader, "API_GRACE_SECONDS", 3600);
         Some(Self {
             listen: listen?,
@@ -95,6 +111,9 @@ impl ApiSettings {
             max_body_bytes: max_body_bytes?,
             max_header_bytes: max_header_bytes?,
             header_timeout: header_timeout?,
+            first_request_timeout: first_request_timeout?,
+            max_connections: max_connections?,
+            max_connections_per_address: max_connections_per_address?,
             max_concurrent_requests: max_concurrent_requests?,
             max_concurrent_transfers: max_concurrent_transfers?,
             rate_limit_per_second: rate_limit_per_second?,
@@ -104,6 +123,8 @@ impl ApiSettings {
             request_timeout: request_timeout?,
             default_wait: default_wait.map(|seconds| (seconds > 0).then(|| Duration::from_secs(seconds)))?,
             upload_idle: upload_idle?,
+            download_idle: download_idle?,
+            min_transfer_bytes_per_second: min_transfer_bytes_per_second?,
             grace: grace?,
         })
     }
@@ -112,6 +133,11 @@ impl ApiSettings {
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
     pub listen: SocketAddr,
+    /// For the whole head of any request.
+    pub header_timeout: Duration,
+    pub max_connections: usize,
+    /// `None`: half of all.
+    pub max_connections_per_address: Option<usize>,
     pub concurrency: usize,
     pub grace: Duration,
     pub build_upload_concurrency: usize,
@@ -135,6 +161,10 @@ pub struct WorkerSettings {
 impl WorkerSettings {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let listen = reader.parsed("WORKER_LISTEN", ADDRESS);
+        let header_timeout = seconds(reader, "WORKER_HEADER_TIMEOUT_SECONDS", 3600);
+        let max_connections = reader.integer("WORKER_MAX_CONNECTIONS", CONNECTIONS);
+        let max_connections_per_address =
+            reader.optional_integer("WORKER_MAX_CONNECTIONS_PER_ADDRESS", CONNECTIONS);
         let concurrency = reader.integer("WORKER_CONCURRENCY", 1..=1024);
         let grace = seconds(reader, "WORKER_GRACE_SECONDS", 3600);
         let build_upload_concurrency = reader.integer("BUILD_UPLOAD_CONCURRENCY", 1..=64);
@@ -149,6 +179,9 @@ impl WorkerSettings {
         let (build_poll_min, build_poll_max) = poll?;
         Some(Self {
             listen: listen?,
+            header_timeout: header_timeout?,
+            max_connections: max_connections?,
+            max_connections_per_address: max_connections_per_address?,
             concurrency: concurrency?,
             grace: grace?,
             build_upload_concurrency: build_upload_concurrency?,
@@ -192,12 +225,29 @@ impl QueueSettings {
 #[derive(Debug, Clone)]
 pub struct FilesSettings {
     pub root: PathBuf,
+    /// How often disk and rows are compared; `None`: never.
+    pub sweep_every: Option<Duration>,
+    /// What no row names is deleted, and not only reported.
+    pub sweep_deletes: bool,
+    /// What is younger may be an upload under way.
+    pub sweep_min_age: Duration,
+    /// A sweep that would delete more than this share deletes nothing.
+    pub sweep_brake_percent: u64,
 }
 
 impl FilesSettings {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        reader.required("FILES_ROOT").map(|root| Self {
-            root: PathBuf::from(root),
+        let root = reader.required("FILES_ROOT").map(PathBuf::from);
+        let sweep_every = interval(reader, "FILES_SWEEP_EVERY_SECONDS");
+        let sweep_deletes = reader.choice("FILES_SWEEP", &[("report", false), ("delete", true)]);
+        let sweep_min_age = seconds(reader, "FILES_SWEEP_MIN_AGE_SECONDS", 365 * 86_400);
+        let sweep_brake_percent = reader.integer("FILES_SWEEP_BRAKE_PERCENT", 0..=100);
+        Some(Self {
+            root: root?,
+            sweep_every: sweep_every?,
+            sweep_deletes: sweep_deletes?,
+            sweep_min_age: sweep_min_age?,
+            sweep_brake_percent: sweep_brake_percent?,
         })
     }
 }
@@ -298,91 +348,5 @@ impl TelemetrySettings {
             log_format: log_format?,
             log_filter: log_filter?,
         })
-    }
-}
-
-/// Requests a second, or at once.
-const A_RATE: RangeInclusive<NonZeroU32> = match NonZeroU32::new(1_000_000) {
-    Some(most) => NonZeroU32::MIN..=most,
-    None => NonZeroU32::MIN..=NonZeroU32::MIN,
-};
-
-const ADDRESS: &str = "an address and port such as 127.0.0.1:8080 or [::]:8080";
-
-fn seconds(reader: &mut Reader<'_>, name: &'static str, most: u64) -> Option<Duration> {
-    reader.integer(name, 1..=most).map(Duration::from_secs)
-}
-
-/// 0 is never.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is a mistake, as everywhere here"
-)]
-fn interval(reader: &mut Reader<'_>, name: &'static str) -> Option<Option<Duration>> {
-    let seconds: u64 = reader.integer(name, 0..=31 * 86_400)?;
-    Some((seconds > 0).then(|| Duration::from_secs(seconds)))
-}
-
-fn pauses(reader: &mut Reader<'_>, min: &'static str, max: &'static str) -> Option<(Duration, Duration)> {
-    let low = reader.integer(min, 1..=3_600_000).map(Duration::from_millis);
-    let high = reader.integer(max, 1..=3_600_000).map(Duration::from_millis);
-    let (low, high) = (low?, high?);
-    if low > high {
-        reader.mistake(min, format!("is larger than {max}"));
-        return None;
-    }
-    Some((low, high))
-}
-
-fn domain_id(reader: &mut Reader<'_>, name: &'static str) -> Option<String> {
-    let value = reader.required(name)?;
-    if value.chars().count() > 128 || value.chars().any(char::is_control) {
-        reader.mistake(name, "is not 1 to 128 printable characters");
-        return None;
-    }
-    Some(value)
-}
-
-fn http_url(reader: &mut Reader<'_>, name: &'static str) -> Option<Url> {
-    let value = reader.required(name)?;
-    as_http_url(reader, name, &value)
-}
-
-/// URLs separated by commas, of which only scheme, host and port count.
-fn origins(reader: &mut Reader<'_>, name: &'static str) -> Option<Vec<String>> {
-    let value = reader.required(name)?;
-    let urls = value.split(',').map(str::trim).filter(|url| !url.is_empty());
-    urls.map(|url| Some(as_http_url(reader, name, url)?.origin().ascii_serialization()))
-        .collect()
-}
-
-fn as_http_url(reader: &mut Reader<'_>, name: &'static str, value: &str) -> Option<Url> {
-    match Url::parse(value) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
-        _ => {
-            reader.mistake(name, format!("`{value}` is not an http(s) URL"));
-            None
-        }
-    }
-}
-
-fn service_account_key(reader: &mut Reader<'_>, name: &'static str) -> Option<SecretString> {
-    let encoded = reader.optional_secret(name)?;
-    // `base64` without -w0 breaks lines.
-    let compact: String = encoded.expose_secret().split_ascii_whitespace().collect();
-    let decoded = STANDARD
-        .decode(compact)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok());
-    match decoded {
-        Some(json) if serde_json::from_str::<serde_json::Map<_, _>>(&json).is_ok() => Some(json.into()),
-        Some(_) => {
-            reader.mistake(name, "is base64, but what it holds is not a JSON object");
-            None
-        }
-        None => {
-            reader.mistake(name, "is not base64 of a JSON text");
-            None
-        }
     }
 }

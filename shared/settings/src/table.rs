@@ -1,43 +1,6 @@
 //! The list of settings as data: what exists, its default, what it means.
 
-use std::fmt::Write as _;
-
-/// One environment variable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Setting {
-    pub name: &'static str,
-    pub section: &'static str,
-    /// The value used when the variable is not set; `None`: there is none (see `meaning` for whether it is required).
-    pub default: Option<&'static str>,
-    pub meaning: &'static str,
-    /// Never printed, not even in part.
-    pub secret: bool,
-}
-
-const fn setting(
-    section: &'static str,
-    name: &'static str,
-    default: Option<&'static str>,
-    meaning: &'static str,
-) -> Setting {
-    Setting {
-        name,
-        section,
-        default,
-        meaning,
-        secret: false,
-    }
-}
-
-const fn secret(section: &'static str, name: &'static str, meaning: &'static str) -> Setting {
-    Setting {
-        name,
-        section,
-        default: None,
-        meaning,
-        secret: true,
-    }
-}
+use crate::setting::{Setting, secret, setting};
 
 /// Every setting, in the order in which it is documented.
 pub const SETTINGS: &[Setting] = &[
@@ -94,7 +57,26 @@ pub const SETTINGS: &[Setting] = &[
         "api",
         "API_HEADER_TIMEOUT_SECONDS",
         Some("60"),
-        "A connection on which no whole head of a request arrives for this long is closed; also one that is kept alive unused",
+        "After an answer, a connection on which no whole head of a further request arrives for this long is closed",
+    ),
+    setting(
+        "api",
+        "API_FIRST_REQUEST_TIMEOUT_SECONDS",
+        Some("10"),
+        "A new connection on which no whole head of a request arrives for this long is closed",
+    ),
+    setting(
+        "api",
+        "API_MAX_CONNECTIONS",
+        Some("20000"),
+        "Connections a process holds open, but never more than half of the file descriptors it may have; more are closed at once",
+    ),
+    setting(
+        "api",
+        "API_MAX_CONNECTIONS_PER_ADDRESS",
+        None,
+        "Of those, the connections from one address (of IPv6: from one /64). Not set: half of all; behind a reverse proxy, \
+         whose address all have, set it to API_MAX_CONNECTIONS",
     ),
     setting(
         "api",
@@ -147,6 +129,19 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "api",
+        "API_DOWNLOAD_IDLE_SECONDS",
+        Some("60"),
+        "An answer of which the caller takes nothing more for this long is given up",
+    ),
+    setting(
+        "api",
+        "API_MIN_TRANSFER_BYTES_PER_SECOND",
+        Some("1024"),
+        "An upload or answer that is slower than this, while it is the caller who keeps it waiting, is given up; on average \
+         over the idle time. 0: no limit",
+    ),
+    setting(
+        "api",
         "API_GRACE_SECONDS",
         Some("20"),
         "How long running requests may go on after SIGTERM or SIGINT",
@@ -156,6 +151,24 @@ pub const SETTINGS: &[Setting] = &[
         "WORKER_LISTEN",
         Some("127.0.0.1:9091"),
         "Address and port of the worker's /health and /metrics",
+    ),
+    setting(
+        "worker",
+        "WORKER_HEADER_TIMEOUT_SECONDS",
+        Some("30"),
+        "A connection to these on which no whole head of a request arrives for this long is closed",
+    ),
+    setting(
+        "worker",
+        "WORKER_MAX_CONNECTIONS",
+        Some("256"),
+        "Connections to these that a worker holds open, but never more than half of its file descriptors",
+    ),
+    setting(
+        "worker",
+        "WORKER_MAX_CONNECTIONS_PER_ADDRESS",
+        None,
+        "Of those, the connections from one address. Not set: half of all",
     ),
     setting(
         "worker",
@@ -252,6 +265,30 @@ pub const SETTINGS: &[Setting] = &[
         "FILES_ROOT",
         Some("./data/files"),
         "Folder of the file contents; the API and all workers must see the same one",
+    ),
+    setting(
+        "files",
+        "FILES_SWEEP_EVERY_SECONDS",
+        Some("21600"),
+        "How often one worker compares FILES_ROOT with the rows, for what killed processes left there; 0: never",
+    ),
+    setting(
+        "files",
+        "FILES_SWEEP",
+        Some("delete"),
+        "What becomes of contents that no row names: report or delete. Files of other names are never touched",
+    ),
+    setting(
+        "files",
+        "FILES_SWEEP_MIN_AGE_SECONDS",
+        Some("86400"),
+        "What is younger is no leftover yet: it may be an upload under way. Must be longer than any upload takes",
+    ),
+    setting(
+        "files",
+        "FILES_SWEEP_BRAKE_PERCENT",
+        Some("20"),
+        "A sweep that would delete more than this share of the contents (and more than a hundred) deletes nothing",
     ),
     secret(
         "providers",
@@ -350,28 +387,3 @@ pub const SETTINGS: &[Setting] = &[
         "Log filter, e.g. info,rag_api=debug",
     ),
 ];
-
-/// The table as text for a terminal: section headings, then name, default and meaning per line.
-pub fn render_table() -> String {
-    let width = SETTINGS
-        .iter()
-        .map(|setting| setting.name.len())
-        .max()
-        .unwrap_or(0);
-    let mut text = String::new();
-    let mut section = "";
-    for setting in SETTINGS {
-        if setting.section != section {
-            let gap = if section.is_empty() { "" } else { "\n" };
-            section = setting.section;
-            let _infallible = writeln!(text, "{gap}[{section}]");
-        }
-        let default = setting.default.unwrap_or("-");
-        let _infallible = writeln!(
-            text,
-            "  {:width$}  {} (default: {default})",
-            setting.name, setting.meaning
-        );
-    }
-    text
-}

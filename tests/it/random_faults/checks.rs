@@ -103,7 +103,7 @@ pub(super) async fn copies_are_exact(stack: &Stack, world: &World) -> usize {
 
 /// Every file and store of strangers is as they left it, and none of their files was ever put anywhere by us.
 pub(super) fn nobody_was_touched(stack: &Stack, strangers: &Strangers) {
-    let theirs = strangers.belongings(stack);
+    let theirs = Strangers::belongings(stack);
     let state = stack.control().state();
     let files: BTreeMap<String, String> = state
         .files

@@ -53,7 +53,7 @@ impl Strangers {
     }
 
     /// What they ever made, by the emulator's ledger.
-    pub(super) fn belongings(&self, stack: &Stack) -> Belongings {
+    pub(super) fn belongings(stack: &Stack) -> Belongings {
         let made = effects(stack, Effect::FileCreated)
             .into_iter()
             .filter(|entry| entry.external);

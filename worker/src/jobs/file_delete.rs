@@ -63,6 +63,9 @@ impl Deletion<'_> {
         self.delete_copies().await?;
         let path = &file.local_path;
         if let Err(error) = self.context.files.delete(path).await {
+            if error.is_local_trouble() {
+                return Err(Halt::storage(&self.context.files, &error));
+            }
             let error = format!("the contents could not be removed: {}", chain(&error));
             return Err(Halt::Retry { error, after: None });
         }
@@ -125,7 +128,7 @@ impl Deletion<'_> {
         let (mut tx, file) = self.write().await?;
         let Some(file) = file else { return Ok(()) };
         let copies = uploads::list_of_file(&mut tx, file.id).await?;
-        uploads::delete_of_file(&mut tx, file.id).await?;
+        uploads::mark_deleted_of_file(&mut tx, file.id).await?;
         for copy in copies {
             if let Some(external_file_id) = copy.files_api_id.or(copy.external_file_id) {
                 let owner = Owner::File(file.id);

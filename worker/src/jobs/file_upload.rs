@@ -93,7 +93,10 @@ pub(crate) async fn repair(context: &Context) -> Result<(), Halt> {
         let stale = upload_jobs::list_stale(&mut db, &after, STALE_SECONDS, ROWS).await?;
         drop(db);
         for upload in &stale {
-            repair_one(context, upload).await?;
+            // One that can't be ended now is no reason to leave the others.
+            if let Err(halt) = repair_one(context, upload).await {
+                tracing::warn!(job.id = upload.job_id, %halt, "an upload could not be ended, it will be tried again");
+            }
         }
         match stale.into_iter().next_back() {
             Some(last) => after = last.job_id,
@@ -151,6 +154,7 @@ async fn run(job: &FileUpload, claim: &Claim, context: &Context) -> Result<(), H
         local_path: file.local_path,
         external_file_id: None,
         upload_error: None,
+        upload_error_code: None,
     };
     let scope = Scope::new(context, claim, provider, &job.provider_type, &job.domain_id);
     let mut tx = scope.write().await?;

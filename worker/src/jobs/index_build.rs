@@ -59,6 +59,11 @@ async fn run(job: &IndexBuild, claim: &Claim, context: &Context) -> Outcome {
         }
         halt => {
             tracing::info!(%halt, "the build pauses");
+            if let Some(error) = halt.error()
+                && let Err(halt) = note(job, claim, context, error).await
+            {
+                tracing::debug!(%halt, "why the build pauses could not be written down");
+            }
             halt.into_outcome()
         }
     }
@@ -72,6 +77,17 @@ async fn stop_indexing(build: &Build<'_>) {
         Ok(Err(halt)) => tracing::warn!(%halt, "the provider was not told to stop indexing"),
         Err(_) => tracing::warn!("the provider was not told to stop indexing in time"),
     }
+}
+
+/// The build goes on later; until then its index says what was met.
+async fn note(job: &IndexBuild, claim: &Claim, context: &Context, error: &str) -> Result<(), Halt> {
+    let mut tx = context.pool.begin().await?;
+    let index = indexes::find_for_update(&mut tx, &job.domain_id, job.index_id).await?;
+    claim.fence(&mut tx).await?;
+    if let Some(index) = index {
+        indexes::note_build_error(&mut tx, index.id, Some(error)).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 /// No attempt will help: index and build say so before the job does.
@@ -88,8 +104,9 @@ async fn record_failure(job: &IndexBuild, claim: &Claim, context: &Context, erro
     let mut tx = context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &job.domain_id, job.index_id).await?;
     claim.fence(&mut tx).await?;
-    if let Some(index) = index.filter(|index| index.indexing_status == IndexingStatus::InProgress) {
-        let error = format!("{error}{}", builds::what_stays(&mut tx, &index).await?);
+    let index = index.filter(|index| index.indexing_status == IndexingStatus::InProgress);
+    if let Some(index) = &index {
+        let error = format!("{error}{}", builds::what_stays(&mut tx, index).await?);
         indexes::mark_built(&mut tx, job.index_id, IndexingStatus::Failed, Some(&error)).await?;
     }
     let job_id = claim.job_id().to_string();
@@ -98,6 +115,10 @@ async fn record_failure(job: &IndexBuild, claim: &Claim, context: &Context, erro
         .is_some_and(|build| build.finished_at.is_none())
     {
         builds::finish(&mut tx, &job_id).await?;
+    }
+    if let Some(index) = &index {
+        let (copies, attachments) = builds::give_up_rest(&mut tx, index, error).await?;
+        tracing::info!(copies, attachments, "what the build had not begun is given up");
     }
     Ok(tx.commit().await?)
 }

@@ -7,6 +7,7 @@ pub(crate) mod file_upload;
 pub(crate) mod index_build;
 pub(crate) mod index_cancel;
 pub(crate) mod index_delete;
+pub(crate) mod index_store_delete;
 pub(crate) mod index_sync;
 pub(crate) mod orphan_reconcile;
 pub(crate) mod provider_probe;

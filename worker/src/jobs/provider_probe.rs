@@ -4,8 +4,9 @@ use std::convert::Infallible;
 
 use apalis_core::task::data::Data;
 use apalis_mariadb::{Claim, Outcome};
+use rag_db::connections;
 use rag_domain::DomainId;
-use rag_jobs::{ProbeReport, ProviderProbe};
+use rag_jobs::{ProbeReport, ProbeVerdict, ProviderProbe};
 use tracing::Instrument as _;
 
 use crate::context::Context;
@@ -46,5 +47,11 @@ async fn run(job: &ProviderProbe, claim: &Claim, context: &Context) -> Result<Pr
         error: error.to_string(),
     })?;
     let scope = Scope::new(context, claim, provider, &job.provider_type, &nobody);
-    probe::probe(&scope, &learned).await
+    let report = probe::probe(&scope, &learned).await?;
+    if report.verdict == ProbeVerdict::Unusable {
+        // Until a call succeeds.
+        let mut db = context.pool.acquire().await?;
+        connections::record_error(&mut db, &job.provider_type, &report.summary).await?;
+    }
+    Ok(report)
 }

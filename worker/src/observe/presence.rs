@@ -118,7 +118,7 @@ async fn listed(observer: &Observer<'_>, store: &str) -> Result<Listing, Halt> {
 pub(crate) enum Direct {
     There(SeenFile),
     Absent,
-    /// It was not found, by a server that is not known to find files by their ids.
+    /// It was not found, by a server that is not known to find files by their ids, and did not name it.
     Unknown,
 }
 
@@ -151,6 +151,8 @@ async fn ask(observer: &Observer<'_>, store: &str, row: &Attachment) -> Result<(
         Ok(file) => Direct::There(SeenFile::from(file)),
         Err(error) if is_absent(&error) => match observer.learned.holds(Ability::GetStoreFile) {
             Some(true) => Direct::Absent,
+            // An empty store has no file to learn it from; an answer that names the file is no stray one.
+            None if error.says_absent(row.store_file_id()) => Direct::Absent,
             _ => Direct::Unknown,
         },
         Err(error) => return Err(error.into()),

@@ -49,7 +49,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, Halt> {
         await_indexing::look_once(build).await?;
     }
     loop {
-        let pending = in_state(build, AttachmentState::Pending).await?;
+        let pending = wanted(build).await?;
         if pending.is_empty() {
             return Ok(Step::AwaitIndexing);
         }
@@ -116,6 +116,17 @@ async fn want(build: &Build<'_>) -> Result<(), Halt> {
         .collect();
     attachments::insert_many(&mut tx, &new).await?;
     Ok(tx.commit().await?)
+}
+
+/// What waits to go in. What was to go in and is to go out by now (unlinked, or changed) stays where it is: it would be searchable
+/// for a while.
+async fn wanted(build: &Build<'_>) -> Result<Vec<Attachment>, Halt> {
+    let mut picture = build.picture().await?;
+    let leaving: HashSet<AttachmentId> = picture.plan.detach.iter().map(|(id, _)| *id).collect();
+    picture
+        .attachments
+        .retain(|row| row.state == AttachmentState::Pending && !leaving.contains(&row.id));
+    Ok(picture.attachments)
 }
 
 async fn in_state(build: &Build<'_>, state: AttachmentState) -> Result<Vec<Attachment>, Halt> {

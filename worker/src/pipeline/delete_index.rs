@@ -9,7 +9,6 @@
 //! ours.
 
 use apalis_mariadb::Claim;
-use chrono::Utc;
 use rag_db::indexes::{self, Index};
 use rag_db::intents::{self, Operation, Owner};
 use rag_db::{attachments, files, index_files, uploads};
@@ -18,8 +17,7 @@ use serde_json::json;
 use sqlx::{MySql, MySqlConnection, Transaction};
 
 use super::deletions::{Site, delete_owned};
-use super::ensure_vector_store::is_held;
-use super::{Scope, adopt};
+use super::{Scope, unheard_store};
 use crate::context::Context;
 use crate::halt::Halt;
 
@@ -64,7 +62,7 @@ impl<'a> DeletedIndex<'a> {
     pub(crate) async fn run(&self) -> Result<(), Halt> {
         if self.has_or_may_have_a_store().await? {
             let scope = self.scope().await?;
-            self.find_unheard_store(&scope).await?;
+            self.retire_unheard_store(&scope).await?;
             self.give_up_store().await?;
             let owner = Owner::Index(self.index.id);
             delete_owned(Site::from(&scope), owner, Operation::DeleteVectorStore).await?;
@@ -114,35 +112,13 @@ impl<'a> DeletedIndex<'a> {
             || attachments::any_of_index(&mut db, id).await?)
     }
 
-    /// A creation whose end nobody heard may have left a store: it is known by its tag.
-    async fn find_unheard_store(&self, scope: &Scope<'_>) -> Result<(), Halt> {
-        let (provider_type, subject) = (&self.index.provider_type, self.index.id.to_string());
-        let mut tx = scope.write().await?;
-        let operation = Operation::CreateVectorStore;
-        let Some(intent) = intents::find_for_update(&mut tx, provider_type, operation, &subject).await?
-        else {
-            return Ok(());
-        };
-        if is_held(&self.context.queue, &mut tx, &intent).await? {
-            return Err(Halt::snooze(
-                NOT_VISIBLE_YET,
-                "a build of the index is coming to its end",
-            ));
+    async fn retire_unheard_store(&self, scope: &Scope<'_>) -> Result<(), Halt> {
+        if let Some(unheard) = unheard_store::find(scope, self.index.id).await? {
+            let (mut tx, _) = self.write().await?;
+            unheard.retire(&mut tx, &scope.provider_type).await?;
+            tx.commit().await?;
         }
-        tx.commit().await?;
-        let found = adopt::stores_of(scope.provider.as_ref(), &intent).await?;
-        let grace = scope.provider.capabilities().settle_grace;
-        let age = (Utc::now() - intent.updated_at).to_std().unwrap_or_default();
-        if found.is_empty() && age < grace {
-            let reason = "looks for a vector store that may have been made";
-            return Err(Halt::snooze(NOT_VISIBLE_YET, reason));
-        }
-        let (mut tx, _) = self.write().await?;
-        for store in found {
-            intents::retire_store(&mut tx, provider_type, self.index.id, &store.id).await?;
-        }
-        intents::give_up(&mut tx, intent.id, intent.claim_token.as_deref()).await?;
-        Ok(tx.commit().await?)
+        Ok(())
     }
 
     /// From now on the store is the deletion intent's.
@@ -192,7 +168,7 @@ impl<'a> DeletedIndex<'a> {
     async fn drop_copies_of(&self, tx: &mut MySqlConnection, ids: &[FileId]) -> Result<(), Halt> {
         // Links and uploads are made under these locks.
         files::lock_all(tx, ids).await?;
-        for copy in uploads::delete_surplus(tx, &self.index.provider_type, ids).await? {
+        for copy in uploads::mark_surplus_deleted(tx, &self.index.provider_type, ids).await? {
             if let Some(external_file_id) = copy.external_file_id {
                 self.retire(tx, &external_file_id).await?;
             }

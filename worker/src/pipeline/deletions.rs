@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rag_db::intents::{self, Intent, Operation, Owner};
 use rag_db::traces::{self, Kind};
-use rag_db::{files, indexes};
+use rag_db::{files, indexes, uploads};
 use rag_domain::FileId;
 use rag_providers::{Deleted, Disposition, ErrorKind, Provider, ProviderError};
 use sqlx::{MySqlConnection, MySqlPool};
@@ -153,6 +153,9 @@ async fn carry_out(site: Site<'_>, operation: Operation, intent: &Intent) -> Res
             }
             // Remembered for a while: an older listing still shows it.
             traces::mark_deleted(&mut tx, provider_type, kind, subject).await?;
+            if kind == Kind::File {
+                uploads::confirm_deleted(&mut tx, provider_type, subject).await?;
+            }
             intents::resolve_deletion(&mut tx, intent.id).await?;
             tx.commit().await?;
             Ok(Tried::Over)
@@ -167,6 +170,9 @@ async fn carry_out(site: Site<'_>, operation: Operation, intent: &Intent) -> Res
             let mut db = site.pool.acquire().await?;
             let pause = pause_seconds(intent.tries, error.retry_after);
             intents::postpone_deletion(&mut db, intent.id, pause, Some(&chain(&error))).await?;
+            if kind == Kind::File {
+                uploads::set_deletion_error(&mut db, provider_type, subject, &chain(&error)).await?;
+            }
             Ok(Tried::Failed(error))
         }
     }

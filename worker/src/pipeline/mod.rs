@@ -1,5 +1,5 @@
 //! A build as a persisted state machine: one file per step. `upload` also serves uploads without an index: it needs no more
-//! than a [`Scope`]. Beside it stands what undoes builds: `cancel`, `delete_index`, `deletions`, `abandoned`, `orphans`.
+//! than a [`Scope`]. Beside it stands what undoes builds: `cancel`, `delete_index`, `delete_store`, `deletions`, `abandoned`, `orphans`.
 //!
 //! Each step reads rows, calls the provider with no transaction open, and writes what came of it in one transaction that
 //! is fenced by the claim. What is left to do is computed from rows each time ([`BuildPlan`]), so a step that ran half,
@@ -14,6 +14,7 @@ mod attach_files;
 mod await_indexing;
 mod cancel;
 mod delete_index;
+mod delete_store;
 mod deletions;
 mod detach_files;
 mod ensure_vector_store;
@@ -25,6 +26,7 @@ mod proof;
 mod scope;
 mod server_errors;
 mod store_settings;
+mod unheard_store;
 mod upload;
 mod upload_files;
 mod verify;
@@ -49,6 +51,7 @@ use picture::Picture;
 pub(crate) use abandoned::{end_all as end_uploads, is_wanted as is_upload_wanted};
 pub(crate) use cancel::stop_indexing;
 pub(crate) use delete_index::DeletedIndex;
+pub(crate) use delete_store::run as delete_store;
 pub(crate) use deletions::{Site, clean_up_everywhere, delete_owned};
 pub(crate) use detach_files::detach;
 pub(crate) use ensure_vector_store::{TAG_INDEX, TAG_INTENT};
@@ -161,6 +164,9 @@ impl<'a> Build<'a> {
         let first = Step::EnsureVectorStore;
         if builds::begin(&mut tx, &job_id, index.id, &index.domain_id, first.as_str()).await? {
             begin(&mut tx, job, &mut index).await?;
+        } else if index.last_error.take().is_some() {
+            // What made the claim before this one pause is being tried again.
+            indexes::note_build_error(&mut tx, index.id, None).await?;
         }
         let build = builds::find(&mut tx, &job_id).await?;
         tx.commit().await?;
@@ -210,7 +216,7 @@ impl<'a> Build<'a> {
         Ok(Some(match self.step {
             Step::EnsureVectorStore => ensure_vector_store::run(self).await?,
             Step::UploadFiles => match upload_files::run(self).await {
-                Err(halt @ Halt::RateLimited { .. }) => {
+                Err(halt @ (Halt::RateLimited { .. } | Halt::Storage { .. })) => {
                     self.go_on_without_the_rest().await?;
                     return Err(halt);
                 }
@@ -228,7 +234,7 @@ impl<'a> Build<'a> {
     /// own reason stands.
     async fn go_on_without_the_rest(&mut self) -> Result<(), Halt> {
         match attach_files::run(self).await {
-            Ok(_) | Err(Halt::Snooze { .. } | Halt::RateLimited { .. }) => Ok(()),
+            Ok(_) | Err(Halt::Snooze { .. } | Halt::RateLimited { .. } | Halt::ProviderWait { .. }) => Ok(()),
             Err(halt @ (Halt::Stopped | Halt::Database { .. })) => Err(halt),
             Err(halt) => {
                 tracing::info!(%halt, "what has gone up could not be attached yet");
@@ -314,6 +320,7 @@ async fn begin(
 ) -> Result<(), Halt> {
     indexes::mark_in_progress(tx, index.id).await?;
     uploads::reset_for_build(tx, &index.provider_type, index.id, job.force_upload).await?;
+    attachments::forget_given_up(tx, index.id).await?;
     attachments::retry_failed(tx, index.id).await?;
     if job.recreate
         && let Some(store) = index.external_id.take()

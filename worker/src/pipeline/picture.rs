@@ -106,6 +106,7 @@ mod tests {
             local_path: "d/a".to_owned(),
             external_file_id: None,
             upload_error: None,
+            upload_error_code: None,
         }
     }
 

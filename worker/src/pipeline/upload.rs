@@ -1,32 +1,37 @@
 //! One file's copy at the provider: never twice for the same content, except once more for each answer that was lost,
 //! and uploaded once when two workers want it at once.
 //!
+//! What goes up is held against the hash of the file's row on the way, so that a copy is what its row says. Contents that are
+//! lost, or are other bytes, are the file's failure. Contents that can't be read here are not: the job waits, for another
+//! worker perhaps.
+//!
 //! Reads the copy's row and the intents. Writes both. Calls create of files; on an exclusive account also list and content,
 //! after an upload that was not heard of (`proof`). Safe to repeat because the intent is written first and goes in the
 //! transaction that records the outcome.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use rag_db::composition::Member;
 use rag_db::intents::{self, Content, Declared, Intent, NewIntent, Operation};
 use rag_db::traces::{self, Kind};
 use rag_db::{DbError, files, uploads};
 use rag_domain::UploadStatus;
-use rag_files::FileStore;
-use rag_providers::{ByteStream, Disposition, Effect, FileUpload, ProviderError, ProviderFile, UploadSource};
+use rag_files::{FileStore, FilesError};
+use rag_providers::{
+    ByteStream, Disposition, Effect, ErrorKind, FileUpload, ProviderError, ProviderFile, UploadSource,
+};
 use serde_json::Value;
 use sqlx::{MySql, Transaction};
-use tokio::io::AsyncSeekExt as _;
-use tokio_util::io::ReaderStream;
 
 use super::ensure_vector_store::take_over;
 use super::{Scope, deletions, proof};
 use crate::halt::{Halt, chain};
 
-const PIECE_BYTES: usize = 64 * 1024;
+/// Files whose contents on disk are not what their rows say.
+const CORRUPTIONS: &str = "rag_file_corruptions_total";
 
 /// What became of one file.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,8 +70,18 @@ pub(crate) async fn ensure(scope: &Scope<'_>, member: &Member) -> Result<Uploade
     };
     let upload = match source(scope, member).await {
         Ok(upload) => upload,
-        // The bytes are not to be had here: no later attempt of ours changes that.
-        Err(error) => return fail(scope, member, &intent, chain(&error)).await,
+        Err(Unavailable::Here(error)) => {
+            let mut tx = scope.write().await?;
+            intents::resolve(&mut tx, intent.id, &scope.token).await?;
+            tx.commit().await?;
+            return Err(Halt::storage(&scope.context.files, &error));
+        }
+        Err(Unavailable::Lost(text)) => {
+            return lost(scope, member, &intent, uploads::CONTENTS_MISSING, &text).await;
+        }
+        Err(Unavailable::Corrupted(text)) => {
+            return lost(scope, member, &intent, ErrorKind::LocalCorruption.as_str(), &text).await;
+        }
     };
     match scope.provider.upload_file(upload).await {
         Ok(file) => match recorded(scope, member, &intent, &file).await {
@@ -207,7 +222,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {
             Declared::New(intent) => intent,
             Declared::Existing(_) => {
-                return Err(Halt::snooze(std::time::Duration::ZERO, "an upload intent moved"));
+                return Err(Halt::snooze(Duration::ZERO, "an upload intent moved"));
             }
         };
     tx.commit().await?;
@@ -251,45 +266,116 @@ async fn give_back(
     intent: &Intent,
     error: ProviderError,
 ) -> Result<Uploaded, Halt> {
-    if error.effect == Effect::None {
-        if error.disposition() == Disposition::Fail {
-            return fail(scope, member, intent, chain(&error)).await;
+    let (code, text) = (error.kind.as_str(), chain(&error));
+    if error.effect == Effect::None && error.disposition() == Disposition::Fail {
+        if error.kind == ErrorKind::LocalCorruption {
+            return lost(scope, member, intent, code, &text).await;
         }
-        let mut tx = scope.write().await?;
-        intents::resolve(&mut tx, intent.id, &scope.token).await?;
-        tx.commit().await?;
+        return fail(scope, member, intent, (code, &text)).await;
     }
-    tracing::warn!(file.id = %member.desired.file_id, error = chain(&error), "upload interrupted");
-    Err(error.into())
+    let mut tx = scope.write().await?;
+    uploads::note_error(
+        &mut tx,
+        &scope.provider_type,
+        member.desired.file_id,
+        (code, &text),
+    )
+    .await?;
+    if error.effect == Effect::None {
+        intents::resolve(&mut tx, intent.id, &scope.token).await?;
+    }
+    tx.commit().await?;
+    tracing::warn!(file.id = %member.desired.file_id, error = text, "upload interrupted");
+    Err(match error.kind {
+        ErrorKind::SourceUnreadable => {
+            let source = io::Error::other(text);
+            let action = "read the file contents to the end";
+            Halt::storage(&scope.context.files, &FilesError::Io { action, source })
+        }
+        _ => error.into(),
+    })
 }
 
-async fn fail(scope: &Scope<'_>, member: &Member, intent: &Intent, text: String) -> Result<Uploaded, Halt> {
+async fn fail(
+    scope: &Scope<'_>,
+    member: &Member,
+    intent: &Intent,
+    (code, text): (&str, &str),
+) -> Result<Uploaded, Halt> {
     let (provider, file) = (&scope.provider_type, &member.desired);
     tracing::warn!(file.id = %file.file_id, error = text, "the file can't be uploaded");
     let mut tx = scope.write().await?;
-    uploads::mark_failed(&mut tx, provider, file.file_id, &file.content_sha256, &text).await?;
+    uploads::mark_failed(
+        &mut tx,
+        provider,
+        file.file_id,
+        &file.content_sha256,
+        (code, text),
+    )
+    .await?;
     intents::resolve(&mut tx, intent.id, &scope.token).await?;
     tx.commit().await?;
     Ok(Uploaded::Failed)
 }
 
-async fn source(scope: &Scope<'_>, member: &Member) -> Result<FileUpload, io::Error> {
-    let (_, size_bytes) = scope
-        .context
-        .files
-        .open(&member.local_path)
-        .await
-        .map_err(io::Error::other)?;
-    if size_bytes != member.desired.size_bytes {
-        let (stored, expected) = (size_bytes, member.desired.size_bytes);
-        return Err(io::Error::other(format!(
-            "the stored file has {stored} bytes instead of {expected}"
+/// The contents that the row speaks of are not there, or are others: the file has failed until it gets new ones. Unless it
+/// has them already: then the old ones are gone for a good reason, and the next round takes the new ones.
+async fn lost(
+    scope: &Scope<'_>,
+    member: &Member,
+    intent: &Intent,
+    code: &'static str,
+    text: &str,
+) -> Result<Uploaded, Halt> {
+    let mut db = scope.context.pool.acquire().await?;
+    let now = files::find(&mut db, &scope.domain_id, member.desired.file_id).await?;
+    drop(db);
+    let is_stale = now
+        .as_ref()
+        .is_none_or(|file| file.local_path != member.local_path);
+    if is_stale {
+        let mut tx = scope.write().await?;
+        intents::resolve(&mut tx, intent.id, &scope.token).await?;
+        tx.commit().await?;
+        return match now {
+            None => Ok(Uploaded::Skipped),
+            Some(_) => Err(Halt::snooze(Duration::ZERO, "the file has got new contents")),
+        };
+    }
+    metrics::counter!(CORRUPTIONS, "met_by" => "upload", "code" => code).increment(1);
+    tracing::error!(file.id = %member.desired.file_id, path = member.local_path, code, error = text, "stored contents are damaged");
+    fail(scope, member, intent, (code, text)).await
+}
+
+/// Why there is nothing to send.
+enum Unavailable {
+    /// On this machine.
+    Here(FilesError),
+    Lost(String),
+    Corrupted(String),
+}
+
+async fn source(scope: &Scope<'_>, member: &Member) -> Result<FileUpload, Unavailable> {
+    let opened = scope.context.files.open(&member.local_path).await;
+    let contents = opened.map_err(|error| {
+        if error.is_local_trouble() {
+            Unavailable::Here(error)
+        } else {
+            Unavailable::Lost(chain(&error))
+        }
+    })?;
+    let (size_bytes, expected) = (contents.size_bytes(), member.desired.size_bytes);
+    if size_bytes != expected {
+        return Err(Unavailable::Corrupted(format!(
+            "{}: the stored file has {size_bytes} bytes instead of {expected}",
+            ErrorKind::LocalCorruption
         )));
     }
     Ok(FileUpload {
         file_name: member.file_name.clone(),
         content_type: Some(member.file_type.clone()),
         size_bytes,
+        sha256: Some(member.desired.content_sha256.clone()),
         body: Arc::new(StoredFile {
             files: scope.context.files.clone(),
             path: member.local_path.clone(),
@@ -306,10 +392,7 @@ struct StoredFile {
 #[async_trait]
 impl UploadSource for StoredFile {
     async fn open(&self, offset: u64) -> io::Result<ByteStream> {
-        let (mut file, _) = self.files.open(&self.path).await.map_err(io::Error::other)?;
-        if offset > 0 {
-            file.seek(io::SeekFrom::Start(offset)).await?;
-        }
-        Ok(ReaderStream::with_capacity(file, PIECE_BYTES).boxed())
+        let contents = self.files.open(&self.path).await.map_err(io::Error::other)?;
+        contents.part(offset, u64::MAX).await
     }
 }

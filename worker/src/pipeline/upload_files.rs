@@ -117,8 +117,13 @@ async fn drain(
             Some(Ok(Uploaded::Yes | Uploaded::Failed | Uploaded::Skipped)) => {}
             Some(Err(halt)) => {
                 // A short pause is waited for by whoever sends next; this one file comes round again with the next claim.
-                let is_short = matches!(&halt, Halt::RateLimited { after, .. } if *after <= SHORT_PAUSE);
-                if !is_short {
+                // And what can't be read here is this one file.
+                let others_go_on = match &halt {
+                    Halt::RateLimited { after, .. } => *after <= SHORT_PAUSE,
+                    Halt::Storage { all_files, .. } => !all_files,
+                    _ => false,
+                };
+                if !others_go_on {
                     pace.stopping.store(true, Ordering::Relaxed);
                 }
                 if halted.as_ref().is_none_or(is_wait) {
@@ -131,5 +136,5 @@ async fn drain(
 }
 
 fn is_wait(halt: &Halt) -> bool {
-    matches!(halt, Halt::RateLimited { .. })
+    matches!(halt, Halt::RateLimited { .. } | Halt::Storage { .. })
 }

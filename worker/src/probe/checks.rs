@@ -133,6 +133,7 @@ impl Probe<'_> {
                 file_name: name.to_owned(),
                 content_type: Some("text/markdown".to_owned()),
                 size_bytes: text.len() as u64,
+                sha256: None,
                 body: Arc::new(BytesSource(Bytes::from(text.clone()))),
             };
             provider.upload_file(upload).await

@@ -24,6 +24,14 @@ pub(crate) async fn detach(db: &mut MySqlConnection, index: &Index, store: &str)
     let error =
         format!("vector store {store} no longer exists at the provider; build the index to make it anew");
     indexes::mark_seen(db, index.id, IndexingStatus::NotIndexed, Some(&error), None).await?;
+    forget_payload(db, index).await?;
+    looks::forget(db, index.id).await?;
+    tracing::warn!(index.id = %index.id, store, copies, "the store is gone: the index is detached from it");
+    Ok(copies)
+}
+
+/// What the provider said of a store that the index has no more.
+pub(crate) async fn forget_payload(db: &mut MySqlConnection, index: &Index) -> Result<(), Halt> {
     if let Some(Value::Object(mut metadata)) = index.metadata.clone()
         && metadata.remove(PAYLOAD).is_some()
     {
@@ -33,9 +41,7 @@ pub(crate) async fn detach(db: &mut MySqlConnection, index: &Index, store: &str)
         };
         indexes::update(db, &index.domain_id, index.id, &changes).await?;
     }
-    looks::forget(db, index.id).await?;
-    tracing::warn!(index.id = %index.id, store, copies, "the store is gone: the index is detached from it");
-    Ok(copies)
+    Ok(())
 }
 
 /// Whether a store that the provider does not know may merely not be visible yet: made a moment ago, and never seen.

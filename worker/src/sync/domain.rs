@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::{Claim, Job, JobKind as _, NewJob, State};
+use apalis_mariadb::{Claim, Job, JobId, JobKind as _, NewJob, QueueError, State, UnreadableJob};
 use rag_db::looks;
 use rag_db::syncs::{self, findings, items};
 use rag_domain::{Brake, FindingKind, IndexId, ItemState};
@@ -175,15 +175,21 @@ impl Sync<'_> {
             .iter()
             .filter_map(|item| serde_json::from_value(item.detail.clone()?).ok())
             .collect();
-        let jobs = self.context.queue.find_jobs(&ids).await?.into_values();
-        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+        let mut jobs = self.context.queue.find_jobs(&ids).await?;
         let mut ended = Vec::new();
         for item in &asked {
             let id = item.detail.clone().and_then(|id| serde_json::from_value(id).ok());
-            let job = id.and_then(|id| jobs.iter().find(|job| job.id == id));
-            if job.is_none_or(|job| job.state.is_finished()) {
-                ended.push((item, job));
-            }
+            let child = match id.and_then(|id: JobId| jobs.remove(&id)) {
+                None => Child::Gone,
+                Some(Ok(job)) if job.state.is_finished() => Child::Ended(Box::new(job)),
+                // It hides none of the others.
+                Some(Err(QueueError::Unreadable(job))) if job.state.is_some_and(State::is_finished) => {
+                    Child::Unreadable(job)
+                }
+                Some(Ok(_) | Err(QueueError::Unreadable(_))) => continue,
+                Some(Err(error)) => return Err(error.into()),
+            };
+            ended.push((item, child));
         }
         if ended.is_empty() {
             return Ok(());
@@ -192,7 +198,7 @@ impl Sync<'_> {
         let run = self.run_in(&mut tx).await?;
         let (mut counts, mut done) = (counts_of(&run), run.items_done);
         for (item, child) in ended {
-            let (state, error) = outcome(child);
+            let (state, error) = outcome(&child);
             match state {
                 ItemState::Done if run.phase == DETACHING => counts.indexes_detached += 1,
                 ItemState::Done => counts.indexes_synced += 1,
@@ -268,10 +274,19 @@ fn counts_of(run: &syncs::Run) -> Counts {
     serde_json::from_value(run.counts.clone()).unwrap_or_default()
 }
 
-/// What a child came to; `None`: it is gone already.
-fn outcome(child: Option<&Job>) -> (ItemState, Option<String>) {
-    let Some(child) = child else {
-        return (ItemState::Failed, Some("its job is gone".to_owned()));
+/// A child's job that is over.
+enum Child {
+    Gone,
+    Unreadable(Box<UnreadableJob>),
+    Ended(Box<Job>),
+}
+
+/// What a child came to.
+fn outcome(child: &Child) -> (ItemState, Option<String>) {
+    let child = match child {
+        Child::Gone => return (ItemState::Failed, Some("its job is gone".to_owned())),
+        Child::Unreadable(job) => return (ItemState::Failed, Some(job.to_string())),
+        Child::Ended(job) => job,
     };
     let output = child.output.as_ref();
     let says = |field| {

@@ -26,6 +26,7 @@ mod settle;
 
 use std::time::Duration;
 
+use apalis_mariadb::QueueError;
 use rag_db::{looks, syncs};
 
 use crate::context::Context;
@@ -44,11 +45,15 @@ pub(crate) async fn forget_old_runs(context: &Context) -> Result<(), Halt> {
     looks::forget_gone(&mut db).await?;
     let old = syncs::list_old(&mut db, OLD_SECONDS, RUNS).await?;
     for job_id in old {
-        let job = match job_id.parse() {
-            Ok(id) => context.queue.find_job(id).await?,
-            Err(_) => None,
+        let is_known = match job_id.parse() {
+            Ok(id) => match context.queue.find_job(id).await {
+                // One that cannot be read whole is one.
+                Err(QueueError::Unreadable(_)) => true,
+                job => job?.is_some(),
+            },
+            Err(_) => false,
         };
-        if job.is_none() {
+        if !is_known {
             syncs::forget(&mut db, &job_id).await?;
             tracing::info!(job.id = job_id, "forgot what an old sync found");
         }

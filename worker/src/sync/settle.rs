@@ -178,6 +178,9 @@ pub(crate) async fn settle_index(
         indexes::update(db, &index.domain_id, index.id, &changes).await?;
     }
     indexes::set_store_expired(db, index.id, &look.store.id, expired).await?;
+    if index.sync_error.is_some() {
+        indexes::set_sync_error(db, index.id, None).await?;
+    }
     let report = Report {
         external_id: look.store.id.clone(),
         store_status: Some(look.store.status.to_string()),

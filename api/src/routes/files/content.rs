@@ -1,19 +1,17 @@
 //! The bytes of a file: out, and new ones in.
 
-use std::io::SeekFrom;
+use std::io;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rag_db::files::{self, NewContent};
+use rag_db::files::{self, File, NewContent};
 use rag_domain::{DomainId, FileId};
-use rag_files::{SaveError, Saved};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio_util::io::ReaderStream;
+use rag_files::{Contents, Corrupted, FilesError, Pieces, SaveError, Saved};
 use uuid::Uuid;
 
 use super::FileOut;
@@ -23,9 +21,12 @@ use crate::problem::{Kind, Problem};
 use crate::quota::{self, Change, Room};
 use crate::schemas::{Bytes, SomeBytes};
 use crate::state::App;
-use crate::upload::{Pace, media_type, paced};
+use crate::upload::{Pace, least_rate, media_type, paced};
 
-const READ_BYTES: usize = 64 * 1024;
+/// As the worker counts them.
+const CORRUPTIONS: &str = "rag_file_corruptions_total";
+/// Replacements in a row, each just before the contents are opened, until a download gives up.
+const OPEN_TIMES: u32 = 10;
 /// RFC 8187: everything but `attr-char` is encoded.
 const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
@@ -57,6 +58,7 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
             ("Content-Range" = String, description = "bytes first-last/size"))),
         (status = 304, description = "The client has them already"),
         (status = 404, description = "No such file in this domain"),
+        (status = 409, description = "The contents were replaced again and again while they were to be opened"),
         (status = 416, description = "The range lies behind the end; `Content-Range` has the size",
             headers(("Content-Range" = String, description = "bytes */size"))),
     ))]
@@ -75,12 +77,13 @@ pub(super) async fn download_file(
     {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let (mut contents, length) = app.files.open(&file.local_path).await?;
+    let (file, contents) = open(&app, &domain, file).await?;
+    let etag = format!("\"{}\"", file.sha256);
+    let length = contents.size_bytes();
     if length != file.size_bytes {
-        return Err(Problem::new(
-            Kind::Internal,
-            "the stored contents do not have the file's size",
-        ));
+        let detail = "the stored contents do not have the file's size";
+        damaged(&file, "corrupted", detail);
+        return Err(Problem::new(Kind::Internal, detail));
     }
     let part = match range::asked_for(&headers, length, &etag) {
         Asked::Whole => None,
@@ -90,8 +93,8 @@ pub(super) async fn download_file(
             return Ok(([(header::CONTENT_RANGE, format!("bytes */{length}"))], problem).into_response());
         }
     };
-    let file_type =
-        HeaderValue::try_from(file.file_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let file_type = HeaderValue::try_from(file.file_type.as_str())
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let headers: [(HeaderName, HeaderValue); 6] = [
         (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
         (header::CONTENT_TYPE, file_type),
@@ -111,30 +114,71 @@ pub(super) async fn download_file(
         ),
     ];
     let Some(part) = part else {
-        let body = Body::from_stream(ReaderStream::with_capacity(contents, READ_BYTES));
-        return Ok((headers, body).into_response());
+        let pieces = contents.verified(&file.sha256).await.map_err(Problem::internal)?;
+        return Ok((headers, Body::from_stream(watched(pieces, file))).into_response());
     };
-    let sought = contents.seek(SeekFrom::Start(part.first)).await;
-    sought.map_err(Problem::internal)?;
-    let contents = contents.take(part.length());
-    let body = Body::from_stream(ReaderStream::with_capacity(contents, READ_BYTES));
+    let pieces = contents.part(part.first, part.length()).await;
+    let body = Body::from_stream(pieces.map_err(Problem::internal)?);
     let content_range = [(header::CONTENT_RANGE, part.content_range(length))];
     Ok((StatusCode::PARTIAL_CONTENT, headers, content_range, body).into_response())
+}
+
+/// The contents that the file's row names. Contents that are replaced or deleted after the row was read are gone when they are
+/// opened, and another look at the row tells so; once open, they can be read to their end.
+async fn open(app: &App, domain: &DomainId, mut file: File) -> Result<(File, Contents), Problem> {
+    for _ in 0..OPEN_TIMES {
+        let missing = match app.files.open(&file.local_path).await {
+            Ok(contents) => return Ok((file, contents)),
+            Err(error @ FilesError::NotFound(_)) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let now = files::get(&mut *app.connection().await?, domain, file.id).await?;
+        if now.local_path == file.local_path {
+            damaged(&file, "missing", &missing.to_string());
+            return Err(missing.into());
+        }
+        file = now;
+    }
+    Err(Problem::conflict(
+        "the contents are replaced again and again at the moment; try again",
+    ))
+}
+
+/// Contents that turn out to be others than recorded end before their last piece: it is too late for a status, and whoever
+/// reads sees that the body breaks off.
+fn watched(pieces: Pieces, file: File) -> Pieces {
+    pieces
+        .inspect_err(move |error: &io::Error| {
+            if let Some(corrupted) = error
+                .get_ref()
+                .and_then(|error| error.downcast_ref::<Corrupted>())
+            {
+                damaged(&file, "corrupted", &corrupted.to_string());
+            }
+        })
+        .boxed()
+}
+
+fn damaged(file: &File, code: &'static str, error: &str) {
+    metrics::counter!(CORRUPTIONS, "met_by" => "download", "code" => code).increment(1);
+    tracing::error!(file.id = %file.id, path = file.local_path, error, "stored contents are damaged");
 }
 
 /// Replace a file's contents
 ///
 /// The body is the new contents as they are (`curl -T new.pdf …`), with any Content-Type but a form's. Name, tags and
-/// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing.
+/// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing, unless the stored ones are damaged: then they
+/// are mended.
 #[utoipa::path(put, path = "/files/{file_id}/content", tag = "files",
     params(("file_id" = uuid::Uuid, Path, description = "The file")),
     request_body(content = inline(SomeBytes), content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "The file with its new contents", body = FileOut),
         (status = 404, description = "No such file in this domain"),
-        (status = 408, description = "The upload stalled"),
+        (status = 408, description = "The upload stalled, or was slower than it may be"),
         (status = 413, description = "The file is too large, or the domain would store more than it may \
             (`bytes-quota-exceeded`)"),
+        (status = 507, description = "The server's storage is full"),
     ))]
 pub(super) async fn replace_content(
     State(app): State<App>,
@@ -159,8 +203,8 @@ pub(super) async fn replace_content(
         ..Change::default()
     };
     let room = Room::of(&app, &domain, request.headers(), 0, change).await?;
-    let body =
-        paced(request.into_body(), app.settings.api.upload_idle, Pace::default()).map_err(Problem::from);
+    let least = least_rate(&app.settings.api);
+    let body = paced(request.into_body(), least, Pace::default()).map_err(Problem::from);
     let mut saved = app
         .files
         .save(
@@ -178,9 +222,10 @@ pub(super) async fn replace_content(
         return Err(Problem::invalid_field("body", "is empty"));
     }
 
+    let mends = file.sha256 == saved.sha256 && is_damaged(&app, &file).await?;
     let mut tx = app.begin().await?;
     let old = files::lock(&mut tx, &domain, file_id).await?;
-    if old.sha256 == saved.sha256 {
+    if old.sha256 == saved.sha256 && !(mends && old.local_path == file.local_path) {
         return Ok(Json(old.into()));
     }
     let change = Change {
@@ -206,6 +251,15 @@ pub(super) async fn replace_content(
         tracing::warn!(file.id = %file_id, path = old.local_path, %error, "replaced contents were left behind");
     }
     Ok(Json(file.into()))
+}
+
+/// Whether what lies on disk is not what the row says.
+async fn is_damaged(app: &App, file: &File) -> Result<bool, Problem> {
+    match app.files.sha256(&file.local_path).await {
+        Ok(found) => Ok(found != file.sha256),
+        Err(FilesError::NotFound(_) | FilesError::InvalidPath(_)) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Why contents were not stored, said with the limit that they broke.

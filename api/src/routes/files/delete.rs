@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use rag_db::{attachments, files, index_files, indexes, intents, uploads};
-use rag_domain::{DomainId, FileId, IndexId, UploadStatus};
+use rag_domain::{DomainId, FileId, IndexId};
 use rag_jobs::FileDelete;
 use serde::Deserialize;
 use sqlx::MySqlConnection;
@@ -48,6 +48,7 @@ pub(super) struct DeleteParams {
             headers(("Preference-Applied" = String, description = "`wait=N`, if the server has waited"))),
         (status = 404, description = "No such file in this domain"),
         (status = 409, description = "An index holds it, and `force` is not set"),
+        (status = 503, description = "The stored files cannot be reached right now"),
     ))]
 pub(super) async fn delete_file(
     State(app): State<App>,
@@ -56,6 +57,8 @@ pub(super) async fn delete_file(
     Params(params): Params<DeleteParams>,
     prefer: Prefer,
 ) -> Result<Response, Problem> {
+    // A file whose contents nobody can remove now would leave them behind.
+    app.files.check_root().await?;
     let mut tries = 0;
     let done = loop {
         match try_delete(&app, &domain, file_id, params.force).await? {
@@ -119,7 +122,7 @@ async fn try_delete(
         };
         Done::Enqueued(app.queue.enqueue(&mut tx, job.to_job()?).await?.id)
     } else {
-        uploads::delete_of_file(&mut tx, file_id).await?;
+        uploads::mark_deleted_of_file(&mut tx, file_id).await?;
         files::delete(&mut tx, domain, file_id).await?;
         let local_path = file.local_path;
         Done::Deleted { local_path }
@@ -153,10 +156,7 @@ fn held(indexes: &[IndexId]) -> Problem {
 /// A provider has a copy, or may have one, or is getting one. Uploads are declared under the file's lock.
 async fn is_at_provider(tx: &mut MySqlConnection, file_id: FileId) -> Result<bool, Problem> {
     let copies = uploads::list_of_file(tx, file_id).await?;
-    let has_copy = |upload: &uploads::Upload| {
-        upload.status != UploadStatus::Deleted && upload.external_file_id.is_some()
-    };
-    Ok(copies.iter().any(has_copy)
+    Ok(copies.iter().any(|upload| upload.external_file_id.is_some())
         || intents::any_of_file(tx, file_id).await?
         || !attachments::list_indexes_of_file(tx, file_id).await?.is_empty())
 }

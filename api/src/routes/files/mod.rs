@@ -2,6 +2,7 @@
 
 mod content;
 mod delete;
+mod deletions;
 mod edit;
 mod provider_uploads;
 mod range;
@@ -29,6 +30,12 @@ pub(super) fn routes() -> OpenApiRouter<App> {
             provider_uploads::get_provider_upload,
             provider_uploads::start_provider_upload
         ))
+}
+
+pub(super) fn admin_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(deletions::list_file_deletions))
+        .routes(routes!(deletions::give_up_file_deletion))
 }
 
 pub(super) fn transfer_routes() -> OpenApiRouter<App> {

@@ -50,11 +50,12 @@ pub(super) struct UploadForm {
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
         (status = 201, description = "Stored", body = FileOut, headers(("Location" = String, description = "The file's path"))),
-        (status = 408, description = "The upload stalled"),
+        (status = 408, description = "The upload stalled, or was slower than it may be"),
         (status = 409, description = "The domain has as many files as it may have (`files-quota-exceeded`), or a request with \
             the same Idempotency-Key is still being carried out"),
         (status = 413, description = "The file is too large, or the domain would store more than it may \
             (`bytes-quota-exceeded`)"),
+        (status = 507, description = "The server's storage is full"),
     ))]
 pub(super) async fn upload_file(
     State(app): State<App>,

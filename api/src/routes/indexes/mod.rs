@@ -3,6 +3,7 @@
 mod build;
 mod create;
 mod delete;
+mod delete_store;
 mod edit;
 mod links;
 mod plan;
@@ -15,14 +16,16 @@ mod sync;
 mod sync_all;
 
 use chrono::{DateTime, Utc};
-use rag_db::indexes::Index;
+use rag_db::indexes::{self, Index};
 use rag_domain::{ChunkingStrategy, IndexId};
+use rag_providers::ProviderError;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::problem::Problem;
 use crate::schemas::{ChunkingSchema, ExpiresAfterSchema, IndexingStatusSchema};
 use crate::state::App;
 
@@ -44,11 +47,33 @@ pub(super) fn routes() -> OpenApiRouter<App> {
             links::one::unlink_file
         ))
         .routes(routes!(build::build_index))
+        .routes(routes!(delete_store::delete_vector_store))
         .routes(routes!(sync::sync_index))
         .routes(routes!(sync_all::sync_indexes))
         .routes(routes!(status::get_status))
         .routes(routes!(search::search_index))
         .routes(routes!(provider_files::list_provider_files))
+}
+
+/// The provider could not be asked what a caller wanted to know: the index says so until it can.
+async fn not_answered(app: &App, index: &Index, what: &str, error: &ProviderError) -> Result<(), Problem> {
+    // One that fails all the time is not written all the time.
+    let same = format!("the last {what} failed: {}: {}", error.operation, error.kind);
+    let known = index.query_error.as_deref();
+    if known.is_none_or(|known| !known.starts_with(&same)) {
+        let text = format!("the last {what} failed: {error}");
+        let mut connection = app.connection().await?;
+        indexes::set_query_error(&mut connection, index.id, Some(&text)).await?;
+    }
+    Ok(())
+}
+
+/// The provider was asked, and answered.
+async fn answered(app: &App, index: &Index) -> Result<(), Problem> {
+    if index.query_error.is_some() {
+        indexes::set_query_error(&mut *app.connection().await?, index.id, None).await?;
+    }
+    Ok(())
 }
 
 /// A knowledge base.
@@ -78,7 +103,8 @@ pub(super) struct IndexOut {
     indexing_status: &'static str,
     /// Start of the last indexing attempt.
     indexed_at: Option<DateTime<Utc>>,
-    /// Why the last build failed.
+    /// Why the last build failed, or pauses; else why the last sync, or the last search, failed. The next one of its kind that
+    /// succeeds clears it.
     last_error: Option<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -86,6 +112,7 @@ pub(super) struct IndexOut {
 
 impl From<Index> for IndexOut {
     fn from(index: Index) -> Self {
+        let last_error = index.any_error().map(str::to_owned);
         Self {
             id: index.id,
             domain_id: index.domain_id.to_string(),
@@ -98,7 +125,7 @@ impl From<Index> for IndexOut {
             metadata: index.metadata,
             indexing_status: index.indexing_status.as_str(),
             indexed_at: index.indexed_at,
-            last_error: index.last_error,
+            last_error,
             created_at: index.created_at,
             updated_at: index.updated_at,
         }

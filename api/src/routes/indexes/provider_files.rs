@@ -41,6 +41,9 @@ struct ProviderFileOut {
     status: &'static str,
     /// Why it failed, at its upload or at its indexing.
     last_error: Option<String>,
+    /// What kind of failure that is: a code of the provider's, or a word of ours, such as `local_corruption` and
+    /// `contents_missing` (the bytes that we hold), `given_up` and `not_attached` (a build that ended early).
+    error_code: Option<String>,
     /// The strategy it is to be chunked with: the link's, else the file's, else the index's; null: the provider's default.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
@@ -90,6 +93,7 @@ struct UploadOut {
     content_sha256: String,
     /// These are the contents that we hold now.
     is_current: bool,
+    error_code: Option<String>,
     last_error: Option<String>,
 }
 
@@ -216,9 +220,15 @@ impl ProviderFileOut {
             file_type,
             external_file_id,
             upload_error,
+            upload_error_code,
             ..
         } = member;
-        let (kept, status, last_error) = all_in_all(&desired, &rows, upload_error.as_deref());
+        let (kept, status) = all_in_all(&desired, &rows);
+        let (error_code, last_error) = match kept {
+            None if status == "failed" => (upload_error_code.clone(), upload_error.clone()),
+            Some(row) if row.state.is_settled() => (row.error_code.clone(), row.last_error.clone()),
+            _ => (None, None),
+        };
         let chunking = kept.map(|row| ChunkingOut {
             asked: row.chunking_strategy,
             reported: row.reported_strategy.clone(),
@@ -230,6 +240,7 @@ impl ProviderFileOut {
             is_current: upload.content_sha256 == desired.content_sha256
                 && upload.is_named(&desired.file_name),
             content_sha256: upload.content_sha256,
+            error_code: upload_error_code,
             last_error: upload_error,
         });
         Self {
@@ -242,6 +253,7 @@ impl ProviderFileOut {
             },
             status,
             last_error,
+            error_code,
             chunking_strategy: desired.strategy,
             chunking,
             upload,
@@ -251,22 +263,18 @@ impl ProviderFileOut {
 }
 
 /// The plan of a build for this file alone tells how it fares, and which of its places is the wanted one.
-fn all_in_all<'a>(
-    desired: &DesiredFile,
-    rows: &'a [Attachment],
-    upload_error: Option<&str>,
-) -> (Option<&'a Attachment>, &'static str, Option<String>) {
+fn all_in_all<'a>(desired: &DesiredFile, rows: &'a [Attachment]) -> (Option<&'a Attachment>, &'static str) {
     let present: Vec<_> = rows.iter().map(PresentFile::from).collect();
     let plan = BuildPlan::new(std::slice::from_ref(desired), &present);
     if !plan.upload_failed.is_empty() {
-        return (None, "failed", upload_error.map(str::to_owned));
+        return (None, "failed");
     }
     let kept = rows.iter().find(|row| plan.keep.contains(&row.id));
     match kept {
-        None => (None, "pending", None),
+        None => (None, "pending"),
         Some(row) => match row.state {
-            AttachmentState::Pending | AttachmentState::Attaching => (kept, "in_progress", None),
-            state => (kept, state.as_str(), row.last_error.clone()),
+            AttachmentState::Pending | AttachmentState::Attaching => (kept, "in_progress"),
+            state => (kept, state.as_str()),
         },
     }
 }

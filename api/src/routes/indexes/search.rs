@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::EXPIRED_WAY_OUT;
+use super::{EXPIRED_WAY_OUT, answered, not_answered};
 use crate::extract::{Domain, Id, JsonBody};
 use crate::problem::{Kind, Problem};
 use crate::schemas::QuerySchema;
@@ -107,6 +107,7 @@ pub(super) async fn search_index(
     let index = indexes::get(&mut connection, &domain, index_id).await?;
     let store = index
         .external_id
+        .clone()
         .ok_or_else(|| Problem::conflict("the index has no vector store yet: build it first"))?;
     let provider = match app.connections.open(&mut connection, &index.provider_type).await {
         Ok(provider) => provider,
@@ -132,7 +133,10 @@ pub(super) async fn search_index(
     // Nothing of the database is held while the provider is asked.
     drop(connection);
     let found = match provider.search_vector_store(&store, request).await {
-        Ok(found) => found,
+        Ok(found) => {
+            answered(&app, &index).await?;
+            found
+        }
         Err(error) => {
             // Providers refuse a search of an expired store in various ways; the store itself tells.
             let may_be_expired = matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound);
@@ -140,9 +144,11 @@ pub(super) async fn search_index(
                 return Err(Problem::conflict(EXPIRED_WAY_OUT).because(error));
             }
             // What the caller wrote into filters or ranking options is for the provider to judge.
-            let kind = match error.kind {
-                ErrorKind::InvalidRequest => Kind::ValidationFailed,
-                _ => Kind::ProviderFailed,
+            let kind = if error.kind == ErrorKind::InvalidRequest {
+                Kind::ValidationFailed
+            } else {
+                not_answered(&app, &index, "search", &error).await?;
+                Kind::ProviderFailed
             };
             return Err(
                 Problem::new(kind, format!("provider {}: {error}", index.provider_type)).because(error),

@@ -32,6 +32,7 @@ pub(super) struct StatusOut {
     store_missed_at: Option<DateTime<Utc>>,
     /// Start of the last indexing attempt.
     indexed_at: Option<DateTime<Utc>>,
+    /// Why the last build failed, or pauses; else why the last sync, or the last search, failed.
     last_error: Option<String>,
     file_counts: FileCountsOut,
     /// The build that is active now.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::{answered, not_answered};
 use crate::problem::{Kind, Problem};
 use crate::state::App;
 
@@ -59,6 +60,7 @@ pub(super) async fn read(
     let index = indexes::get(&mut connection, domain, index_id).await?;
     let store = index
         .external_id
+        .clone()
         .ok_or_else(|| Problem::conflict("the index has no vector store yet: build it first"))?;
     let provider = match app.connections.open(&mut connection, &index.provider_type).await {
         Ok(provider) => provider,
@@ -66,16 +68,15 @@ pub(super) async fn read(
         Err(error) => return Err(Problem::conflict(error.to_string())),
     };
     drop(connection);
-    let found = provider
-        .list_store_files(&store, page, None)
-        .await
-        .map_err(|error| {
-            Problem::new(
-                Kind::ProviderFailed,
-                format!("provider {}: {error}", index.provider_type),
-            )
-            .because(error)
-        })?;
+    let found = match provider.list_store_files(&store, page, None).await {
+        Ok(found) => found,
+        Err(error) => {
+            not_answered(app, &index, "listing of files", &error).await?;
+            let detail = format!("provider {}: {error}", index.provider_type);
+            return Err(Problem::new(Kind::ProviderFailed, detail).because(error));
+        }
+    };
+    answered(app, &index).await?;
 
     let mut connection = app.connection().await?;
     let mut locals: HashMap<String, FileId> = HashMap::new();

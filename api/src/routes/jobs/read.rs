@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use apalis_mariadb::{Job, JobId, JobKind as _};
+use apalis_mariadb::{Job, JobId, JobKind as _, QueueError};
 use moka::sync::Cache;
 use rag_db::builds::{self, Build};
 use rag_db::syncs::{self, Run};
@@ -97,7 +97,7 @@ pub(crate) async fn read_jobs(
         match job {
             Ok(job) => jobs.push(job),
             Err(error) => {
-                found.insert(id, Err(error.into()));
+                found.insert(id, unreadable(error));
             }
         }
     }
@@ -110,6 +110,14 @@ pub(crate) async fn read_jobs(
 pub(super) async fn queue_job(app: &App, domain: &DomainId, id: JobId) -> Result<Option<Job>, Problem> {
     let job = app.queue.find_job(id).await?;
     Ok(job.filter(|job| job.tenant.as_deref() == Some(domain.as_str())))
+}
+
+/// A job whose row cannot be read whole is shown as far as it can be.
+fn unreadable(error: QueueError) -> Result<JobOut, Problem> {
+    match error {
+        QueueError::Unreadable(job) => Ok(JobOut::unreadable(*job)),
+        error => Err(error.into()),
+    }
 }
 
 struct QueueLook(App);
@@ -126,6 +134,13 @@ impl Look<Key, JobOut> for QueueLook {
                 // Of another domain: who asked gets nothing, and the owner may be among the next.
                 Some(Ok(job)) => {
                     jobs.insert(key.1, Ok(job));
+                }
+                Some(Err(QueueError::Unreadable(job))) => {
+                    if job.tenant.as_deref() == Some(key.0.as_str()) {
+                        found.insert(key, Ok(JobOut::unreadable(*job)));
+                    } else {
+                        jobs.insert(key.1, Err(QueueError::Unreadable(job)));
+                    }
                 }
                 Some(Err(error)) => {
                     found.insert(key, Err(error.into()));

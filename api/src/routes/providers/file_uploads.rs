@@ -11,7 +11,7 @@ use rag_domain::{FileId, UploadId, UploadStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::MySqlConnection;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::require_known;
 use crate::extract::{Id, JsonBody, Params};
@@ -34,9 +34,16 @@ pub(in crate::routes) struct FileUploadOut {
     external_uploaded_at: Option<DateTime<Utc>>,
     /// Of the contents that were uploaded, or are to be.
     content_sha256: String,
-    /// pending | uploaded | failed | deleted
+    /// pending | uploaded | failed | deleted. One that is deleted is a record of a copy that was: a later upload makes it
+    /// pending again, and it is forgotten a while after its file is gone.
     #[schema(example = "uploaded")]
     status: &'static str,
+    /// When the provider confirmed that a deleted copy is gone; null: it has not, and `last_error` may say why.
+    deleted_at: Option<DateTime<Utc>>,
+    /// What kind of failure `last_error` is: a word of the provider layer (`unavailable`, `invalid_request`, …), or
+    /// `local_corruption` and `contents_missing` (the bytes that we hold), `given_up` or `set_by_admin`.
+    error_code: Option<String>,
+    /// Why the last try failed; of a pending copy, a try that is made again.
     last_error: Option<String>,
     /// The file as the provider described it.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
@@ -55,6 +62,8 @@ impl From<Upload> for FileUploadOut {
             external_uploaded_at: row.external_uploaded_at,
             content_sha256: row.content_sha256,
             status: row.status.as_str(),
+            error_code: row.error_code,
+            deleted_at: row.deleted_at,
             last_error: row.last_error,
             raw_provider_json: row.raw_provider_json,
             created_at: row.created_at,
@@ -75,38 +84,46 @@ pub(super) struct FileUploadIn {
     external_file_id: String,
 }
 
-/// A change of a copy.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FileUploadPatch {
-    status: NewStatus,
-}
-
-/// What a copy's status may be set to.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum NewStatus {
-    /// To be uploaded again by the next build or upload.
-    Pending,
+/// Which rows to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// pending | uploaded | failed | deleted: only rows with this status. Without it all but the deleted ones.
+    #[param(value_type = Option<String>, example = "failed")]
+    status: Option<UploadStatus>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
 }
 
 /// List copies of files
 #[utoipa::path(get, path = "/admin/providers/{provider_type}/file-uploads", tag = "admin: providers",
-    params(("provider_type" = String, Path, description = "The provider", example = "openai"), PageParams),
+    params(("provider_type" = String, Path, description = "The provider", example = "openai"), ListParams),
     responses(
         (status = 200, description = "One page, newest first", body = Page<FileUploadOut>),
-        (status = 400, description = "limit or cursor cannot be read"),
+        (status = 400, description = "status, limit or cursor cannot be read"),
         (status = 404, description = "No such provider"),
     ))]
 pub(super) async fn list_file_uploads(
     State(app): State<App>,
     Id(provider_type): Id<String>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Page<FileUploadOut>>, Problem> {
     require_known(&app, &provider_type)?;
-    let page = params.check()?;
+    let (limit, cursor) = (params.limit, params.cursor);
+    let page = PageParams { limit, cursor }.check()?;
     let mut connection = app.connection().await?;
-    let rows = uploads::list(&mut connection, &provider_type, page.before, page.limit + 1).await?;
+    let rows = uploads::list(
+        &mut connection,
+        &provider_type,
+        params.status,
+        page.before,
+        page.limit + 1,
+    )
+    .await?;
     let place = |row: &Upload| (row.created_at, row.id);
     Ok(Json(Page::of(rows, page.limit, place, FileUploadOut::from)))
 }
@@ -128,20 +145,10 @@ pub(super) async fn create_file_upload(
     JsonBody(body): JsonBody<FileUploadIn>,
 ) -> Result<(StatusCode, Json<FileUploadOut>), Problem> {
     require_known(&app, &provider_type)?;
-    let external = body.external_file_id.trim();
-    if external.is_empty() || external.len() > 255 {
-        return Err(Problem::invalid_field(
-            "external_file_id",
-            "must have 1 to 255 bytes",
-        ));
-    }
+    let external = external_id(&body.external_file_id)?;
     let mut tx = app.begin().await?;
     let file = files::lock_of_any_domain(&mut tx, body.local_file_id).await?;
-    if intents::is_file_referenced(&mut tx, &provider_type, external).await? {
-        return Err(Problem::conflict(format!(
-            "{external} is another file's copy, or about to be deleted"
-        )));
-    }
+    require_unknown(&mut tx, &provider_type, external).await?;
     let id = uploads::insert_uploaded(&mut tx, &provider_type, file.id, &file.sha256, external).await?;
     let row = uploads::lock(&mut tx, &provider_type, id).await?;
     files::note_change(&mut tx, file.id).await?;
@@ -169,42 +176,10 @@ pub(super) async fn get_file_upload(
     ))
 }
 
-/// Change a copy
-///
-/// `pending` has it uploaded again by the next build of an index that holds the file, or the next upload.
-#[utoipa::path(patch, path = "/admin/providers/{provider_type}/file-uploads/{upload_id}", tag = "admin: providers",
-    params(
-        ("provider_type" = String, Path, description = "The provider", example = "openai"),
-        ("upload_id" = uuid::Uuid, Path, description = "The copy's row")),
-    request_body = FileUploadPatch,
-    responses(
-        (status = 200, description = "The changed copy", body = FileUploadOut),
-        (status = 404, description = "No such provider, or no such row"),
-        (status = 409, description = "It is being uploaded"),
-    ))]
-pub(super) async fn update_file_upload(
-    State(app): State<App>,
-    Id((provider_type, id)): Id<(String, UploadId)>,
-    JsonBody(patch): JsonBody<FileUploadPatch>,
-) -> Result<Json<FileUploadOut>, Problem> {
-    require_known(&app, &provider_type)?;
-    let mut tx = app.begin().await?;
-    let row = uploads::lock(&mut tx, &provider_type, id).await?;
-    require_idle(&mut tx, &row).await?;
-    match patch.status {
-        NewStatus::Pending => {
-            uploads::mark_pending(&mut tx, &provider_type, row.local_file_id, &row.content_sha256).await?;
-            files::note_change(&mut tx, row.local_file_id).await?;
-        }
-    }
-    let row = uploads::get(&mut tx, &provider_type, id).await?;
-    tx.commit().await?;
-    Ok(Json(row.into()))
-}
-
 /// Delete a copy
 ///
-/// The row goes at once; a worker deletes the file at the provider soon after.
+/// Its row becomes a record (`deleted`) at once, a worker deletes the file at the provider soon after, and `deleted_at` says
+/// when that is done. A row without a copy goes, and so does a record.
 #[utoipa::path(delete, path = "/admin/providers/{provider_type}/file-uploads/{upload_id}", tag = "admin: providers",
     params(
         ("provider_type" = String, Path, description = "The provider", example = "openai"),
@@ -222,7 +197,7 @@ pub(super) async fn delete_file_upload(
     let mut tx = app.begin().await?;
     let row = uploads::lock(&mut tx, &provider_type, id).await?;
     require_idle(&mut tx, &row).await?;
-    uploads::delete(&mut tx, &provider_type, id).await?;
+    uploads::mark_deleted(&mut tx, &provider_type, id).await?;
     if row.status != UploadStatus::Deleted
         && let Some(copy) = row.files_api_id.or(row.external_file_id)
         && !intents::retire_file(&mut tx, &provider_type, &copy).await?
@@ -237,12 +212,39 @@ pub(super) async fn delete_file_upload(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn require_idle(db: &mut MySqlConnection, row: &Upload) -> Result<(), Problem> {
+/// What may not change while the file is on its way.
+pub(super) async fn require_idle(db: &mut MySqlConnection, row: &Upload) -> Result<(), Problem> {
     let busy: Result<bool, DbError> = intents::is_uploading(db, &row.provider_id, row.local_file_id).await;
     if busy? {
         return Err(Problem::conflict(
             "the file is being uploaded: try again when that is over",
         ));
+    }
+    Ok(())
+}
+
+/// An id as an admin gives it.
+pub(super) fn external_id(text: &str) -> Result<&str, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > 255 {
+        return Err(Problem::invalid_field(
+            "external_file_id",
+            "must have 1 to 255 bytes",
+        ));
+    }
+    Ok(text)
+}
+
+/// One copy is one file's.
+pub(super) async fn require_unknown(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    external: &str,
+) -> Result<(), Problem> {
+    if intents::is_file_referenced(db, provider_type, external).await? {
+        return Err(Problem::conflict(format!(
+            "{external} is another file's copy, or about to be deleted"
+        )));
     }
     Ok(())
 }

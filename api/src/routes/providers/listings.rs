@@ -166,10 +166,10 @@ async fn open(app: &App, provider_type: &str) -> Result<Arc<dyn Provider>, Probl
     }
 }
 
-/// What is the connection's own fault also goes into its row.
+/// What is no fault of the question also goes into the connection's row, until a call succeeds.
 async fn failed(app: &App, provider_type: &str, error: ProviderError) -> Problem {
     let problem = Problem::new(Kind::ProviderFailed, format!("provider {provider_type}: {error}"));
-    if error.disposition() == Disposition::WaitForOperator {
+    if error.disposition() != Disposition::Fail {
         let recorded = async {
             let mut connection = app.connection().await?;
             connections::record_error(&mut connection, provider_type, &error.to_string()).await?;

@@ -4,6 +4,7 @@
 mod connection_in;
 mod connections;
 mod deletions;
+mod file_upload_edit;
 mod file_uploads;
 mod health;
 mod listings;
@@ -62,7 +63,7 @@ pub(super) fn admin_routes() -> OpenApiRouter<App> {
         ))
         .routes(routes!(
             file_uploads::get_file_upload,
-            file_uploads::update_file_upload,
+            file_upload_edit::update_file_upload,
             file_uploads::delete_file_upload
         ))
 }
@@ -95,6 +96,7 @@ struct ConnectionOut {
     /// Nothing but this installation works on the account.
     exclusive: bool,
     last_healthcheck_at: Option<DateTime<Utc>>,
+    /// Why the last health check or call failed, until one succeeds; else why the last sync failed, until one comes to its end.
     last_error: Option<String>,
     /// The account is exhausted: what would bring something there waits, and one request tries now and then whether it is
     /// over. null: it is not.
@@ -161,7 +163,7 @@ impl From<Connection> for ConnectionOut {
             is_enabled: row.is_enabled,
             exclusive: row.is_exclusive,
             last_healthcheck_at: row.last_healthcheck_at,
-            last_error: row.last_error,
+            last_error: row.last_error.or(row.sync_error),
             capabilities: LearnedCapabilities::from_value(row.learned.as_ref()),
             created_at: row.created_at,
             updated_at: row.updated_at,

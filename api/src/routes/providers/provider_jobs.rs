@@ -41,9 +41,13 @@ pub(super) async fn list_latest(
     let jobs = app.queue.list_jobs(&filter, &page).await?.items;
     Ok(jobs
         .into_iter()
-        .filter(|job| job.payload["provider_type"] == provider_type)
+        .filter(|job| {
+            let payload = job.as_ref().map_or_else(|job| &job.payload, |job| &job.payload);
+            // Whose it is cannot be told of an unreadable one: each provider shows it.
+            payload.is_null() || payload["provider_type"] == provider_type
+        })
         .take(LATEST)
-        .map(JobOut::without_build)
+        .map(JobOut::listed)
         .collect())
 }
 

@@ -46,7 +46,8 @@ pub(super) struct SyncParams {
 ///
 /// The job's `output` has `status` (`done` or `stopped`), the numbers `indexes_created`, `indexes_updated`,
 /// `indexes_detached`, `files_created`, `files_kept`, `index_files_created`, `index_files_deleted`,
-/// `provider_uploads_created`, `provider_uploads_deleted`, and the lists `file_results`, `files_byte_mismatches`, `errors`,
+/// `provider_uploads_created`, `provider_uploads_deleted`, and the lists `file_results`, `files_byte_mismatches`,
+/// `files_corrupted` (files whose bytes here are not those of their record, whatever the provider has), `errors`,
 /// `stores_missing`, `stores_extra`, `stores_skipped`, `settings_differ`, `files_missing`, `files_extra`. Lists are cut there
 /// (`truncated` names those); `…/syncs/{sync_id}/findings` has them whole.
 ///

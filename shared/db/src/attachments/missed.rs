@@ -9,6 +9,9 @@ use crate::sql::{Text, exactly_one, in_list, pieces};
 /// What a file has failed with that was in its store, and no longer is.
 pub const NOT_IN_STORE: &str = "not_in_store";
 
+/// What a file has failed with that a build gave up before it asked the provider to attach it.
+pub const NOT_ATTACHED: &str = "not_attached";
+
 /// A complete listing lacks these; the first time counts.
 pub async fn mark_missed(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
     set(
@@ -76,6 +79,32 @@ pub async fn mark_left(db: &mut MySqlConnection, id: AttachmentId, error: &str) 
     .execute(db)
     .await?;
     exactly_one(&result, "attachment", id)
+}
+
+/// A build has ended before it asked for these: they have failed until the next one. Answers how many there were.
+pub async fn give_up(db: &mut MySqlConnection, index: IndexId, error: &str) -> Result<u64, DbError> {
+    let result = sqlx::query(
+        "UPDATE rag_index_attachments SET state = 'failed', error_code = ?, last_error = ?, \
+         updated_at = UTC_TIMESTAMP(6) WHERE index_id = ? AND state = 'pending'",
+    )
+    .bind(NOT_ATTACHED)
+    .bind(error)
+    .bind(Text(index))
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// A build begins: what another one gave up before it was asked for is in no store, and nothing has to be taken out.
+pub async fn forget_given_up(db: &mut MySqlConnection, index: IndexId) -> Result<u64, DbError> {
+    let result = sqlx::query(
+        "DELETE FROM rag_index_attachments WHERE index_id = ? AND state = 'failed' AND error_code = ?",
+    )
+    .bind(Text(index))
+    .bind(NOT_ATTACHED)
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
 }
 
 /// The files that left the store of an index without our doing and were not put in again: their names, as far as they are

@@ -20,7 +20,10 @@ use crate::error::on_duplicate;
 use crate::sql::{Text, exactly_one, in_list, pieces, push_list};
 
 pub use asked::{mark_attaching, wait_longer};
-pub use missed::{NOT_IN_STORE, clear_missed, list_left, mark_left, mark_lost, mark_missed, take_next_way};
+pub use missed::{
+    NOT_ATTACHED, NOT_IN_STORE, clear_missed, forget_given_up, give_up, list_left, mark_left, mark_lost,
+    mark_missed, take_next_way,
+};
 pub use observations::{Observation, observe, observe_many};
 pub use seen::{SeenAttachment, correct, count_at, delete_gone, insert_seen};
 

@@ -66,8 +66,8 @@ pub async fn retire_file_for(
         "INSERT INTO rag_provider_intents \
          (id, provider_id, operation, subject, index_id, local_file_id, created_at, due_at) \
          SELECT ?, ?, 'delete_file', ?, ?, ?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM DUAL \
-         WHERE NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ?) \
-         AND NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND files_api_id = ?) \
+         WHERE NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ? AND status <> 'deleted') \
+         AND NOT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND files_api_id = ? AND status <> 'deleted') \
          AND NOT EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?) \
          ON DUPLICATE KEY UPDATE index_id = COALESCE(VALUES(index_id), rag_provider_intents.index_id), \
          local_file_id = COALESCE(VALUES(local_file_id), rag_provider_intents.local_file_id), \
@@ -254,6 +254,15 @@ pub async fn resolve_deletion_of(
 pub async fn forget_index(db: &mut MySqlConnection, index_id: IndexId) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_provider_intents WHERE index_id = ?")
         .bind(Text(index_id))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The file's deletion is given up: none of its copies is deleted any more. An upload that is under way comes to its own end.
+pub async fn forget_file(db: &mut MySqlConnection, file: FileId) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM rag_provider_intents WHERE local_file_id = ?")
+        .bind(Text(file))
         .execute(db)
         .await?;
     Ok(())

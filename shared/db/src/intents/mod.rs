@@ -15,7 +15,7 @@ use crate::DbError;
 use crate::sql::{Text, exactly_one};
 
 pub use deletions::{
-    Owner, forget_index, is_store_retired, list_deletions, list_deletions_of, postpone_deletion,
+    Owner, forget_file, forget_index, is_store_retired, list_deletions, list_deletions_of, postpone_deletion,
     postpone_deletion_of, resolve_deletion, resolve_deletion_of, retire_file, retire_file_for,
     retire_orphaned_store, retire_store, take_deletion,
 };
@@ -57,6 +57,8 @@ pub struct Intent {
     /// Failures of a deletion so far.
     pub tries: u32,
     pub last_error: Option<String>,
+    /// When a deletion is tried next.
+    pub due_at: DateTime<Utc>,
     /// By the database's clock.
     pub created_at: DateTime<Utc>,
     /// When it was declared or taken over last.
@@ -64,7 +66,7 @@ pub struct Intent {
 }
 
 const COLUMNS: &str = "id, provider_id, subject, content_sha256, file_name, size_bytes, claim_token, tries, last_error, \
-     created_at, updated_at";
+     due_at, created_at, updated_at";
 
 /// What a new intent says.
 #[derive(Debug, Clone)]
@@ -309,8 +311,8 @@ pub async fn is_file_in_use(
     external_file_id: &str,
 ) -> Result<bool, DbError> {
     let found: i64 = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ?) \
-         OR EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND files_api_id = ?) \
+        "SELECT EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND external_file_id = ? AND status <> 'deleted') \
+         OR EXISTS (SELECT 1 FROM rag_provider_file_uploads WHERE provider_id = ? AND files_api_id = ? AND status <> 'deleted') \
          OR EXISTS (SELECT 1 FROM rag_index_attachments WHERE external_file_id = ?)",
     )
     .bind(provider)

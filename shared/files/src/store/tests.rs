@@ -1,9 +1,9 @@
 //! The store on a real folder.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
-use futures::stream;
-use tokio::io::AsyncReadExt as _;
+use futures::{TryStreamExt as _, stream};
 
 use super::*;
 
@@ -12,9 +12,9 @@ struct Fixture {
     store: FileStore,
 }
 
-async fn fixture() -> Fixture {
+fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::at(folder.path().join("files")).await.unwrap();
+    let store = FileStore::at(folder.path().join("files"));
     Fixture { folder, store }
 }
 
@@ -43,9 +43,10 @@ impl Fixture {
     }
 
     async fn read(&self, relative_path: &str) -> Vec<u8> {
-        let (mut file, length) = self.store.open(relative_path).await.unwrap();
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).await.unwrap();
+        let contents = self.store.open(relative_path).await.unwrap();
+        let length = contents.size_bytes();
+        let pieces: Vec<Bytes> = contents.pieces().await.unwrap().try_collect().await.unwrap();
+        let bytes = pieces.concat();
         assert_eq!(bytes.len() as u64, length);
         bytes
     }
@@ -62,7 +63,7 @@ fn pieces(parts: &[&'static str]) -> impl Stream<Item = Result<Bytes, Infallible
 
 #[tokio::test]
 async fn contents_come_back_with_their_hash_and_size() {
-    let fixture = fixture().await;
+    let fixture = fixture();
     let id = Uuid::new_v4();
     let mut saved = fixture
         .store
@@ -89,7 +90,7 @@ async fn contents_come_back_with_their_hash_and_size() {
 
 #[tokio::test]
 async fn hostile_names_stay_below_their_folder() {
-    let fixture = fixture().await;
+    let fixture = fixture();
     let id = Uuid::new_v4();
     let long = "я".repeat(5000);
     for (domain, name) in [
@@ -120,7 +121,7 @@ async fn hostile_names_stay_below_their_folder() {
 
 #[tokio::test]
 async fn too_large_or_broken_off_leaves_nothing() {
-    let fixture = fixture().await;
+    let fixture = fixture();
     let id = Uuid::new_v4();
     let too_large = fixture
         .store
@@ -146,7 +147,7 @@ async fn too_large_or_broken_off_leaves_nothing() {
 
 #[tokio::test]
 async fn contents_that_are_not_kept_go() {
-    let fixture = fixture().await;
+    let fixture = fixture();
     let id = Uuid::new_v4();
     let mut kept = fixture
         .store
@@ -169,7 +170,7 @@ async fn contents_that_are_not_kept_go() {
 
 #[tokio::test]
 async fn an_open_version_survives_its_replacement_and_removal() {
-    let fixture = fixture().await;
+    let fixture = fixture();
     let id = Uuid::new_v4();
     let mut old = fixture
         .store
@@ -177,7 +178,7 @@ async fn an_open_version_survives_its_replacement_and_removal() {
         .await
         .unwrap();
     old.keep();
-    let (mut reader, _) = fixture.store.open(&old.relative_path).await.unwrap();
+    let reader = fixture.store.open(&old.relative_path).await.unwrap();
     let mut new = fixture
         .store
         .save("d", id, "a", pieces(&["new"]), 10)
@@ -185,9 +186,8 @@ async fn an_open_version_survives_its_replacement_and_removal() {
         .unwrap();
     new.keep();
     assert!(fixture.store.delete(&old.relative_path).await.unwrap());
-    let mut text = String::new();
-    reader.read_to_string(&mut text).await.unwrap();
-    assert_eq!(text, "old");
+    let text: Vec<Bytes> = reader.pieces().await.unwrap().try_collect().await.unwrap();
+    assert_eq!(text.concat(), b"old");
     assert_eq!(fixture.read(&new.relative_path).await, b"new");
     assert!(
         !fixture.store.delete(&old.relative_path).await.unwrap(),
@@ -211,7 +211,7 @@ async fn an_open_version_survives_its_replacement_and_removal() {
 
 #[tokio::test]
 async fn the_head_is_limited_and_large_contents_are_whole() {
-    let fixture = fixture().await;
+    let fixture = fixture();
     let piece = Bytes::from(vec![7_u8; 100_000]);
     let large = stream::iter(
         (0..20)
@@ -232,27 +232,8 @@ async fn the_head_is_limited_and_large_contents_are_whole() {
 }
 
 #[tokio::test]
-async fn leftovers_of_killed_processes_are_swept_by_age() {
-    let fixture = fixture().await;
-    std::fs::write(fixture.folder.path().join("files/.incoming/left"), "x").unwrap();
-    assert_eq!(
-        fixture
-            .store
-            .remove_stale_uploads(Duration::from_mins(1))
-            .await
-            .unwrap(),
-        0
-    );
-    assert_eq!(
-        fixture.store.remove_stale_uploads(Duration::ZERO).await.unwrap(),
-        1
-    );
-    assert_eq!(fixture.files(), [""; 0]);
-}
-
-#[tokio::test]
 async fn many_saves_and_deletes_of_one_file_do_not_disturb_each_other() {
-    let fixture = fixture().await;
+    let fixture = fixture();
     let id = Uuid::new_v4();
     let tasks: Vec<_> = (0..40)
         .map(|_| {
@@ -272,7 +253,7 @@ async fn many_saves_and_deletes_of_one_file_do_not_disturb_each_other() {
 
 #[tokio::test]
 async fn all_versions_of_a_file_go_at_once_and_no_others() {
-    let fixture = fixture().await;
+    let fixture = fixture();
     let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
     for id in [id, id, other] {
         let mut saved = fixture
@@ -289,4 +270,23 @@ async fn all_versions_of_a_file_go_at_once_and_no_others() {
         0
     );
     assert_eq!(fixture.files().len(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_told_apart_from_other_trouble() {
+    let full = fs::File::options().write(true).open("/dev/full").await.unwrap();
+    let error = write(full, pieces(&["contents"]), 100).await.unwrap_err();
+    assert!(
+        matches!(&error, SaveError::Files(error) if error.is_out_of_space()),
+        "{error:?}"
+    );
+    let Fixture { folder, store } = fixture();
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    let gone = store.save("d", Uuid::new_v4(), "a", pieces(&["x"]), 100).await;
+    let gone = gone.unwrap_err();
+    assert!(
+        matches!(&gone, SaveError::Files(error) if !error.is_out_of_space()),
+        "{gone:?}"
+    );
 }

@@ -20,4 +20,4 @@ pub(crate) use auth::{ApiKey, Authorizer, NoAuth, authorization};
 pub(crate) use call::Call;
 pub(crate) use redact::Redactor;
 pub(crate) use transport::{Answer, Transport};
-pub(crate) use upload::MultipartFile;
+pub(crate) use upload::{Digest, MultipartFile, Taken};

@@ -2,8 +2,9 @@
 
 use super::decode::{Expected, object};
 use super::provider::OpenAiClient;
-use crate::error::{ErrorKind, Operation, ProviderError};
-use crate::http::{Call, MultipartFile};
+use crate::contract::Provider as _;
+use crate::error::{Effect, ErrorKind, Operation, ProviderError};
+use crate::http::{Call, Digest, MultipartFile, Taken};
 use crate::types::{FileUpload, ProviderFile};
 
 impl OpenAiClient {
@@ -32,10 +33,25 @@ impl OpenAiClient {
             offset: 0,
             size_bytes: upload.size_bytes,
             to_the_end: true,
+            digest: Digest::of_whole(upload.sha256),
         };
-        let answer = self.transport.upload(&call, &file).await?;
+        let Taken { answer, failure } = self.transport.upload(&call, &file).await?;
         let uploaded: ProviderFile = object(answer.value, Expected::new(Operation::UploadFile))?;
-        check_size(uploaded, file.size_bytes)
+        match failure {
+            None => check_size(uploaded, file.size_bytes),
+            Some(failure) => Err(self.take_back(&uploaded.id, failure).await),
+        }
+    }
+
+    /// The provider made a file of bytes that were cut short: it goes again.
+    async fn take_back(&self, file_id: &str, failure: ProviderError) -> ProviderError {
+        match self.delete_file(file_id).await {
+            Ok(_) => failure,
+            Err(error) => {
+                tracing::warn!(file_id, %error, "a file of wrong bytes could not be deleted at the provider");
+                failure.with_effect(Effect::Unknown)
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::decode::{Expected, is_id, not_an_id, object};
 use super::files::check_size;
 use super::provider::OpenAiClient;
 use crate::error::{Effect, ErrorKind, Operation, ProviderError};
-use crate::http::{Call, MultipartFile};
+use crate::http::{Call, Digest, MultipartFile, Taken};
 use crate::types::{FileUpload, ProviderFile};
 
 const OPERATION: Operation = Operation::UploadFile;
@@ -51,6 +51,7 @@ impl OpenAiClient {
         let part_bytes = self.profile.capabilities.max_upload_part_bytes.max(1);
         let mut part_ids = Vec::new();
         let mut offset = 0;
+        let mut digest = Digest::of_whole(upload.sha256.clone());
         while offset < upload.size_bytes {
             let size_bytes = part_bytes.min(upload.size_bytes - offset);
             // A part that is not named in the completion does not exist, so it may be sent twice.
@@ -66,8 +67,13 @@ impl OpenAiClient {
                 offset,
                 size_bytes,
                 to_the_end: offset + size_bytes == upload.size_bytes,
+                digest: digest.clone(),
             };
-            let answer = self.transport.upload(&call, &part).await?;
+            let Taken { answer, failure } = self.transport.upload(&call, &part).await?;
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+            digest = part.digest.next();
             part_ids.push(id_of(&answer.value, "upload.part")?);
             offset += size_bytes;
         }
@@ -133,6 +139,7 @@ mod tests {
 
     use bytes::Bytes;
     use rag_emulator::{Action, Emulator, Rule, When};
+    use sha2::{Digest as _, Sha256};
 
     use super::*;
     use crate::connection::{ConnectionConfig, Credentials};
@@ -162,12 +169,17 @@ mod tests {
         OpenAiClient::new(bearer_transport(config, None, "openai").unwrap(), profile)
     }
 
+    fn sha256(text: &[u8]) -> String {
+        hex::encode(Sha256::digest(text))
+    }
+
     async fn three_parts_make_a_file(client: &OpenAiClient) -> (ProviderFile, Bytes) {
         let text = Bytes::from("A lighthouse stands on a rock. ".repeat(80));
         let upload = FileUpload {
             file_name: "large.txt".to_owned(),
             content_type: None,
             size_bytes: text.len() as u64,
+            sha256: Some(sha256(&text)),
             body: Arc::new(BytesSource(text.clone())),
         };
         let file = client.upload_file(upload).await.unwrap();
@@ -217,6 +229,7 @@ mod tests {
                 file_name: "large.txt".to_owned(),
                 content_type: None,
                 size_bytes: text.len() as u64,
+                sha256: None,
                 body: Arc::new(BytesSource(text)),
             };
             let error = client.upload_file(upload).await.unwrap_err();
@@ -224,6 +237,31 @@ mod tests {
             let files = emulator.control().state().files.len();
             assert_eq!(files, usize::from(after_effect));
         }
+    }
+
+    #[tokio::test]
+    async fn parts_of_other_bytes_never_become_a_file() {
+        let emulator = Emulator::builder()
+            .api_key("sk-c4n4ry-parts-0123456789")
+            .start()
+            .await
+            .unwrap();
+        let client = client(&emulator.url(), "sk-c4n4ry-parts-0123456789");
+        let text = Bytes::from("A lighthouse stands on a rock. ".repeat(80));
+        let upload = FileUpload {
+            file_name: "large.txt".to_owned(),
+            content_type: None,
+            size_bytes: text.len() as u64,
+            sha256: Some(sha256(b"what it was")),
+            body: Arc::new(BytesSource(text)),
+        };
+        let error = client.upload_file(upload).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (ErrorKind::LocalCorruption, Effect::None),
+            "{error}"
+        );
+        assert!(emulator.control().state().files.is_empty());
     }
 
     /// As `live` of this crate's tests, which has no way to a client with such small parts.

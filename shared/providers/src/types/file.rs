@@ -43,8 +43,13 @@ pub struct FileUpload {
     pub file_name: String,
     /// The caller's idea of the MIME type; an adapter may replace it where its provider insists.
     pub content_type: Option<String>,
-    /// Exact. A source that yields more or fewer bytes fails the upload, with effect `None` if the request was cut short.
+    /// Exact. A source that yields more or fewer bytes fails the upload ([`ErrorKind::LocalCorruption`]) before its last bytes
+    /// are sent.
+    ///
+    /// [`ErrorKind::LocalCorruption`]: crate::ErrorKind::LocalCorruption
     pub size_bytes: u64,
+    /// Of all bytes, in 64 lower-case hex digits; `None`: not known. Bytes with another hash fail the upload in the same way.
+    pub sha256: Option<String>,
     pub body: Arc<dyn UploadSource>,
 }
 

@@ -94,6 +94,7 @@ mod tests {
                 file_name: file_name.to_owned(),
                 content_type: given.map(str::to_owned),
                 size_bytes: 0,
+                sha256: None,
                 body: Arc::new(BytesSource(bytes::Bytes::new())),
             };
             assert_eq!(content_type(&upload), expected, "{file_name} {given:?}");

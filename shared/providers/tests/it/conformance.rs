@@ -94,6 +94,7 @@ fn upload(name: &str, text: &str) -> FileUpload {
         file_name: name.to_owned(),
         content_type: None,
         size_bytes: text.len() as u64,
+        sha256: None,
         body: Arc::new(BytesSource(Bytes::copy_from_slice(text.as_bytes()))),
     }
 }

@@ -67,6 +67,7 @@ impl Live {
             file_name: name.to_owned(),
             content_type: None,
             size_bytes: text.len() as u64,
+            sha256: None,
             body: Arc::new(BytesSource(text)),
         };
         self.provider.upload_file(upload).await.unwrap().id

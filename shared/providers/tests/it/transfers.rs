@@ -28,6 +28,7 @@ fn upload(content: &'static [u8], size_bytes: u64) -> FileUpload {
         file_name: "résumé \"1\".txt".to_owned(),
         content_type: None,
         size_bytes,
+        sha256: None,
         body: Arc::new(BytesSource(Bytes::from_static(content))),
     }
 }
@@ -91,11 +92,138 @@ async fn a_source_that_lies_about_its_length_fails_without_effect() {
             .unwrap_err();
         assert_eq!(
             (error.kind, error.effect),
-            (ErrorKind::InvalidRequest, Effect::None),
+            (ErrorKind::LocalCorruption, Effect::None),
             "{error}"
         );
         assert_eq!(server.requests().len(), 0, "the form never arrived whole");
     }
+}
+
+/// SHA-256 of `hello`.
+const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+#[tokio::test]
+async fn bytes_with_another_hash_never_arrive_whole() {
+    for content in [&b"hello"[..], b"hellO", b"hxllo"] {
+        let server = Server::start([json(&file(5))]).await;
+        let upload = FileUpload {
+            sha256: Some(HELLO.to_owned()),
+            ..upload(content, 5)
+        };
+        let result = server.provider("openai").upload_file(upload).await;
+        if content == b"hello" {
+            assert_eq!(result.unwrap().id, "file-1");
+            continue;
+        }
+        let error = result.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (ErrorKind::LocalCorruption, Effect::None),
+            "{error}"
+        );
+        assert!(error.message.contains(HELLO), "{error}");
+        assert_eq!(server.requests().len(), 0);
+    }
+}
+
+/// Opens, or breaks after some bytes, as a disk does.
+struct Broken {
+    opens: bool,
+}
+
+#[async_trait]
+impl UploadSource for Broken {
+    async fn open(&self, _: u64) -> io::Result<ByteStream> {
+        let broken = || io::Error::from_raw_os_error(5);
+        if self.opens {
+            Ok(stream::iter([Ok(Bytes::from_static(b"he")), Err(broken())]).boxed())
+        } else {
+            Err(broken())
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_read_is_not_the_files_fault() {
+    for opens in [false, true] {
+        let server = Server::start([json(&file(5))]).await;
+        let upload = FileUpload {
+            body: Arc::new(Broken { opens }),
+            ..upload(b"", 5)
+        };
+        let error = server.provider("openai").upload_file(upload).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.effect),
+            (ErrorKind::SourceUnreadable, Effect::None),
+            "{error}"
+        );
+        assert_eq!(server.requests().len(), 0);
+    }
+}
+
+/// A server that answers an upload before it has its last byte, and then is asked to delete a file.
+async fn hasty_server() -> (String, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let asked = tokio::spawn(async move {
+        let answer = |body: Value| {
+            let body = body.to_string();
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        let (mut socket, _) = listener.accept().await.unwrap();
+        // More than the head of the form, and less than all of it.
+        socket.read_exact(&mut vec![0; 100_000]).await.unwrap();
+        socket.write_all(answer(file(200_000)).as_bytes()).await.unwrap();
+        let (mut second, _) = listener.accept().await.unwrap();
+        let mut line = vec![0; 4096];
+        let read = second.read(&mut line).await.unwrap();
+        let deleted = json!({"id": "file-1", "object": "file", "deleted": true});
+        second.write_all(answer(deleted).as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&line[..read])
+            .lines()
+            .next()
+            .unwrap()
+            .to_owned()
+    });
+    (base_url, asked)
+}
+
+/// Most of the bytes at once, the rest when the server has had time to answer.
+struct Late;
+
+#[async_trait]
+impl UploadSource for Late {
+    async fn open(&self, _: u64) -> io::Result<ByteStream> {
+        let first = stream::iter([Ok(Bytes::from(vec![b'a'; 150_000]))]);
+        let rest = stream::once(async {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            Ok(Bytes::from(vec![b'b'; 50_000]))
+        });
+        Ok(first.chain(rest).boxed())
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_a_provider_made_of_a_part_of_the_bytes_is_deleted_again() {
+    let (base_url, asked) = hasty_server().await;
+    let mut config = Server::start([]).await.config("openai");
+    config.base_url = Some(base_url);
+    config.timeouts.stall = Duration::from_secs(10);
+    let upload = FileUpload {
+        body: Arc::new(Late),
+        ..upload(b"", 200_000)
+    };
+    let provider = Registry::builtin().open(config).unwrap();
+    let error = provider.upload_file(upload).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.effect),
+        (ErrorKind::Protocol, Effect::None),
+        "{error}"
+    );
+    assert!(asked.await.unwrap().starts_with("DELETE /v1/files/file-1 "));
 }
 
 #[tokio::test]

@@ -249,7 +249,7 @@ async fn pages_of_a_list_hold_every_job_once(pool: MySqlPool) {
         let mut seen = Vec::new();
         loop {
             let found = queue.list_jobs(&filter, &page).await.unwrap();
-            seen.extend(found.items.into_iter().map(|job| job.id));
+            seen.extend(found.items.into_iter().map(|job| job.unwrap().id));
             let Some(next) = found.next else { break };
             page.after = Some(next.to_string().parse().unwrap());
         }

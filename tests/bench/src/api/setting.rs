@@ -46,12 +46,16 @@ impl Setting {
                 .env("DATABASE_URI", &uri)
                 .env("FILES_ROOT", folder.path())
                 .env("API_LISTEN", &api)
+                // All callers and listeners come from this machine.
+                .env("API_MAX_CONNECTIONS_PER_ADDRESS", "20000")
                 .kill_on_drop(true);
             command
         };
         let migrated = command(&["migrate"]).stderr(Stdio::null()).status().await?;
         ensure!(migrated.success(), "rag-api migrate failed");
-        let made = command(&["keys", "create", "--name", "bench"]).output().await?;
+        let made = command(&["keys", "create", "--name", "bench", "--all-domains"])
+            .output()
+            .await?;
         let key = String::from_utf8(made.stdout)?.trim().to_owned();
         // The log is written as usual, to a file.
         let log = std::fs::File::create(folder.path().join("api.log"))?;

@@ -8,7 +8,7 @@ use rag_db::attachments::{Attachment, NOT_IN_STORE, NewAttachment};
 use rag_db::imports::{Known, SeenLink};
 use rag_db::index_files::Link;
 use rag_db::indexes::{Index, IndexChanges};
-use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, FileId, IndexId};
+use rag_domain::{AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, FileId, IndexId};
 use serde_json::Value;
 
 use crate::observe::listing::StoreListing;
@@ -168,12 +168,10 @@ fn was_built(index: &Index, link: &Link) -> bool {
     index.indexed_at.is_some_and(|at| link.created_at <= at)
 }
 
-/// Whether a build would be content with the strategy in effect. What `auto` came to can't be compared.
+/// Whether a build would be content with the strategy in effect: what can't be compared (`other`, or what `auto` came to) is
+/// no difference.
 fn is_met(wanted: Option<ChunkingStrategy>, file: &SeenFile) -> bool {
-    match (wanted, &file.strategy) {
-        (Some(wanted), Some(reported)) => wanted == ChunkingStrategy::AUTO || *reported == wanted,
-        _ => true,
-    }
+    ChunkingProof::of(wanted, file.reported().as_ref(), None) != ChunkingProof::Differs
 }
 
 /// The strategy in effect, in our own terms.

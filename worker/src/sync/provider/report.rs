@@ -1,5 +1,6 @@
 //! The end of a run: its result becomes the job's output. Lists are cut there; the findings have them whole.
 
+use rag_db::connections;
 use rag_db::syncs::{self, findings};
 use rag_domain::FindingKind;
 use serde_json::{Map, Value, json};
@@ -52,6 +53,7 @@ pub(super) async fn finish(sync: &Sync<'_>) -> Result<(), Halt> {
         ("truncated".to_owned(), json!(truncated)),
     ]);
     syncs::finish(&mut tx, &sync.job_id).await?;
+    connections::set_sync_error(&mut tx, &sync.job.provider_type, None).await?;
     sync.claim.complete(&mut tx, &Value::Object(output)).await?;
     tx.commit().await?;
     tracing::info!(status, counts = ?totals.counts, "the sync ends");

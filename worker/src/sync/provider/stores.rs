@@ -133,7 +133,17 @@ async fn skip(sync: &Sync<'_>, item: &Item, reason: &str) -> Result<(), Halt> {
     Ok(tx.commit().await?)
 }
 
+/// The index of the store says so too, unless this is only a report.
 async fn fail(sync: &Sync<'_>, item: &Item, error: &str) -> Result<(), Halt> {
+    if !sync.job.dry_run {
+        // By itself: an index's row is locked before the job's.
+        let mut db = sync.context.pool.acquire().await?;
+        let owner = indexes::find_by_store(&mut db, &sync.job.provider_type, &item.item).await?;
+        if let Some(owner) = owner {
+            let error = format!("the last sync failed: {error}");
+            indexes::set_sync_error(&mut db, owner.id, Some(&error)).await?;
+        }
+    }
     let mut tx = sync.write().await?;
     sync.error(&mut tx, &item.item, error).await?;
     sync.count(&mut tx, 1, |totals| {

@@ -4,11 +4,11 @@ use futures::StreamExt as _;
 use rag_db::files::NewFile;
 use rag_db::imports::Known;
 use rag_domain::{DomainId, FileId};
-use rag_files::{SaveError, Saved};
+use rag_files::{FilesError, SaveError, Saved};
 use rag_providers::{ErrorKind, ProviderError, ProviderFile};
 use sha2::{Digest as _, Sha256};
 
-use super::{FAILED, MISSING, UNAVAILABLE, WOULD_BE_CREATED};
+use super::{FAILED, LOCAL_MISSING, MISSING, UNAVAILABLE, WOULD_BE_CREATED};
 use crate::halt::{Halt, chain};
 use crate::observe::store_file::SeenFile;
 use crate::sync::provider::{LONG_SLICE, Sync, Trouble};
@@ -31,10 +31,42 @@ pub(super) struct Fetched<'a> {
     pub(super) status: &'static str,
     /// Of the provider's bytes.
     pub(super) sha256: Option<String>,
+    /// Of a file that we hold: what lies on disk.
+    pub(super) local: Option<OnDisk>,
     pub(super) error: Option<String>,
     /// What the provider says of the file, where that was asked for.
     pub(super) described: Option<ProviderFile>,
     pub(super) ours: Ours,
+}
+
+/// A file's bytes on our side, held against its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OnDisk {
+    /// As the row says.
+    Intact,
+    /// Other bytes, with this hash.
+    Corrupted(String),
+    /// None, though the folder of file contents is there and can be read.
+    Missing,
+}
+
+impl OnDisk {
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Intact => "intact",
+            Self::Corrupted(_) => "corrupted",
+            Self::Missing => "missing",
+        }
+    }
+
+    /// The hash of what lies there, if anything does.
+    pub(super) fn sha256<'a>(&'a self, recorded: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Intact => Some(recorded),
+            Self::Corrupted(found) => Some(found),
+            Self::Missing => None,
+        }
+    }
 }
 
 /// The file on our side.
@@ -59,11 +91,16 @@ pub(super) async fn run<'a>(
     }
 }
 
-/// A file that we hold: its bytes here stay as they are, whatever the provider has.
+/// A file that we hold: its bytes here stay as they are, whatever the provider has. The bytes on disk are what is
+/// compared; whether they are still those of the row is said beside it.
 async fn compare<'a>(sync: &Sync<'_>, file: &'a SeenFile, known: Known) -> Result<Fetched<'a>, Trouble> {
+    let local = on_disk(sync, &known).await?;
     let (status, sha256, error) = match hash(sync, file).await {
-        Ok(sha256) if sha256 == known.sha256 => ("matches", Some(sha256), None),
-        Ok(sha256) => ("differs", Some(sha256), None),
+        Ok(sha256) => match local.sha256(&known.sha256) {
+            None => (LOCAL_MISSING, Some(sha256), None),
+            Some(own) if own == sha256 => ("matches", Some(sha256), None),
+            Some(_) => ("differs", Some(sha256), None),
+        },
         Err(error) => {
             let (status, text) = refused(error)?;
             (status, None, Some(text))
@@ -80,8 +117,19 @@ async fn compare<'a>(sync: &Sync<'_>, file: &'a SeenFile, known: Known) -> Resul
         sha256,
         error,
         described,
+        local: Some(local),
         ours: Ours::Known(known),
     })
+}
+
+async fn on_disk(sync: &Sync<'_>, known: &Known) -> Result<OnDisk, Trouble> {
+    let files = &sync.context.files;
+    match files.sha256(&known.local_path).await {
+        Ok(found) if found == known.sha256 => Ok(OnDisk::Intact),
+        Ok(found) => Ok(OnDisk::Corrupted(found)),
+        Err(FilesError::NotFound(_) | FilesError::InvalidPath(_)) => Ok(OnDisk::Missing),
+        Err(error) => Err(Trouble::Run(Halt::storage(files, &error))),
+    }
 }
 
 /// A file that we do not hold.
@@ -98,7 +146,7 @@ async fn import<'a>(
             .files
             .delete_versions(domain.as_str(), id.into())
             .await;
-        let removed = removed.map_err(|error| Trouble::Run(storage(&error)))?;
+        let removed = removed.map_err(|error| Trouble::Run(storage(sync, &error)))?;
         tracing::debug!(file.id = %id, removed, "an earlier download was cut off");
     }
     let described = match sync.provider.get_file(&file.file_id).await {
@@ -123,7 +171,7 @@ async fn import<'a>(
             let text = format!("the file has more than {limit} bytes");
             return Ok(nothing(file, FAILED, Some(text)));
         }
-        Err(SaveError::Files(error)) => return Err(Trouble::Run(storage(&error))),
+        Err(SaveError::Files(error)) => return Err(Trouble::Run(storage(sync, &error))),
     };
     let new = NewFile {
         id,
@@ -143,6 +191,7 @@ async fn import<'a>(
         sha256: Some(saved.sha256.clone()),
         error: None,
         described: Some(described),
+        local: None,
         ours: Ours::New(Box::new(new), saved),
     })
 }
@@ -162,6 +211,7 @@ fn nothing<'a>(file: &'a SeenFile, status: &'static str, error: Option<String>) 
         sha256: None,
         error,
         described: None,
+        local: None,
         ours: Ours::None,
     }
 }
@@ -218,10 +268,14 @@ fn file_name(described: &ProviderFile) -> String {
 }
 
 /// Our own storage: no fault of the file's.
-fn storage(error: &rag_files::FilesError) -> Halt {
-    Halt::Retry {
-        error: chain(error),
-        after: None,
+fn storage(sync: &Sync<'_>, error: &FilesError) -> Halt {
+    match error {
+        FilesError::NotMounted(_) => Halt::storage(&sync.context.files, error),
+        // A full disk, say: that a pause mends it is not likely.
+        _ => Halt::Retry {
+            error: chain(error),
+            after: None,
+        },
     }
 }
 

@@ -1,5 +1,5 @@
-//! The files of a store, each dealt with once in a run and domain: one that we hold is compared with the provider's
-//! bytes, which are hashed as they come and kept nowhere; one that we do not hold is downloaded and becomes a file of ours.
+//! The files of a store, each dealt with once in a run and domain: one that we hold is compared, as it lies on disk,
+//! with the provider's bytes, which are hashed as they come and kept nowhere; one that we do not hold is downloaded and becomes a file of ours.
 //!
 //! Reads copies and findings. Writes files, copies and findings. Calls get and content of files. Safe to repeat because what
 //! is through has its finding, in the transaction that wrote it; and a file that is about to be downloaded has one too, with
@@ -37,6 +37,8 @@ const WOULD_BE_CREATED: &str = "would_be_created";
 const UNAVAILABLE: &str = "content_unavailable";
 /// … that hangs in a store, but is not in the Files API any more.
 const MISSING: &str = "missing";
+/// … that we hold by its row, but of which no bytes lie on disk.
+const LOCAL_MISSING: &str = "local_missing";
 /// … of which something else is wrong.
 const FAILED: &str = "failed";
 

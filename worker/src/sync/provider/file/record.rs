@@ -7,11 +7,14 @@ use rag_files::Saved;
 use serde_json::{Value, json};
 use sqlx::MySqlConnection;
 
-use super::fetch::{Fetched, Ours};
+use super::fetch::{Fetched, OnDisk, Ours};
 use super::{FAILED, MISSING, UNAVAILABLE, WOULD_BE_CREATED, subject};
 use crate::halt::Halt;
 use crate::observe::store_file::SeenFile;
 use crate::sync::provider::Sync;
+
+/// As builds count them.
+const CORRUPTIONS: &str = "rag_file_corruptions_total";
 
 pub(super) async fn all(sync: &Sync<'_>, domain: &DomainId, fetched: Vec<Fetched<'_>>) -> Result<(), Halt> {
     if fetched.is_empty() {
@@ -19,12 +22,16 @@ pub(super) async fn all(sync: &Sync<'_>, domain: &DomainId, fetched: Vec<Fetched
     }
     let mut tx = sync.write().await?;
     let mut counts = SyncCounts::default();
-    let (mut results, mut mismatches) = (Vec::new(), Vec::new());
+    let (mut results, mut mismatches, mut corrupted) = (Vec::new(), Vec::new(), Vec::new());
     let mut kept: Vec<Saved> = Vec::new();
     for one in fetched {
         let (subject, line) = (subject(one.file, domain), line(&one, domain));
         if one.status == "differs" {
             mismatches.push((subject.clone(), line.clone()));
+        }
+        if let Some(found) = one.local.as_ref().filter(|local| **local != OnDisk::Intact) {
+            metrics::counter!(CORRUPTIONS, "met_by" => "sync", "code" => found.as_str()).increment(1);
+            corrupted.push((subject.clone(), line.clone()));
         }
         if let Some(error) = one.error.as_ref().filter(|_| one.status == FAILED) {
             sync.error(&mut tx, &subject, error).await?;
@@ -62,6 +69,7 @@ pub(super) async fn all(sync: &Sync<'_>, domain: &DomainId, fetched: Vec<Fetched
         &mismatches,
     )
     .await?;
+    findings::put_many(&mut tx, &sync.job_id, FindingKind::FilesCorrupted, &corrupted).await?;
     sync.count(&mut tx, 0, |totals| {
         let all = &mut totals.counts;
         all.files_kept += counts.files_kept;
@@ -128,16 +136,20 @@ async fn insert_copy(sync: &Sync<'_>, tx: &mut MySqlConnection, copy: &SeenCopy<
 
 /// A line of `file_results`.
 fn line(one: &Fetched<'_>, domain: &DomainId) -> Value {
-    let (file_id, local_sha256) = match &one.ours {
+    let (file_id, recorded) = match &one.ours {
         Ours::Known(known) => (Some(known.file_id), Some(known.sha256.as_str())),
         Ours::New(new, _) => (Some(new.id), None),
         Ours::None => (None, None),
     };
+    let local = one.local.as_ref();
+    let local_sha256 = recorded.and_then(|recorded| local?.sha256(recorded));
     let mut line = json!({
         "external_file_id": one.file.file_id, "domain_id": domain, "file_id": file_id, "status": one.status,
     });
     let more = [
+        ("local", local.map(OnDisk::as_str)),
         ("local_sha256", local_sha256),
+        ("recorded_sha256", recorded),
         ("provider_sha256", one.sha256.as_deref()),
         ("error", one.error.as_deref()),
     ];

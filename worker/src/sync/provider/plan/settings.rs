@@ -180,6 +180,8 @@ mod tests {
             last_error: None,
             store_missed_at: None,
             pushed_settings: None,
+            sync_error: None,
+            query_error: None,
             settings_error: None,
             store_expired_at: None,
             created_at: Utc::now(),

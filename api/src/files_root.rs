@@ -1,0 +1,188 @@
+//! Whose files lie in FILES_ROOT: a marker in the folder, which the database knows. The API takes a folder into use; from then
+//! on a folder without the marker is not mounted, and no file counts as lost because of it.
+//!
+//! A folder that has no marker yet is taken into use only if nothing speaks against it: the database knows no files, or some of
+//! the newest lie there. So an installation that is older than the marker gets one, and a mount point without its mount does not.
+
+use std::time::Duration;
+
+use rag_db::{DbError, files_root};
+use rag_files::{FileStore, FilesError};
+use sqlx::MySqlPool;
+use uuid::Uuid;
+
+/// Files that are looked for in a folder without a marker.
+const SAMPLE: u32 = 50;
+/// How often a folder that was not taken into use is looked at again.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// Why a folder was not taken into use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
+    #[error(transparent)]
+    Database(#[from] DbError),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error("the database holds no valid marker of FILES_ROOT")]
+    Marker(#[from] uuid::Error),
+}
+
+/// Takes the folder into use, or learns by what it is recognised. Until that succeeds no file is read or written.
+pub(crate) async fn claim(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> {
+    files.distrust("it was not looked at yet");
+    let claimed = try_claim(db, files).await;
+    if let Err(error) = &claimed {
+        files.distrust(&error.to_string());
+    }
+    claimed
+}
+
+/// Tries until a folder is taken into use; says why not, once for each reason.
+pub(crate) async fn claim_in_time(db: MySqlPool, files: FileStore) {
+    let mut said = String::new();
+    while let Err(error) = claim(&db, &files).await {
+        let reason = error.to_string();
+        if reason != said {
+            tracing::error!(reason, "FILES_ROOT cannot be used");
+            said = reason;
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+    tracing::info!("FILES_ROOT is the folder of this installation's files");
+}
+
+async fn try_claim(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> {
+    let known = files_root::find(&mut *acquire(db).await?).await?;
+    let (known, there) = (
+        known.as_deref().map(Uuid::try_parse).transpose()?,
+        files.marker().await?,
+    );
+    let marker = match (known, there) {
+        (Some(known), Some(_)) => known,
+        (known, there) => {
+            require_evidence(db, files).await?;
+            match known.or(there) {
+                Some(marker) if known.is_some() => marker,
+                // Of several that come first at once, one decides.
+                marker => {
+                    let marker = marker.unwrap_or_else(Uuid::new_v4).to_string();
+                    let first = files_root::insert(&mut *acquire(db).await?, &marker).await?;
+                    Uuid::try_parse(&first)?
+                }
+            }
+        }
+    };
+    if there.is_none() {
+        files.mark(marker).await?;
+    }
+    files.expect(marker);
+    Ok(files.check_root().await?)
+}
+
+/// Nothing speaks against the folder.
+async fn require_evidence(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> {
+    let paths = files_root::list_newest_paths(&mut *acquire(db).await?, SAMPLE).await?;
+    for path in &paths {
+        if files.exists(path).await? {
+            return Ok(());
+        }
+    }
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let reason = format!(
+        "it has no marker, and none of the {} newest files lie in it; is it mounted?",
+        paths.len()
+    );
+    Err(FilesError::NotMounted(reason).into())
+}
+
+async fn acquire(db: &MySqlPool) -> Result<sqlx::pool::PoolConnection<sqlx::MySql>, DbError> {
+    Ok(db.acquire().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures::stream;
+    use rag_db::files;
+    use rag_domain::{DomainId, FileId};
+
+    use super::*;
+
+    async fn store_a_file(db: &MySqlPool, store: &FileStore) -> String {
+        let (id, domain) = (FileId::new(), DomainId::try_from("d".to_owned()).unwrap());
+        let contents = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"text"))]);
+        let mut saved = store.save("d", id.into(), "a.md", contents, 100).await.unwrap();
+        saved.keep();
+        let new = files::NewFile {
+            id,
+            domain_id: domain,
+            file_name: "a.md".to_owned(),
+            file_type: "text/markdown".to_owned(),
+            size_bytes: saved.size_bytes,
+            sha256: saved.sha256.clone(),
+            local_path: saved.relative_path.clone(),
+            tags: None,
+            notes: None,
+            chunking_strategy: None,
+        };
+        files::insert(&mut db.acquire().await.unwrap(), &new)
+            .await
+            .unwrap();
+        saved.relative_path.clone()
+    }
+
+    #[sqlx::test(migrator = "rag_db::MIGRATOR")]
+    async fn an_older_installation_gets_its_marker_and_a_bare_mount_point_does_not(db: MySqlPool) {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, bare) = (folder.path().join("real"), folder.path().join("bare"));
+        // Files were stored before anybody knew of markers.
+        let path = store_a_file(&db, &FileStore::at(&real)).await;
+
+        let store = FileStore::at(&bare);
+        let error = claim(&db, &store).await.unwrap_err().to_string();
+        assert!(error.contains("is it mounted?"), "{error}");
+        assert!(!bare.exists(), "nothing was made there");
+        assert!(matches!(store.open(&path).await, Err(FilesError::NotMounted(_))));
+        let mut connection = db.acquire().await.unwrap();
+        assert_eq!(files_root::find(&mut connection).await.unwrap(), None);
+
+        let store = FileStore::at(&real);
+        claim(&db, &store).await.unwrap();
+        assert!(store.open(&path).await.is_ok());
+        let marker = store.marker().await.unwrap().unwrap().to_string();
+        assert_eq!(
+            files_root::find(&mut connection).await.unwrap(),
+            Some(marker.clone())
+        );
+
+        // Again, and after the marker was lost with a careless copy.
+        claim(&db, &store).await.unwrap();
+        std::fs::remove_file(real.join(".rag-files-root")).unwrap();
+        claim(&db, &store).await.unwrap();
+        assert_eq!(store.marker().await.unwrap().unwrap().to_string(), marker);
+
+        // Another installation's folder is never this one's.
+        let other = FileStore::at(&bare);
+        other.mark(Uuid::new_v4()).await.unwrap();
+        assert!(claim(&db, &other).await.is_err());
+        assert!(matches!(other.open(&path).await, Err(FilesError::NotMounted(_))));
+    }
+
+    #[sqlx::test(migrator = "rag_db::MIGRATOR")]
+    async fn a_new_installation_takes_its_folder_into_use(db: MySqlPool) {
+        let folder = tempfile::tempdir().unwrap();
+        let stores: Vec<FileStore> = (0..4)
+            .map(|_| FileStore::at(folder.path().join("files")))
+            .collect();
+        let claims = stores.iter().map(|store| claim(&db, store));
+        for claimed in futures::future::join_all(claims).await {
+            claimed.unwrap();
+        }
+        let path = store_a_file(&db, &stores[0]).await;
+        assert!(stores[3].open(&path).await.is_ok());
+    }
+}

@@ -1,0 +1,200 @@
+//! What a build that ends early leaves: nothing says `pending`, unless somebody else goes on with it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use rag_db::attachments::NewAttachment;
+use rag_db::{attachments, builds, files, index_files, indexes, upload_jobs, uploads};
+use rag_domain::{AttachmentState, DomainId, FileId, IndexId, IndexingStatus, UploadStatus};
+use sqlx::{MySqlConnection, MySqlPool};
+
+const SHA: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn domain() -> DomainId {
+    DomainId::try_from("mine".to_owned()).unwrap()
+}
+
+async fn new_index(db: &mut MySqlConnection) -> IndexId {
+    let id = IndexId::new();
+    let index = indexes::NewIndex {
+        id,
+        domain_id: domain(),
+        name: "handbook".to_owned(),
+        description: None,
+        provider_type: "openai".to_owned(),
+        chunking_strategy: None,
+        expires_after: None,
+        metadata: None,
+    };
+    indexes::insert(db, &index).await.unwrap();
+    id
+}
+
+/// A file of these indexes with a copy that is wanted.
+async fn pending(db: &mut MySqlConnection, of: &[IndexId]) -> FileId {
+    let id = FileId::new();
+    let file = files::NewFile {
+        id,
+        domain_id: domain(),
+        file_name: "a.md".to_owned(),
+        file_type: "text/markdown".to_owned(),
+        size_bytes: 3,
+        sha256: SHA.to_owned(),
+        local_path: "d/a.md".to_owned(),
+        tags: None,
+        notes: None,
+        chunking_strategy: None,
+    };
+    files::insert(db, &file).await.unwrap();
+    for index in of {
+        index_files::insert(db, *index, id, None, None).await.unwrap();
+    }
+    uploads::mark_pending(db, "openai", id, SHA).await.unwrap();
+    id
+}
+
+async fn upload(db: &mut MySqlConnection, file: FileId) -> (UploadStatus, Option<String>, Option<String>) {
+    let row = uploads::find(db, "openai", file).await.unwrap().unwrap();
+    (row.status, row.error_code, row.last_error)
+}
+
+async fn begin(db: &mut MySqlConnection, index: IndexId, job: &str) {
+    builds::begin(db, job, index, &domain(), "upload_files")
+        .await
+        .unwrap();
+    indexes::mark_in_progress(db, index).await.unwrap();
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let (mine, other) = (new_index(&mut db).await, new_index(&mut db).await);
+    begin(&mut db, mine, "job-mine").await;
+    begin(&mut db, other, "job-other").await;
+    let own = pending(&mut db, &[mine]).await;
+    let told = pending(&mut db, &[mine]).await;
+    let shared = pending(&mut db, &[mine, other]).await;
+    let single = pending(&mut db, &[mine]).await;
+    let foreign = pending(&mut db, &[other]).await;
+    upload_jobs::begin(&mut db, "job-single", "openai", single)
+        .await
+        .unwrap();
+    let met = ("unavailable", "HTTP 503");
+    uploads::note_error(&mut db, "openai", told, met).await.unwrap();
+    assert_eq!(
+        upload(&mut db, told).await,
+        (
+            UploadStatus::Pending,
+            Some("unavailable".to_owned()),
+            Some("HTTP 503".to_owned())
+        )
+    );
+    let new = |file: &'static str, id| NewAttachment {
+        index_id: mine,
+        external_store_id: "vs_1",
+        local_file_id: id,
+        external_file_id: file,
+        content_sha256: SHA,
+        size_bytes: 3,
+        chunking_strategy: None,
+    };
+    let wanted = attachments::insert(&mut db, &new("file-1", own)).await.unwrap();
+    let accepted = attachments::insert(&mut db, &new("file-2", told)).await.unwrap();
+    let way = rag_domain::WayIn::Single;
+    attachments::mark_attaching(&mut db, &[accepted], way, std::time::Duration::ZERO)
+        .await
+        .unwrap();
+    attachments::mark_in_progress(&mut db, &[accepted], None)
+        .await
+        .unwrap();
+
+    let index = indexes::get(&mut db, &domain(), mine).await.unwrap();
+    assert!(
+        builds::abandon(&mut db, Some(&index), "job-mine", "given up")
+            .await
+            .unwrap()
+    );
+    let failed = |code: &str, error: &str| {
+        (
+            UploadStatus::Failed,
+            Some(code.to_owned()),
+            Some(error.to_owned()),
+        )
+    };
+    assert_eq!(upload(&mut db, own).await, failed("given_up", "given up"));
+    assert_eq!(
+        upload(&mut db, told).await,
+        failed("unavailable", "HTTP 503"),
+        "its own error counts"
+    );
+    for file in [shared, single, foreign] {
+        assert_eq!(
+            upload(&mut db, file).await.0,
+            UploadStatus::Pending,
+            "others go on with it"
+        );
+    }
+    let rows = attachments::list(&mut db, mine).await.unwrap();
+    let state = |id| {
+        rows.iter()
+            .find(|row| row.id == id)
+            .map(|row| (row.state, row.error_code.as_deref()))
+    };
+    assert_eq!(
+        state(wanted),
+        Some((AttachmentState::Failed, Some(attachments::NOT_ATTACHED)))
+    );
+    assert_eq!(state(accepted), Some((AttachmentState::InProgress, None)));
+    let index = indexes::get(&mut db, &domain(), mine).await.unwrap();
+    assert_eq!(index.indexing_status, IndexingStatus::Failed);
+
+    // The next build begins without it, and so has nothing to take out.
+    assert_eq!(attachments::forget_given_up(&mut db, mine).await.unwrap(), 1);
+    assert_eq!(attachments::retry_failed(&mut db, mine).await.unwrap(), 0);
+    uploads::reset_for_build(&mut db, "openai", mine, false)
+        .await
+        .unwrap();
+    assert_eq!(upload(&mut db, own).await, (UploadStatus::Pending, None, None));
+
+    // And the other one ends too.
+    let index = indexes::get(&mut db, &domain(), other).await.unwrap();
+    assert!(
+        builds::abandon(&mut db, Some(&index), "job-other", "late")
+            .await
+            .unwrap()
+    );
+    assert_eq!(upload(&mut db, shared).await, failed("given_up", "late"));
+    assert_eq!(upload(&mut db, single).await.0, UploadStatus::Pending);
+}
+
+#[sqlx::test(migrations = "../../migrations")]
+async fn each_kind_of_error_is_cleared_by_its_own_kind(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let id = new_index(&mut db).await;
+    indexes::note_build_error(&mut db, id, Some("build"))
+        .await
+        .unwrap();
+    let index = indexes::get(&mut db, &domain(), id).await.unwrap();
+    assert_eq!(index.any_error(), None, "no build is under way");
+    let updated_at = index.updated_at;
+    indexes::set_query_error(&mut db, id, Some("search"))
+        .await
+        .unwrap();
+    indexes::set_sync_error(&mut db, id, Some("sync")).await.unwrap();
+    let index = indexes::get(&mut db, &domain(), id).await.unwrap();
+    assert_eq!((index.any_error(), index.updated_at), (Some("sync"), updated_at));
+    indexes::set_sync_error(&mut db, id, None).await.unwrap();
+    let index = indexes::get(&mut db, &domain(), id).await.unwrap();
+    assert_eq!(index.any_error(), Some("search"));
+    begin(&mut db, id, "job").await;
+    indexes::note_build_error(&mut db, id, Some("build"))
+        .await
+        .unwrap();
+    let index = indexes::get(&mut db, &domain(), id).await.unwrap();
+    assert_eq!(
+        (index.any_error(), index.query_error.as_deref()),
+        (Some("build"), Some("search"))
+    );
+    // Another store is another matter.
+    indexes::set_external_id(&mut db, id, "vs_1").await.unwrap();
+    let index = indexes::get(&mut db, &domain(), id).await.unwrap();
+    assert_eq!(index.query_error, None);
+}

@@ -1,0 +1,118 @@
+//! The sweep of FILES_ROOT: what lies there and no row names goes, what rows name and does not lie there is told.
+//!
+//! A process that is killed between publishing contents and its commit, or between its commit and the unlink, leaves contents
+//! that nobody can reach by a row, but whoever reads the disk; one that is killed amid an upload leaves a part of it.
+//!
+//! Reads rows of files and the folder, in pages. Writes the folder, its marker, and `rag_files_sweep`. Calls no provider. Safe
+//! to repeat because every removal is decided anew from the row and the disk as they are then.
+//!
+//! What keeps it from removing what somebody needs:
+//! - `owner`: the folder's marker names this database and nobody else, and says what this database wrote there last. So a
+//!   second database, a copy of this one, an older state of it or of the folder, and a mount that is missing are noticed.
+//! - Nothing younger than FILES_SWEEP_MIN_AGE_SECONDS counts: an upload's row comes after its bytes. Row and age are looked
+//!   at again right before each removal.
+//! - Only regular files in places and with names that this program makes are removed, and folders that are empty.
+//! - A round counts first. If too large a share would go, nothing does: somebody may be putting a backup back.
+
+mod disk;
+mod owner;
+mod report;
+mod rows;
+
+use std::time::Duration;
+
+use rag_db::{files_sweep, schedules};
+use rag_files::FilesError;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::halt::{Halt, chain};
+use owner::Entered;
+use report::{Report, Verdict};
+
+pub(crate) use report::measure;
+
+/// How late a round may be.
+const TICK: Duration = Duration::from_secs(2);
+const CHANGED: &str = "the marker of FILES_ROOT was changed, or has gone, during the sweep";
+
+/// Runs until it is cancelled. Errors are logged, and the next round tries again.
+pub(crate) async fn run(context: Context, stop: CancellationToken) {
+    let Some(every) = context.files_settings.sweep_every else {
+        return;
+    };
+    let sweeping = async {
+        if let Err(halt) = owner::greet(&context).await {
+            tracing::warn!(%halt, "the marker of FILES_ROOT could not be looked at");
+        }
+        loop {
+            tokio::time::sleep(TICK.mul_f64(rand::random_range(0.8..1.2))).await;
+            if let Err(halt) = run_if_due(&context, every).await {
+                tracing::warn!(%halt, "FILES_ROOT could not be swept, it will be tried again");
+            }
+        }
+    };
+    tokio::select! {
+        () = sweeping => {}
+        // A round that is cut off leaves nothing half done: each removal is one call.
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn run_if_due(context: &Context, every: Duration) -> Result<(), Halt> {
+    let mut db = context.pool.acquire().await?;
+    let is_due = schedules::take_turn(&mut db, "files_sweep", every).await?;
+    drop(db);
+    if !is_due {
+        return Ok(());
+    }
+    let report = sweep(context).await?;
+    report.log();
+    report.count();
+    let mut db = context.pool.acquire().await?;
+    Ok(files_sweep::set_report(&mut db, &report.to_json()).await?)
+}
+
+/// One round.
+async fn sweep(context: &Context) -> Result<Report, Halt> {
+    let settings = &context.files_settings;
+    let mut report = Report::default();
+    let stamp = match owner::enter(context).await? {
+        Entered::Ours(stamp) => Some(stamp),
+        Entered::JustClaimed => None,
+        Entered::Refused(refusal) => {
+            report.verdict = Verdict::Refused(refusal.to_string());
+            return Ok(report);
+        }
+    };
+    disk::count(context, &mut report).await?;
+    report.verdict = match stamp.as_ref().filter(|_| settings.sweep_deletes) {
+        None => Verdict::Reported,
+        Some(_) if report.is_braked(settings.sweep_brake_percent) => Verdict::Braked,
+        Some(_) if !report.has_leftovers() => Verdict::Swept,
+        Some(stamp) => {
+            if disk::remove(context, stamp, &mut report).await? {
+                Verdict::Swept
+            } else {
+                Verdict::Refused(CHANGED.to_owned())
+            }
+        }
+    };
+    rows::count_missing(context, &mut report).await?;
+    // In a folder that has gone from under us everything is missing.
+    if let Some(stamp) = &stamp
+        && !owner::is_still_ours(context, stamp).await?
+    {
+        report.doubt_missing();
+        report.verdict = Verdict::Refused(CHANGED.to_owned());
+    }
+    Ok(report)
+}
+
+/// The disk's trouble; the next round may find it over.
+fn disk_failed(error: &FilesError) -> Halt {
+    Halt::Retry {
+        error: chain(error),
+        after: None,
+    }
+}

@@ -1,0 +1,251 @@
+//! Whether FILES_ROOT is this database's, by its marker. In doubt it is not.
+
+use std::fmt;
+
+use rag_db::files_sweep::{self, SweepRow};
+use rag_files::{Line, MARKER, Marker};
+use uuid::Uuid;
+
+use super::disk_failed;
+use crate::context::Context;
+use crate::halt::Halt;
+
+/// Why nothing is swept.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Missing,
+    Unreadable,
+    /// It is this database's.
+    OtherOwner(String),
+    /// These use it too.
+    Shared(Vec<String>),
+    OtherState,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "FILES_ROOT has no {MARKER} any more: is it mounted?")?,
+            Self::Unreadable => write!(f, "{MARKER} in FILES_ROOT can not be read")?,
+            Self::OtherOwner(id) => write!(f, "FILES_ROOT belongs to another database ({id})")?,
+            Self::Shared(ids) => write!(f, "other databases use FILES_ROOT too: {}", ids.join(", "))?,
+            Self::OtherState => f.write_str(
+                "a copy of this database uses FILES_ROOT too, or the database or the folder is an older state",
+            )?,
+        }
+        write!(
+            f,
+            "; if it is this database's alone, and the two belong together, write the word claim into {MARKER}"
+        )
+    }
+}
+
+/// What the marker means for this database.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// With this stamp.
+    Ours(String),
+    /// There is a marker to be replaced, or none.
+    Free {
+        is_marked: bool,
+    },
+    Refused(Refusal),
+}
+
+fn standing(root: &SweepRow, marker: &Marker) -> Standing {
+    let lines = match marker {
+        Marker::ToBeClaimed => return Standing::Free { is_marked: true },
+        Marker::Absent if !root.is_claimed() => return Standing::Free { is_marked: false },
+        Marker::Absent => return Standing::Refused(Refusal::Missing),
+        Marker::Unreadable => return Standing::Refused(Refusal::Unreadable),
+        Marker::Of(lines) => lines,
+    };
+    let Some((owner, others)) = lines.split_first() else {
+        return Standing::Refused(Refusal::Unreadable);
+    };
+    if owner.database_id != root.database_id {
+        return Standing::Refused(Refusal::OtherOwner(owner.database_id.clone()));
+    }
+    if !others.is_empty() {
+        let ids = others.iter().map(|line| line.database_id.clone());
+        return Standing::Refused(Refusal::Shared(ids.collect()));
+    }
+    match &owner.stamp {
+        Some(stamp) if root.has_written(stamp) => Standing::Ours(stamp.clone()),
+        _ => Standing::Refused(Refusal::OtherState),
+    }
+}
+
+/// How a round begins.
+pub(super) enum Entered {
+    /// The marker carries this stamp now.
+    Ours(String),
+    /// It was nobody's. Whoever else uses it has until the next round to say so.
+    JustClaimed,
+    Refused(Refusal),
+}
+
+async fn look(context: &Context) -> Result<(SweepRow, Marker), Halt> {
+    let root = files_sweep::get(&mut *context.pool.acquire().await?).await?;
+    let marker = context
+        .files
+        .read_marker()
+        .await
+        .map_err(|error| disk_failed(&error))?;
+    Ok((root, marker))
+}
+
+/// A worker begins to use the folder: claims it if it is nobody's, and says so to the owner if it is another's.
+pub(super) async fn greet(context: &Context) -> Result<(), Halt> {
+    let (root, marker) = look(context).await?;
+    if let Standing::Free { is_marked } = standing(&root, &marker) {
+        write(context, &root, is_marked, None).await?;
+    }
+    // Again: somebody may have been faster.
+    let (root, marker) = look(context).await?;
+    if let Standing::Refused(refusal) = standing(&root, &marker) {
+        join(context, &root, &marker).await?;
+        tracing::error!(%refusal, "FILES_ROOT will not be swept");
+    }
+    Ok(())
+}
+
+/// A round begins: the marker is renewed, if the folder is ours.
+pub(super) async fn enter(context: &Context) -> Result<Entered, Halt> {
+    let (root, marker) = look(context).await?;
+    match standing(&root, &marker) {
+        Standing::Ours(seen) => match write(context, &root, true, Some(&seen)).await? {
+            Some(stamp) => Ok(Entered::Ours(stamp)),
+            None => Ok(Entered::Refused(Refusal::OtherState)),
+        },
+        Standing::Free { is_marked } => {
+            write(context, &root, is_marked, None).await?;
+            Ok(Entered::JustClaimed)
+        }
+        Standing::Refused(refusal) => {
+            join(context, &root, &marker).await?;
+            Ok(Entered::Refused(refusal))
+        }
+    }
+}
+
+/// Whether the marker still is as [`enter`] left it.
+pub(super) async fn is_still_ours(context: &Context, stamp: &str) -> Result<bool, Halt> {
+    let marker = context
+        .files
+        .read_marker()
+        .await
+        .map_err(|error| disk_failed(&error))?;
+    Ok(
+        matches!(&marker, Marker::Of(lines) if matches!(&lines[..], [line] if line.stamp.as_deref() == Some(stamp))),
+    )
+}
+
+/// Answers the new stamp; `None` if somebody else was faster. The database knows the stamp before the folder does.
+async fn write(
+    context: &Context,
+    root: &SweepRow,
+    is_marked: bool,
+    seen: Option<&str>,
+) -> Result<Option<String>, Halt> {
+    let stamp = Uuid::new_v4().to_string();
+    let line = Line {
+        database_id: root.database_id.clone(),
+        stamp: Some(stamp.clone()),
+    };
+    let mut db = context.pool.acquire().await?;
+    match files_sweep::begin_stamp(&mut db, root, seen, &stamp).await {
+        Ok(()) => {}
+        Err(rag_db::DbError::Conflict { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    if is_marked {
+        context
+            .files
+            .replace_marker(&line)
+            .await
+            .map_err(|error| disk_failed(&error))?;
+    } else if !context
+        .files
+        .create_marker(&line)
+        .await
+        .map_err(|error| disk_failed(&error))?
+    {
+        return Ok(None);
+    }
+    files_sweep::end_stamp(&mut db, &stamp).await?;
+    if !root.is_claimed() {
+        tracing::info!(
+            database.id = root.database_id,
+            "FILES_ROOT has this database's marker now"
+        );
+    }
+    Ok(Some(stamp))
+}
+
+/// The owner is to know that it is not alone.
+async fn join(context: &Context, root: &SweepRow, marker: &Marker) -> Result<(), Halt> {
+    let Marker::Of(lines) = marker else { return Ok(()) };
+    if lines.iter().all(|line| line.database_id != root.database_id) {
+        context
+            .files
+            .join_marker(&root.database_id)
+            .await
+            .map_err(|error| disk_failed(&error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(lines: &[(&str, Option<&str>)]) -> Marker {
+        let line = |(id, stamp): &(&str, Option<&str>)| Line {
+            database_id: (*id).to_owned(),
+            stamp: stamp.map(str::to_owned),
+        };
+        Marker::Of(lines.iter().map(line).collect())
+    }
+
+    #[test]
+    fn only_a_marker_as_it_was_written_last_is_ours() {
+        let fresh = SweepRow::new("me", None, None);
+        let root = SweepRow::new("me", Some("2"), Some("3"));
+        let refused = |marker: &Marker| match standing(&root, marker) {
+            Standing::Refused(refusal) => refusal,
+            other => panic!("{marker:?}: {other:?}"),
+        };
+        assert_eq!(
+            standing(&fresh, &Marker::Absent),
+            Standing::Free { is_marked: false }
+        );
+        assert_eq!(
+            standing(&root, &Marker::ToBeClaimed),
+            Standing::Free { is_marked: true }
+        );
+        for stamp in ["2", "3"] {
+            assert_eq!(
+                standing(&root, &of(&[("me", Some(stamp))])),
+                Standing::Ours(stamp.to_owned())
+            );
+        }
+        assert_eq!(refused(&Marker::Absent), Refusal::Missing);
+        assert_eq!(refused(&Marker::Unreadable), Refusal::Unreadable);
+        assert_eq!(refused(&of(&[("me", Some("1"))])), Refusal::OtherState);
+        assert_eq!(refused(&of(&[("me", None)])), Refusal::OtherState);
+        assert_eq!(
+            refused(&of(&[("you", Some("2"))])),
+            Refusal::OtherOwner("you".to_owned())
+        );
+        assert_eq!(
+            refused(&of(&[("me", Some("2")), ("you", None)])),
+            Refusal::Shared(vec!["you".to_owned()])
+        );
+        assert_eq!(
+            standing(&fresh, &of(&[("me", Some("2"))])),
+            Standing::Refused(Refusal::OtherState),
+            "of a database that was put back as it was before"
+        );
+    }
+}
