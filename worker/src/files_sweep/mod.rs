@@ -7,6 +7,7 @@
 //! to repeat because every removal is decided anew from the row and the disk as they are then.
 //!
 //! What keeps it from removing what somebody needs:
+//! - The folder shows the marker of this installation (`FileStore::check_root`), as whatever reads files asks.
 //! - `owner`: the folder's marker names this database and nobody else, and says what this database wrote there last. So a
 //!   second database, a copy of this one, an older state of it or of the folder, and a mount that is missing are noticed.
 //! - Nothing younger than FILES_SWEEP_MIN_AGE_SECONDS counts: an upload's row comes after its bytes. Row and age are looked
@@ -77,6 +78,10 @@ async fn run_if_due(context: &Context, every: Duration) -> Result<(), Halt> {
 async fn sweep(context: &Context) -> Result<Report, Halt> {
     let settings = &context.files_settings;
     let mut report = Report::default();
+    if let Err(error @ FilesError::NotMounted(_)) = context.files.check_root().await {
+        report.verdict = Verdict::Refused(chain(&error));
+        return Ok(report);
+    }
     let stamp = match owner::enter(context).await? {
         Entered::Ours(stamp) => Some(stamp),
         Entered::JustClaimed => None,
