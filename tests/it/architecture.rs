@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rag-mariadb", &[]),
     ("apalis-mariadb", &["rag-mariadb"]),
     ("rag-domain", &[]),
-    ("rag-server", &[]),
+    ("rag-server", &["rag-telemetry"]),
     ("rag-settings", &[]),
     ("rag-secrets", &[]),
     ("rag-telemetry", &["rag-settings"]),

@@ -217,7 +217,7 @@ async fn one_workers_429_calms_all() {
             ..When::default()
         },
         then: Action::RateLimit {
-            retry_after: Some(RetryAfter::Seconds(3)),
+            retry_after: Some(RetryAfter::Seconds(6)),
         },
     };
     stack.control().add_fault(limited).unwrap();
@@ -241,7 +241,7 @@ async fn one_workers_429_calms_all() {
     };
     eventually("the 429", LIMIT, met).await;
     // What is on its way, and what was looked up half a second ago, may end.
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let total = || stack.control().rates().prefixes["*"].total;
     let before = total();
     tokio::time::sleep(Duration::from_millis(1500)).await;

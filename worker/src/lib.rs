@@ -12,6 +12,7 @@ mod jobs;
 mod observe;
 mod pipeline;
 mod probe;
+mod recurring_log;
 mod schedule;
 mod server;
 mod sync;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::halt::Halt;
+use crate::recurring_log::RecurringLog;
 use crate::sync;
 
 /// How late something may be.
@@ -58,14 +59,15 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
         .into_iter()
         .filter_map(|entry| Some((entry.every?, entry)))
         .collect();
+    let mut forgetting = RecurringLog::new("forget old syncs");
+    let mut logs: Vec<_> = entries
+        .iter()
+        .map(|(_, entry)| RecurringLog::new(entry.name))
+        .collect();
     loop {
-        if let Err(halt) = forget_old_syncs(&context).await {
-            tracing::warn!(%halt, "old syncs could not be forgotten, it will be tried again");
-        }
-        for (every, entry) in &entries {
-            if let Err(halt) = start_if_due(&context, entry, *every).await {
-                tracing::warn!(schedule = entry.name, %halt, "the schedule failed, it will be tried again");
-            }
+        forgetting.note(forget_old_syncs(&context).await);
+        for ((every, entry), log) in entries.iter().zip(&mut logs) {
+            log.note(start_if_due(&context, entry, *every).await);
         }
         let pause = TICK.mul_f64(rand::random_range(0.8..1.2));
         tokio::select! {

@@ -17,6 +17,7 @@ use crate::files_sweep;
 use crate::halt::Halt;
 use crate::jobs::file_upload;
 use crate::pipeline::clean_up_everywhere;
+use crate::recurring_log::RecurringLog;
 
 const FILES_INTERVAL: Duration = Duration::from_secs(3);
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
@@ -33,26 +34,37 @@ const GONE_DAYS: u32 = 7;
 
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
-    let repair = every(REPAIR_INTERVAL, &stop, || repair_builds(&context));
-    let files = every(FILES_INTERVAL, &stop, || {
+    let repair = every("end builds without a job", REPAIR_INTERVAL, &stop, || {
+        repair_builds(&context)
+    });
+    let files = every("look at FILES_ROOT", FILES_INTERVAL, &stop, || {
         files_root::look(&context.pool, &context.files)
     });
-    let uploads = every(REPAIR_INTERVAL, &stop, || file_upload::repair(&context));
-    let deletions = every(DELETION_INTERVAL, &stop, || clean_up_everywhere(&context, &stop));
-    let revivals = every(DELETION_INTERVAL, &stop, || revive_deletions(&context));
-    let pruning = every(PRUNE_INTERVAL, &stop, || prune(&context));
-    let measures = every(MEASURE_INTERVAL, &stop, || measure(&context));
+    let uploads = every("end uploads without a job", REPAIR_INTERVAL, &stop, || {
+        file_upload::repair(&context)
+    });
+    let deletions = every("delete at providers", DELETION_INTERVAL, &stop, || {
+        clean_up_everywhere(&context, &stop)
+    });
+    let revivals = every("give hidden rows a job", DELETION_INTERVAL, &stop, || {
+        revive_deletions(&context)
+    });
+    let pruning = every("forget what is over", PRUNE_INTERVAL, &stop, || prune(&context));
+    let measures = every("measure the queue", MEASURE_INTERVAL, &stop, || measure(&context));
     let sweeps = files_sweep::run(context.clone(), stop.clone());
     tokio::join!(
         repair, files, uploads, deletions, revivals, pruning, measures, sweeps
     );
 }
 
+/// `task`: what a round does, for the log.
 async fn every<F: Future<Output = Result<(), Halt>>>(
+    task: &'static str,
     interval: Duration,
     stop: &CancellationToken,
     round: impl Fn() -> F,
 ) {
+    let mut log = RecurringLog::new(task);
     loop {
         // Workers that were started together drift apart.
         let pause = interval.mul_f64(rand::random_range(0.8..1.2));
@@ -60,9 +72,7 @@ async fn every<F: Future<Output = Result<(), Halt>>>(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        if let Err(halt) = round().await {
-            tracing::warn!(%halt, "upkeep failed, it will be tried again");
-        }
+        log.note(round().await);
     }
 }
 

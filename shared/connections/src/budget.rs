@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use rag_db::budgets::{self, Reservation};
 use rag_db::connections::Connection;
 use rag_db::{DbError, connections};
@@ -49,6 +50,8 @@ pub(crate) struct FleetBudget {
     slots: Option<FleetSlots>,
     /// The connection's row says that something is wrong with it.
     troubled: Arc<AtomicBool>,
+    /// Of that row.
+    version: DateTime<Utc>,
     restraint: Restraint,
     revision: RevisionCheck,
     state: Mutex<State>,
@@ -72,8 +75,9 @@ impl FleetBudget {
         let places = row.max_concurrent_requests.filter(|limit| *limit > 0);
         Self {
             slots: places.map(|places| FleetSlots::new(pool.clone(), provider_type, places)),
-            restraint: Restraint::new(pool.clone(), provider_type),
+            restraint: Restraint::new(pool.clone(), row),
             revision: RevisionCheck::new(pool.clone(), row),
+            version: row.updated_at,
             pool,
             provider_type: provider_type.to_owned(),
             troubled,
@@ -238,7 +242,8 @@ impl RequestBudget for FleetBudget {
         self.troubled.store(true, Ordering::Relaxed);
         let written = async {
             let mut db = self.pool.acquire().await?;
-            connections::record_error(&mut db, &self.provider_type, &error.to_string()).await?;
+            let text = error.to_string();
+            connections::record_error_of(&mut db, &self.provider_type, self.version, &text).await?;
             drop(db);
             if error.kind == ErrorKind::QuotaExceeded {
                 self.restraint.exhausted(error).await?;

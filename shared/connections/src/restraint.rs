@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rag_db::blocks::{self, Block};
+use rag_db::connections::Connection;
 use rag_db::{DbError, backoffs};
 use rag_providers::{Exhausted, Exhaustion, Operation, ProviderError};
 use sqlx::{MySqlConnection, MySqlPool};
@@ -28,6 +30,8 @@ const ALL: &str = "all";
 pub(crate) struct Restraint {
     pool: MySqlPool,
     provider_type: String,
+    /// Of the connection's row that the client was opened from.
+    version: DateTime<Utc>,
     known: Mutex<Option<Known>>,
 }
 
@@ -50,10 +54,11 @@ pub(crate) enum Leave {
 }
 
 impl Restraint {
-    pub(crate) fn new(pool: MySqlPool, provider_type: &str) -> Self {
+    pub(crate) fn new(pool: MySqlPool, row: &Connection) -> Self {
         Self {
             pool,
-            provider_type: provider_type.to_owned(),
+            provider_type: row.provider_type.clone(),
+            version: row.updated_at,
             known: Mutex::default(),
         }
     }
@@ -115,7 +120,7 @@ impl Restraint {
         };
         let state = (kind.as_str(), scope, error.message.as_ref());
         let mut db = self.pool.acquire().await?;
-        blocks::set(&mut db, &self.provider_type, state, FIRST_TRY_AFTER).await?;
+        blocks::set(&mut db, &self.provider_type, self.version, state, FIRST_TRY_AFTER).await?;
         let mut known = self.known.lock().await;
         *known = None;
         Ok(())

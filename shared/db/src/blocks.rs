@@ -44,11 +44,13 @@ pub async fn find(db: &mut MySqlConnection, provider: &str) -> Result<Option<Blo
     .await?)
 }
 
-/// The provider says that the account is exhausted. The first time sets the next try; what was on its way then, and a try
+/// The provider says to a client of this `version` of the connection (its `updated_at`) that the account is exhausted; what an
+/// older client was told says nothing of a connection that was changed since. The first time sets the next try; what was on its way then, and a try
 /// that failed, leave it as it is.
 pub async fn set(
     db: &mut MySqlConnection,
     provider: &str,
+    version: DateTime<Utc>,
     (kind, scope, reason): (&str, &str, &str),
     first_pause: Duration,
 ) -> Result<(), DbError> {
@@ -58,13 +60,15 @@ pub async fn set(
            blocked_next_try_at = IF(blocked_since IS NULL, UTC_TIMESTAMP(6) + INTERVAL ? SECOND, blocked_next_try_at), \
            blocked_tries = IF(blocked_since IS NULL, 0, blocked_tries), \
            blocked_since = COALESCE(blocked_since, UTC_TIMESTAMP(6)), \
-           blocked_kind = ?, blocked_scope = ?, blocked_reason = ?, updated_at = updated_at WHERE id = ?",
+           blocked_kind = ?, blocked_scope = ?, blocked_reason = ?, updated_at = updated_at \
+         WHERE id = ? AND updated_at = ?",
     )
     .bind(first_pause.as_secs())
     .bind(kind)
     .bind(scope)
     .bind(reason)
     .bind(provider)
+    .bind(version)
     .execute(db)
     .await?;
     Ok(())

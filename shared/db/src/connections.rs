@@ -201,6 +201,25 @@ pub async fn record_error(db: &mut MySqlConnection, provider_type: &str, error: 
     Ok(())
 }
 
+/// As [`record_error`], met by a client of this `version` of the connection, its `updated_at`: of one that was changed since, it
+/// says nothing.
+pub async fn record_error_of(
+    db: &mut MySqlConnection,
+    provider_type: &str,
+    version: DateTime<Utc>,
+    error: &str,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE rag_provider_connections SET last_error = ?, updated_at = updated_at WHERE id = ? AND updated_at = ?",
+    )
+    .bind(error)
+    .bind(provider_type)
+    .bind(version)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// How the last sync of the provider went: with this error, or none.
 pub async fn set_sync_error(
     db: &mut MySqlConnection,

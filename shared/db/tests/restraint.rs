@@ -80,7 +80,9 @@ async fn an_exhausted_account_is_tried_by_one_and_ever_more_slowly(pool: MySqlPo
         !blocks::take_try(&mut db, "openai", first, longest).await.unwrap(),
         "nothing to try"
     );
-    blocks::set(&mut db, "openai", state, first).await.unwrap();
+    blocks::set(&mut db, "openai", version, state, first)
+        .await
+        .unwrap();
     let block = blocks::find(&mut db, "openai").await.unwrap().unwrap();
     assert_eq!(
         (block.kind.as_str(), block.reason.as_str()),
@@ -102,7 +104,9 @@ async fn an_exhausted_account_is_tried_by_one_and_ever_more_slowly(pool: MySqlPo
             "one of many"
         );
         // Its refusal leaves the next try where it is.
-        blocks::set(&mut db, "openai", state, first).await.unwrap();
+        blocks::set(&mut db, "openai", version, state, first)
+            .await
+            .unwrap();
         let next = blocks::find(&mut db, "openai").await.unwrap().unwrap();
         assert_eq!(next.since, block.since);
         let seconds = next.due_in().unwrap().as_secs();
@@ -115,8 +119,21 @@ async fn an_exhausted_account_is_tried_by_one_and_ever_more_slowly(pool: MySqlPo
     assert_eq!(row.updated_at, version, "the connection is the same");
     blocks::clear(&mut db, "openai").await.unwrap();
     assert_eq!(blocks::find(&mut db, "openai").await.unwrap(), None);
+    // What a client of before a change is told says nothing of the connection as it is now.
+    blocks::set(
+        &mut db,
+        "openai",
+        version - chrono::TimeDelta::seconds(1),
+        state,
+        first,
+    )
+    .await
+    .unwrap();
+    assert_eq!(blocks::find(&mut db, "openai").await.unwrap(), None);
     // A changed connection starts without.
-    blocks::set(&mut db, "openai", state, first).await.unwrap();
+    blocks::set(&mut db, "openai", version, state, first)
+        .await
+        .unwrap();
     backoffs::refused(&mut db, "openai", "attach", PACE, 1.0)
         .await
         .unwrap();

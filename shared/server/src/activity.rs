@@ -22,8 +22,8 @@ pub(crate) struct Activity(Arc<Inner>);
 struct Inner {
     limits: Arc<Limits>,
     state: Mutex<State>,
-    /// A request has ended.
-    ended: Notify,
+    /// A request has begun or ended, so another time is to be looked at.
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Activity {
                 idle_since: Instant::now(),
                 blocked_since: None,
             }),
-            ended: Notify::new(),
+            changed: Notify::new(),
         }))
     }
 
@@ -96,6 +96,7 @@ impl Activity {
             answer: Answer::new(self.0.limits.answers),
         });
         state.exchanges.insert(number, Arc::downgrade(&exchange));
+        self.0.changed.notify_one();
         exchange
     }
 
@@ -116,7 +117,7 @@ impl Activity {
                 Check::Over(expired) => return expired,
                 Check::Again(at) => tokio::select! {
                     () = tokio::time::sleep_until(at) => {}
-                    () = self.0.ended.notified() => {}
+                    () = self.0.changed.notified() => {}
                 },
             }
         }
@@ -179,7 +180,7 @@ impl Drop for Exchange {
         let mut state = self.activity.state();
         state.exchanges.remove(&self.number);
         state.idle_since = Instant::now();
-        self.activity.0.ended.notify_one();
+        self.activity.0.changed.notify_one();
     }
 }
 

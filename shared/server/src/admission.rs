@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::growing::Growing;
 use crate::limits::Caps;
+use rag_telemetry::Growing;
 
 const OPEN: &str = "rag_http_connections";
 const REFUSED: &str = "rag_http_connections_refused_total";

@@ -16,7 +16,6 @@
 mod activity;
 mod admission;
 mod answer;
-mod growing;
 mod limits;
 mod rate;
 mod serve;

@@ -25,9 +25,9 @@ use tower::ServiceExt as _;
 
 use crate::activity::{Activity, Exchange};
 use crate::admission::Admission;
-use crate::growing::Growing;
 use crate::limits::{self, Limits};
 use crate::stream::Stream;
+use rag_telemetry::Growing;
 
 /// The system is out of something, file descriptors most likely: how long until the next try.
 const EXHAUSTED: Duration = Duration::from_millis(500);

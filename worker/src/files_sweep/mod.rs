@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::halt::{Halt, chain};
+use crate::recurring_log::RecurringLog;
 use owner::Entered;
 use report::{Report, Verdict};
 
@@ -46,11 +47,10 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
         if let Err(halt) = owner::greet(&context).await {
             tracing::warn!(%halt, "the marker of FILES_ROOT could not be looked at");
         }
+        let mut log = RecurringLog::new("sweep FILES_ROOT");
         loop {
             tokio::time::sleep(TICK.mul_f64(rand::random_range(0.8..1.2))).await;
-            if let Err(halt) = run_if_due(&context, every).await {
-                tracing::warn!(%halt, "FILES_ROOT could not be swept, it will be tried again");
-            }
+            log.note(run_if_due(&context, every).await);
         }
     };
     tokio::select! {
@@ -78,10 +78,6 @@ async fn run_if_due(context: &Context, every: Duration) -> Result<(), Halt> {
 async fn sweep(context: &Context) -> Result<Report, Halt> {
     let settings = &context.files_settings;
     let mut report = Report::default();
-    if let Err(error @ FilesError::NotMounted(_)) = context.files.check_root().await {
-        report.verdict = Verdict::Refused(chain(&error));
-        return Ok(report);
-    }
     let stamp = match owner::enter(context).await? {
         Entered::Ours(stamp) => Some(stamp),
         Entered::JustClaimed => None,

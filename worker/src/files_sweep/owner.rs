@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rag_db::files_sweep::{self, SweepRow};
-use rag_files::{Line, MARKER, Marker};
+use rag_files::{FilesError, Line, MARKER, Marker};
 use uuid::Uuid;
 
 use super::disk_failed;
@@ -20,11 +20,14 @@ pub(super) enum Refusal {
     /// These use it too.
     Shared(Vec<String>),
     OtherState,
+    /// It does not show what this installation knows its files by; the text says what it lacks.
+    NotMounted(String),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotMounted(why) => return f.write_str(why),
             Self::Missing => write!(f, "FILES_ROOT has no {MARKER} any more: is it mounted?")?,
             Self::Unreadable => write!(f, "{MARKER} in FILES_ROOT can not be read")?,
             Self::OtherOwner(id) => write!(f, "FILES_ROOT belongs to another database ({id})")?,
@@ -98,7 +101,9 @@ async fn look(context: &Context) -> Result<(SweepRow, Marker), Halt> {
 /// A worker begins to use the folder: claims it if it is nobody's, and says so to the owner if it is another's.
 pub(super) async fn greet(context: &Context) -> Result<(), Halt> {
     let (root, marker) = look(context).await?;
-    if let Standing::Free { is_marked } = standing(&root, &marker) {
+    if let Standing::Free { is_marked } = standing(&root, &marker)
+        && not_mounted(context).await.is_none()
+    {
         write(context, &root, is_marked, None).await?;
     }
     // Again: somebody may have been faster.
@@ -113,7 +118,13 @@ pub(super) async fn greet(context: &Context) -> Result<(), Halt> {
 /// A round begins: the marker is renewed, if the folder is ours.
 pub(super) async fn enter(context: &Context) -> Result<Entered, Halt> {
     let (root, marker) = look(context).await?;
-    match standing(&root, &marker) {
+    let standing = standing(&root, &marker);
+    if !matches!(standing, Standing::Refused(_))
+        && let Some(refusal) = not_mounted(context).await
+    {
+        return Ok(Entered::Refused(refusal));
+    }
+    match standing {
         Standing::Ours(seen) => match write(context, &root, true, Some(&seen)).await? {
             Some(stamp) => Ok(Entered::Ours(stamp)),
             None => Ok(Entered::Refused(Refusal::OtherState)),
@@ -126,6 +137,15 @@ pub(super) async fn enter(context: &Context) -> Result<Entered, Halt> {
             join(context, &root, &marker).await?;
             Ok(Entered::Refused(refusal))
         }
+    }
+}
+
+/// Whether the folder lacks the mark by which this installation knows its files: then it is not claimed, either.
+async fn not_mounted(context: &Context) -> Option<Refusal> {
+    match context.files.check_root().await {
+        Err(error @ FilesError::NotMounted(_)) => Some(Refusal::NotMounted(error.to_string())),
+        // Other trouble with the disk shows where it is met.
+        _ => None,
     }
 }
 

@@ -7,14 +7,14 @@ const LONGEST: Duration = Duration::from_mins(10);
 
 /// When the next line about one kind of event is due.
 #[derive(Debug, Default)]
-pub(crate) struct Growing {
+pub struct Growing {
     last: Option<(Instant, Duration)>,
     untold: u64,
 }
 
 impl Growing {
     /// It happened again: how often since the last line, if one is due now. After a quiet time it begins anew.
-    pub(crate) fn due(&mut self, now: Instant) -> Option<u64> {
+    pub fn due(&mut self, now: Instant) -> Option<u64> {
         self.untold += 1;
         let pause = match self.last {
             None => FIRST,
