@@ -95,9 +95,9 @@ fn crates_depend_on_each_other_as_designed() {
     assert!(wrong.is_empty(), "arrows that are not in the design: {wrong:#?}");
 }
 
-/// The README's table is made from the list that the programs read. `UPDATE_README=1` writes it.
+/// The table is made from the list that the programs read. `UPDATE_DOCS=1` writes it.
 #[test]
-fn the_readme_has_every_setting() {
+fn every_setting_is_documented() {
     let mut table = String::from("| variable | default | meaning |\n|---|---|---|\n");
     for setting in rag_settings::SETTINGS {
         let default = setting
@@ -106,11 +106,11 @@ fn the_readme_has_every_setting() {
             .unwrap_or_default();
         writeln!(table, "| `{}` | {default} | {} |", setting.name, setting.meaning).unwrap();
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = readme.split_once("<!-- settings -->\n").unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = document.split_once("<!-- settings -->\n").unwrap();
     let (found, after) = rest.split_once("<!-- /settings -->").unwrap();
-    if std::env::var_os("UPDATE_README").is_some() {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(
             path,
             format!("{before}<!-- settings -->\n{table}<!-- /settings -->{after}"),
@@ -118,5 +118,5 @@ fn the_readme_has_every_setting() {
         .unwrap();
         return;
     }
-    assert_eq!(found, table, "run this test with UPDATE_README=1");
+    assert_eq!(found, table, "run this test with UPDATE_DOCS=1");
 }

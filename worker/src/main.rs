@@ -1,4 +1,4 @@
-//! `rag-worker`: runs jobs until it is told to stop. Settings come from the environment; see the README.
+//! `rag-worker`: runs jobs until it is told to stop. Settings come from the environment: `docs/settings.md`.
 
 use std::process::ExitCode;
 

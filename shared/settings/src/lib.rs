@@ -1,7 +1,7 @@
 //! Every environment variable of the programs, one section per concern, typed.
 //!
 //! [`Settings::from_env`] reads them all and reports every mistake at once. [`SETTINGS`] is the same list as data: names,
-//! defaults and meanings for `--help` and for the README's table; a default is written there and nowhere else.
+//! defaults and meanings for `rag-api settings` and for `docs/settings.md`; a default is written there and nowhere else.
 //! Secrets are [`secrecy::SecretString`]s and print as `[REDACTED]`.
 //!
 //! Not here: what a value is used for (the crates that use it), and the format of `PROVIDER_SECRETS_KEY` (rag-secrets).
