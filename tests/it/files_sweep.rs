@@ -306,7 +306,8 @@ async fn two_databases_that_share_a_folder_sweep_nothing_of_each_other() {
         "second",
         &[("FILES_ROOT", &root_text), ("FILES_SWEEP_EVERY_SECONDS", "1")],
     );
-    let first = stack.worker("first");
+    // Between its claim and its next round the second has time to say that it is there.
+    let first = stack.worker_with("first", &[("FILES_SWEEP_EVERY_SECONDS", "5")]);
     // Whoever came first: neither sweeps.
     for (stack, name) in [(&stack, "first"), (&other, "second")] {
         // Before the first has claimed the folder, the second only sees that it is not its own.
