@@ -157,7 +157,7 @@ pub(crate) enum RoleSchema {
 /// Where a job is in its life, as answers have it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = ShownJobState)]
+#[schema(as = JobState)]
 pub(crate) enum ShownJobStateSchema {
     Scheduled,
     Ready,
@@ -173,7 +173,7 @@ pub(crate) enum ShownJobStateSchema {
 /// Where a job is in its life.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = JobState)]
+#[schema(as = KnownJobState)]
 pub(crate) enum JobStateSchema {
     /// Waits for its time: backing off after an error, or until the next look at the provider.
     Scheduled,
@@ -185,4 +185,16 @@ pub(crate) enum JobStateSchema {
     Done,
     Failed,
     Cancelled,
+}
+
+/// What is known of a file's copy at a provider.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = UploadStatus)]
+pub(crate) enum UploadStatusSchema {
+    Pending,
+    Uploaded,
+    Failed,
+    /// The record of a copy that was.
+    Deleted,
 }

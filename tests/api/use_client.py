@@ -29,6 +29,7 @@ from rag_indexer_client.models import (
     IndexStatus,
     Job,
     JobState,
+    ListJobsState,
     NewIndexIn,
     PageFile,
     PageIndex,
@@ -93,7 +94,7 @@ def main() -> None:
 
     found = an(SearchResult, search_index.sync(index.id, client=client, body=Search(query="leave"), x_domain_id=domain))
     assert found.items[0].file_id == file.id, found
-    jobs = an(PageJob, list_jobs.sync(client=client, state=JobState.DONE, limit=1, x_domain_id=domain))
+    jobs = an(PageJob, list_jobs.sync(client=client, state=ListJobsState.DONE, limit=1, x_domain_id=domain))
     job = an(Job, get_job.sync(jobs.items[0].id, client=client, x_domain_id=domain))
     assert job.index_id == index.id and job.progress is not None and job.progress.files_completed == 1
     assert an(PageFile, list_files.sync(client=client, tag="hr", x_domain_id=domain)).items[0].id == file.id

@@ -17,6 +17,7 @@ use super::require_known;
 use crate::extract::{Id, JsonBody, Params};
 use crate::paging::{Page, PageParams};
 use crate::problem::Problem;
+use crate::schemas::UploadStatusSchema;
 use crate::state::App;
 
 /// A file's copy at a provider.
@@ -89,8 +90,8 @@ pub(super) struct FileUploadIn {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
-    /// pending | uploaded | failed | deleted: only rows with this status. Without it all but the deleted ones.
-    #[param(value_type = Option<String>, example = "failed")]
+    /// Only rows with this status. Without it all but the deleted ones.
+    #[param(inline, value_type = Option<UploadStatusSchema>)]
     status: Option<UploadStatus>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
