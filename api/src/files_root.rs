@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use rag_db::{DbError, files_root};
-use rag_files::{FileStore, FilesError};
+use rag_db::{DbError, files_root, files_sweep};
+use rag_files::{FileStore, FilesError, Marker};
 use sqlx::MySqlPool;
 use uuid::Uuid;
 
@@ -77,6 +77,21 @@ async fn try_claim(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> 
     }
     files.expect(marker);
     Ok(files.check_root().await?)
+}
+
+/// Another database that sweeps this folder is to know that not all of it is its own, or the files that are uploaded here
+/// would be left over to it. A worker says so too, but there may be none.
+pub(crate) async fn tell_owner(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> {
+    files.check_root().await?;
+    let own = files_sweep::get(&mut *acquire(db).await?).await?.database_id;
+    let Marker::Of(lines) = files.read_marker().await? else {
+        return Ok(());
+    };
+    if lines.iter().all(|line| line.database_id != own) {
+        tracing::error!("FILES_ROOT is another database's too: nobody sweeps it any more");
+        files.join_marker(&own).await?;
+    }
+    Ok(())
 }
 
 /// Nothing speaks against the folder.
