@@ -378,3 +378,20 @@ async fn a_worker_takes_over_a_new_marker_of_the_root() {
         .unwrap();
     is_ready(&address, true).await;
 }
+
+/// A marker that was not written whole would be nobody's for ever. No file of the process may have a byte, as on a full disk.
+#[tokio::test]
+async fn a_start_on_a_full_disk_leaves_no_half_marker() {
+    let stack = Stack::start().await;
+    let marker = stack.files_root().join(".rag-files-root");
+    std::fs::remove_file(&marker).unwrap();
+    let address = free_address();
+    let full = stack.api_after("trap '' 25 && ulimit -f 0 && exec >/dev/null 2>&1", &address);
+    is_ready(&address, false).await;
+    assert!(!marker.exists(), "there is no room for it");
+    full.kill().await;
+
+    let _again = stack.api_after("true", &address);
+    is_ready(&address, true).await;
+    assert_eq!(std::fs::read_to_string(&marker).unwrap().trim().len(), 36);
+}
