@@ -283,6 +283,7 @@ async fn a_full_disk_is_told_apart_from_other_trouble() {
     );
     let Fixture { folder, store } = fixture();
     std::fs::remove_dir_all(folder.path()).unwrap();
+    std::fs::write(folder.path(), "no folder").unwrap();
     let gone = store.save("d", Uuid::new_v4(), "a", pieces(&["x"]), 100).await;
     let gone = gone.unwrap_err();
     assert!(
