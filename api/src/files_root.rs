@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
-use rag_db::{DbError, files_root};
-use rag_files::{FileStore, FilesError};
+use rag_db::{DbError, files_root, files_sweep};
+use rag_files::{FileStore, FilesError, Marker};
 use sqlx::MySqlPool;
 use uuid::Uuid;
 
+/// The marker's name in the folder.
+const MARKER: &str = ".rag-files-root";
 /// Files that are looked for in a folder without a marker.
 const SAMPLE: u32 = 50;
 /// How often a folder that was not taken into use is looked at again.
@@ -59,17 +61,18 @@ async fn try_claim(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> 
     );
     let marker = match (known, there) {
         (Some(known), Some(_)) => known,
-        (known, there) => {
-            require_evidence(db, files).await?;
-            match known.or(there) {
-                Some(marker) if known.is_some() => marker,
-                // Of several that come first at once, one decides.
-                marker => {
-                    let marker = marker.unwrap_or_else(Uuid::new_v4).to_string();
-                    let first = files_root::insert(&mut *acquire(db).await?, &marker).await?;
-                    Uuid::try_parse(&first)?
-                }
-            }
+        (None, Some(there)) => {
+            require_evidence(db, files, None).await?;
+            decide(db, there).await?
+        }
+        (known, None) => {
+            // Decided before the folder is looked at: whoever knows better needs something to write into the folder.
+            let marker = match known {
+                Some(marker) => marker,
+                None => decide(db, Uuid::new_v4()).await?,
+            };
+            require_evidence(db, files, Some(marker)).await?;
+            marker
         }
     };
     if there.is_none() {
@@ -79,8 +82,29 @@ async fn try_claim(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> 
     Ok(files.check_root().await?)
 }
 
-/// Nothing speaks against the folder.
-async fn require_evidence(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> {
+/// Another database that sweeps this folder is to know that not all of it is its own, or the files that are uploaded here
+/// would be left over to it. A worker says so too, but there may be none.
+pub(crate) async fn tell_owner(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> {
+    files.check_root().await?;
+    let own = files_sweep::get(&mut *acquire(db).await?).await?.database_id;
+    let Marker::Of(lines) = files.read_marker().await? else {
+        return Ok(());
+    };
+    if lines.iter().all(|line| line.database_id != own) {
+        tracing::error!("FILES_ROOT is another database's too: nobody sweeps it any more");
+        files.join_marker(&own).await?;
+    }
+    Ok(())
+}
+
+/// The marker from now on. Of several that come first at once, one decides.
+async fn decide(db: &MySqlPool, marker: Uuid) -> Result<Uuid, ClaimError> {
+    let first = files_root::insert(&mut *acquire(db).await?, &marker.to_string()).await?;
+    Ok(Uuid::try_parse(&first)?)
+}
+
+/// Nothing speaks against the folder. `marker`: what would make it the right one.
+async fn require_evidence(db: &MySqlPool, files: &FileStore, marker: Option<Uuid>) -> Result<(), ClaimError> {
     let paths = files_root::list_newest_paths(&mut *acquire(db).await?, SAMPLE).await?;
     for path in &paths {
         if files.exists(path).await? {
@@ -90,10 +114,17 @@ async fn require_evidence(db: &MySqlPool, files: &FileStore) -> Result<(), Claim
     if paths.is_empty() {
         return Ok(());
     }
-    let reason = format!(
-        "it has no marker, and none of the {} newest files lie in it; is it mounted?",
-        paths.len()
-    );
+    let newest = paths.len();
+    let reason = match marker {
+        Some(marker) => format!(
+            "it has no marker, and none of the {newest} newest files lie in it; is it mounted? If it is the folder, and they are \
+             lost, write {marker} into its {MARKER}"
+        ),
+        None => format!(
+            "it has another installation's marker, and none of the {newest} newest files lie in it; if it is this \
+             installation's all the same, remove its {MARKER}"
+        ),
+    };
     Err(FilesError::NotMounted(reason).into())
 }
 
@@ -148,7 +179,6 @@ mod tests {
         assert!(!bare.exists(), "nothing was made there");
         assert!(matches!(store.open(&path).await, Err(FilesError::NotMounted(_))));
         let mut connection = db.acquire().await.unwrap();
-        assert_eq!(files_root::find(&mut connection).await.unwrap(), None);
 
         let store = FileStore::at(&real);
         claim(&db, &store).await.unwrap();
@@ -170,6 +200,25 @@ mod tests {
         other.mark(Uuid::new_v4()).await.unwrap();
         assert!(claim(&db, &other).await.is_err());
         assert!(matches!(other.open(&path).await, Err(FilesError::NotMounted(_))));
+    }
+
+    /// The disk is lost, and there is no backup: the operator goes on with an empty one.
+    #[sqlx::test(migrator = "rag_db::MIGRATOR")]
+    async fn an_operator_can_say_that_a_folder_without_the_newest_files_is_the_one(db: MySqlPool) {
+        let folder = tempfile::tempdir().unwrap();
+        let (lost, fresh) = (folder.path().join("lost"), folder.path().join("fresh"));
+        let path = store_a_file(&db, &FileStore::at(&lost)).await;
+        let store = FileStore::at(&fresh);
+        let reason = claim(&db, &store).await.unwrap_err().to_string();
+        let marker = files_root::find(&mut db.acquire().await.unwrap()).await.unwrap();
+        let marker = marker.expect("something to write into the folder");
+        assert!(reason.contains(&marker), "{reason}");
+
+        std::fs::create_dir(&fresh).unwrap();
+        std::fs::write(fresh.join(MARKER), format!("{marker}\n")).unwrap();
+        claim(&db, &store).await.unwrap();
+        assert!(matches!(store.open(&path).await, Err(FilesError::NotFound(_))));
+        store_a_file(&db, &store).await;
     }
 
     #[sqlx::test(migrator = "rag_db::MIGRATOR")]

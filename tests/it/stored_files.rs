@@ -359,3 +359,39 @@ async fn a_provider_sync_compares_what_lies_on_disk() {
     corrupted.sort();
     assert_eq!(named("files_corrupted"), corrupted, "{result}");
 }
+
+/// An operator has put another folder into the place of one that is lost, and both know it: nobody is to restart anything.
+#[tokio::test]
+async fn a_worker_takes_over_a_new_marker_of_the_root() {
+    let stack = Stack::start().await;
+    let address = free_address();
+    let _worker = stack.worker_with("worker", &[("WORKER_LISTEN", &address)]);
+    is_ready(&address, true).await;
+    let marker = "0f5ae5b4-6d0c-4b0e-9d0e-3f9a4ac2a001";
+    std::fs::write(stack.files_root().join(".rag-files-root"), marker).unwrap();
+    let reason = is_ready(&address, false).await;
+    assert!(reason.contains(marker), "{reason}");
+    sqlx::query("UPDATE rag_files_root SET marker = ?")
+        .bind(marker)
+        .execute(&stack.database.pool)
+        .await
+        .unwrap();
+    is_ready(&address, true).await;
+}
+
+/// A marker that was not written whole would be nobody's for ever. No file of the process may have a byte, as on a full disk.
+#[tokio::test]
+async fn a_start_on_a_full_disk_leaves_no_half_marker() {
+    let stack = Stack::start().await;
+    let marker = stack.files_root().join(".rag-files-root");
+    std::fs::remove_file(&marker).unwrap();
+    let address = free_address();
+    let full = stack.api_after("trap '' 25 && ulimit -f 0 && exec >/dev/null 2>&1", &address);
+    is_ready(&address, false).await;
+    assert!(!marker.exists(), "there is no room for it");
+    full.kill().await;
+
+    let _again = stack.api_after("true", &address);
+    is_ready(&address, true).await;
+    assert_eq!(std::fs::read_to_string(&marker).unwrap().trim().len(), 36);
+}

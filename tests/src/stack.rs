@@ -169,6 +169,14 @@ impl Stack {
         )
     }
 
+    /// Starts another API at this address, after these commands of a shell.
+    pub fn api_after(&self, commands: &str, address: &str) -> Program {
+        let mut env = self.env.clone();
+        env.push(("API_LISTEN".to_owned(), address.to_owned()));
+        let log = self.folder.path().join("another-api.log");
+        Program::start_after(commands, "rag-api", &["serve"], &env, log)
+    }
+
     /// SIGKILL for the API; another one takes its place, at the same address.
     pub async fn kill_api(&mut self) {
         self.api.signal("KILL").await;

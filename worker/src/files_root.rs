@@ -21,7 +21,8 @@ pub(crate) async fn expect(pool: &MySqlPool, files: &FileStore) -> Result<(), Ha
 
 /// Looks whether the root, and what could not be read last, can be read now.
 pub(crate) async fn look(pool: &MySqlPool, files: &FileStore) -> Result<(), Halt> {
-    if !files.is_expectation_known() {
+    // Also what was known may have changed: an operator has put another folder into its place.
+    if !files.is_expectation_known() || files.trouble().is_some() {
         expect(pool, files).await?;
     }
     // What comes of it is in `trouble`, for readiness and metrics.

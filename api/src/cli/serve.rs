@@ -92,6 +92,9 @@ async fn sweep(app: App) {
         if let Err(error) = prune_keys(&app.db).await {
             tracing::warn!(%error, "old idempotency keys could not be removed");
         }
+        if let Err(error) = files_root::tell_owner(&app.db, &app.files).await {
+            tracing::warn!(%error, "whether another database sweeps FILES_ROOT could not be found out");
+        }
     }
 }
 

@@ -40,6 +40,11 @@ impl SweepRow {
         self.stamp.is_some()
     }
 
+    /// Nobody has begun or ended to write the marker between the two readings.
+    pub fn has_same_stamps(&self, other: &Self) -> bool {
+        (&self.stamp, &self.next_stamp) == (&other.stamp, &other.next_stamp)
+    }
+
     /// Whether this database has written a marker with this stamp last.
     pub fn has_written(&self, stamp: &str) -> bool {
         [&self.stamp, &self.next_stamp]

@@ -99,6 +99,8 @@ impl Root {
             let mut file = fs::File::create_new(&own).await?;
             file.write_all(format!("{}\n", id.hyphenated()).as_bytes())
                 .await?;
+            // What a full disk refuses is told here, and not by what follows.
+            file.flush().await?;
             file.sync_all().await?;
             // Whole or not at all; and in place of nothing.
             match fs::hard_link(&own, self.join(MARKER)).await {

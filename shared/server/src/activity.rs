@@ -278,6 +278,27 @@ mod tests {
         assert_eq!(after(&activity, Duration::ZERO), Some(Expired::NotTaken));
     }
 
+    #[tokio::test]
+    async fn a_large_piece_is_taken_in_parts_so_that_a_slow_caller_is_seen_to_move() {
+        let activity = activity();
+        let piece = Bytes::from(vec![7; 64 * 1024 + 1]);
+        let mut body = activity.begin().answer(Body::from(piece.clone()));
+        let (mut taken, mut parts) = (Vec::new(), 0);
+        while !body.is_end_stream() {
+            let left = (piece.len() - taken.len()) as u64;
+            assert_eq!(
+                body.size_hint().exact(),
+                Some(left),
+                "the length is told beforehand"
+            );
+            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            taken.extend_from_slice(&frame.unwrap().unwrap().into_data().unwrap());
+            parts += 1;
+        }
+        assert_eq!(taken, piece);
+        assert!(parts > 4, "{parts} parts");
+    }
+
     /// The server may not even ask for a piece, because it has enough unsent.
     #[tokio::test]
     async fn a_caller_is_waited_for_as_soon_as_there_is_something_to_take() {

@@ -16,6 +16,10 @@ use tokio::time::Instant;
 use crate::activity::Exchange;
 use crate::rate::{LeastRate, Progress, Stalled};
 
+/// Larger pieces of a body are handed over in parts: only what is taken whole shows that the caller moves, and a slow one is not
+/// to be taken for one that is gone.
+const PART_BYTES: usize = 16 * 1024;
+
 /// The body of one answer, once there is one.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -26,6 +30,8 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 struct State {
     body: Option<Body>,
+    /// What is left of a large piece.
+    rest: Bytes,
     progress: Progress,
     /// Bytes of the latest piece.
     offered: u64,
@@ -80,6 +86,7 @@ impl Answer {
         Self {
             state: Mutex::new(State {
                 body: None,
+                rest: Bytes::new(),
                 progress: Progress::new(least),
                 offered: 0,
                 stalled: None,
@@ -95,7 +102,7 @@ impl Answer {
     /// Nobody will ask for more.
     pub(crate) fn end(&self) {
         self.waiting.end();
-        self.state().body = None;
+        self.state().drop_body();
     }
 
     /// Whether the caller has left it untaken for too long; if so, its body is dropped.
@@ -119,6 +126,10 @@ impl Answer {
         if let Some(stalled) = state.stalled {
             return Poll::Ready(Some(Err(axum::Error::new(stalled))));
         }
+        if let Some(part) = state.next_part() {
+            self.waiting.begin();
+            return Poll::Ready(Some(Ok(Frame::data(part))));
+        }
         let Some(body) = &mut state.body else {
             return Poll::Ready(None);
         };
@@ -127,15 +138,24 @@ impl Answer {
             server: context.waker().clone(),
         }));
         let polled = Pin::new(body).poll_frame(&mut Context::from_waker(&waker));
-        match &polled {
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                state.offered = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.waiting.begin();
+                let frame = match frame.into_data() {
+                    Ok(piece) => {
+                        state.rest = piece;
+                        Frame::data(state.next_part().unwrap_or_default())
+                    }
+                    Err(trailers) => trailers,
+                };
+                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(_) => state.body = None,
-            Poll::Pending => {}
+            Poll::Ready(end) => {
+                state.body = None;
+                Poll::Ready(end)
+            }
+            Poll::Pending => Poll::Pending,
         }
-        polled
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -151,7 +171,18 @@ impl State {
             tracing::info!(reason = %stalled, "an answer was given up: its caller does not take it");
         }
         self.stalled = Some(stalled);
+        self.drop_body();
+    }
+
+    fn drop_body(&mut self) {
         self.body = None;
+        self.rest = Bytes::new();
+    }
+
+    fn next_part(&mut self) -> Option<Bytes> {
+        let bytes = self.rest.len().min(PART_BYTES);
+        self.offered = bytes as u64;
+        (bytes > 0).then(|| self.rest.split_to(bytes))
     }
 }
 
@@ -178,14 +209,19 @@ impl HttpBody for Sent {
 
     fn is_end_stream(&self) -> bool {
         let state = self.0.sending().state();
-        state.stalled.is_none() && state.body.as_ref().is_none_or(HttpBody::is_end_stream)
+        let is_handed_over = state.rest.is_empty() && state.body.as_ref().is_none_or(HttpBody::is_end_stream);
+        state.stalled.is_none() && is_handed_over
     }
 
     fn size_hint(&self) -> SizeHint {
         let state = self.0.sending().state();
-        state
-            .body
-            .as_ref()
-            .map_or_else(SizeHint::default, HttpBody::size_hint)
+        let rest = state.rest.len() as u64;
+        let body = state.body.as_ref().map(HttpBody::size_hint);
+        let mut hint = SizeHint::new();
+        if let Some(upper) = body.as_ref().map_or(Some(0), SizeHint::upper) {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(body.map_or(0, |body| body.lower()).saturating_add(rest));
+        hint
     }
 }

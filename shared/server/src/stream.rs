@@ -13,7 +13,7 @@ use crate::activity::Activity;
 /// What may wait in the system unsent. Without a limit, a slow caller takes megabytes at a time and seems to sleep for
 /// minutes in between.
 #[cfg(target_os = "linux")]
-const UNSENT_BYTES: u32 = 128 * 1024;
+const UNSENT_BYTES: u32 = 32 * 1024;
 
 pub(crate) struct Stream {
     inner: TokioIo<TcpStream>,

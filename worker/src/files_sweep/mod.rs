@@ -9,7 +9,8 @@
 //! What keeps it from removing what somebody needs:
 //! - The folder shows the marker of this installation (`FileStore::check_root`), as whatever reads files asks.
 //! - `owner`: the folder's marker names this database and nobody else, and says what this database wrote there last. So a
-//!   second database, a copy of this one, an older state of it or of the folder, and a mount that is missing are noticed.
+//!   second database, a copy of this one, an older state of it or of the folder, and a mount that is missing are noticed. Who
+//!   finds the folder to be another's says so in the marker, also who sweeps nothing: then nobody does.
 //! - Nothing younger than FILES_SWEEP_MIN_AGE_SECONDS counts: an upload's row comes after its bytes. Row and age are looked
 //!   at again right before each removal.
 //! - Only regular files in places and with names that this program makes are removed, and folders that are empty.
@@ -36,21 +37,21 @@ pub(crate) use report::measure;
 
 /// How late a round may be.
 const TICK: Duration = Duration::from_secs(2);
+/// How often the marker is renewed where nothing is swept.
+const WATCH_EVERY: Duration = Duration::from_mins(10);
 const CHANGED: &str = "the marker of FILES_ROOT was changed, or has gone, during the sweep";
 
 /// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
-    let Some(every) = context.files_settings.sweep_every else {
-        return;
-    };
     let sweeping = async {
-        if let Err(halt) = owner::greet(&context).await {
-            tracing::warn!(%halt, "the marker of FILES_ROOT could not be looked at");
-        }
+        greet(&context).await;
         let mut log = RecurringLog::new("sweep FILES_ROOT");
         loop {
-            tokio::time::sleep(TICK.mul_f64(rand::random_range(0.8..1.2))).await;
-            log.note(run_if_due(&context, every).await);
+            tick().await;
+            log.note(match context.files_settings.sweep_every {
+                Some(every) => run_if_due(&context, every).await,
+                None => watch_if_due(&context).await,
+            });
         }
     };
     tokio::select! {
@@ -58,6 +59,40 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
         // A round that is cut off leaves nothing half done: each removal is one call.
         () = stop.cancelled() => {}
     }
+}
+
+async fn tick() {
+    tokio::time::sleep(TICK.mul_f64(rand::random_range(0.8..1.2))).await;
+}
+
+/// Says that this database uses the folder, as soon as it is there.
+async fn greet(context: &Context) {
+    let mut said = String::new();
+    while let Err(halt) = owner::greet(context).await {
+        let reason = halt.to_string();
+        if reason != said {
+            tracing::warn!(
+                reason,
+                "the marker of FILES_ROOT could not be looked at, it will be tried again"
+            );
+            said = reason;
+        }
+        tick().await;
+    }
+}
+
+/// Where nothing is swept the marker is renewed all the same: a copy of this database must not take the folder for its own.
+async fn watch_if_due(context: &Context) -> Result<(), Halt> {
+    let mut db = context.pool.acquire().await?;
+    let is_due = schedules::take_turn(&mut db, "files_sweep_watch", WATCH_EVERY).await?;
+    drop(db);
+    if !is_due || context.files.check_root().await.is_err() {
+        return Ok(());
+    }
+    if let Entered::Refused(refusal) = owner::enter(context).await? {
+        tracing::error!(%refusal, "FILES_ROOT is not this database's alone");
+    }
+    Ok(())
 }
 
 async fn run_if_due(context: &Context, every: Duration) -> Result<(), Halt> {

@@ -10,6 +10,9 @@ use super::disk_failed;
 use crate::context::Context;
 use crate::halt::Halt;
 
+/// Readings of row and marker, each amid a change of another worker's, until the next round is waited for.
+const LOOKS: u32 = 5;
+
 /// Why nothing is swept.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -71,7 +74,12 @@ fn standing(root: &SweepRow, marker: &Marker) -> Standing {
     }
     if !others.is_empty() {
         let ids = others.iter().map(|line| line.database_id.clone());
-        return Standing::Refused(Refusal::Shared(ids.collect()));
+        let strangers: Vec<String> = ids.filter(|id| *id != root.database_id).collect();
+        return Standing::Refused(if strangers.is_empty() {
+            Refusal::OtherState
+        } else {
+            Refusal::Shared(strangers)
+        });
     }
     match &owner.stamp {
         Some(stamp) if root.has_written(stamp) => Standing::Ours(stamp.clone()),
@@ -88,28 +96,45 @@ pub(super) enum Entered {
     Refused(Refusal),
 }
 
+/// What the two say at the same time: another worker may be at the marker.
 async fn look(context: &Context) -> Result<(SweepRow, Marker), Halt> {
-    let root = files_sweep::get(&mut *context.pool.acquire().await?).await?;
-    let marker = context
-        .files
-        .read_marker()
-        .await
-        .map_err(|error| disk_failed(&error))?;
-    Ok((root, marker))
+    for _ in 0..LOOKS {
+        let root = row(context).await?;
+        let marker = context
+            .files
+            .read_marker()
+            .await
+            .map_err(|error| disk_failed(&error))?;
+        if root.has_same_stamps(&row(context).await?) {
+            return Ok((root, marker));
+        }
+    }
+    Err(Halt::Retry {
+        error: format!("{MARKER} changes under our eyes"),
+        after: None,
+    })
+}
+
+async fn row(context: &Context) -> Result<SweepRow, Halt> {
+    Ok(files_sweep::get(&mut *context.pool.acquire().await?).await?)
 }
 
 /// A worker begins to use the folder: claims it if it is nobody's, and says so to the owner if it is another's.
 pub(super) async fn greet(context: &Context) -> Result<(), Halt> {
     let (root, marker) = look(context).await?;
-    if let Standing::Free { is_marked } = standing(&root, &marker)
-        && not_mounted(context).await.is_none()
-    {
+    if let Standing::Free { is_marked } = standing(&root, &marker) {
+        // A mount point without its mount is nobody's.
+        context
+            .files
+            .check_root()
+            .await
+            .map_err(|error| disk_failed(&error))?;
         write(context, &root, is_marked, None).await?;
     }
     // Again: somebody may have been faster.
     let (root, marker) = look(context).await?;
     if let Standing::Refused(refusal) = standing(&root, &marker) {
-        join(context, &root, &marker).await?;
+        join(context, &root, &marker, &refusal).await?;
         tracing::error!(%refusal, "FILES_ROOT will not be swept");
     }
     Ok(())
@@ -134,7 +159,7 @@ pub(super) async fn enter(context: &Context) -> Result<Entered, Halt> {
             Ok(Entered::JustClaimed)
         }
         Standing::Refused(refusal) => {
-            join(context, &root, &marker).await?;
+            join(context, &root, &marker, &refusal).await?;
             Ok(Entered::Refused(refusal))
         }
     }
@@ -203,10 +228,14 @@ async fn write(
     Ok(Some(stamp))
 }
 
-/// The owner is to know that it is not alone.
-async fn join(context: &Context, root: &SweepRow, marker: &Marker) -> Result<(), Halt> {
-    let Marker::Of(lines) = marker else { return Ok(()) };
-    if lines.iter().all(|line| line.database_id != root.database_id) {
+/// The owner is to know that it is not alone. A copy of this database has the same id, and goes on with its sweeps until it
+/// finds that id a second time.
+async fn join(context: &Context, root: &SweepRow, marker: &Marker, refusal: &Refusal) -> Result<(), Halt> {
+    let (Marker::Of(lines), Refusal::OtherOwner(_) | Refusal::OtherState) = (marker, refusal) else {
+        return Ok(());
+    };
+    let mut beside_the_owner = lines.iter().skip(1);
+    if beside_the_owner.all(|line| line.database_id != root.database_id) {
         context
             .files
             .join_marker(&root.database_id)
@@ -261,6 +290,11 @@ mod tests {
         assert_eq!(
             refused(&of(&[("me", Some("2")), ("you", None)])),
             Refusal::Shared(vec!["you".to_owned()])
+        );
+        assert_eq!(
+            refused(&of(&[("me", Some("2")), ("me", None)])),
+            Refusal::OtherState,
+            "a copy has said so"
         );
         assert_eq!(
             standing(&fresh, &of(&[("me", Some("2"))])),

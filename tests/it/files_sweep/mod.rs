@@ -1,5 +1,7 @@
 //! What killed processes leave under FILES_ROOT is swept, and nothing else is.
 
+mod shared;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -293,43 +295,6 @@ async fn too_many_are_taken_for_a_mistake() {
     };
     assert_eq!(report["result"], "braked", "{report}");
     assert_eq!(on_disk(&root).len(), 101);
-}
-
-/// A second installation that was given the same folder by mistake.
-#[tokio::test]
-async fn two_databases_that_share_a_folder_sweep_nothing_of_each_other() {
-    let (stack, other) = (sweeping().start().await, sweeping().start().await);
-    let root = stack.files_root();
-    let root_text = root.display().to_string();
-    let path = plant(&root, &format!("acme/{NOBODY}/{NAME}"));
-    let second = other.worker_with(
-        "second",
-        &[("FILES_ROOT", &root_text), ("FILES_SWEEP_EVERY_SECONDS", "1")],
-    );
-    // Between its claim and its next round the second has time to say that it is there.
-    let first = stack.worker_with("first", &[("FILES_SWEEP_EVERY_SECONDS", "5")]);
-    // Whoever came first: neither sweeps.
-    for (stack, name) in [(&stack, "first"), (&other, "second")] {
-        // Before the first has claimed the folder, the second only sees that it is not its own.
-        swept_until(stack, name, |report| {
-            let reason = report["reason"].as_str().unwrap_or_default();
-            report["result"] == "refused"
-                && (reason.contains("other databases") || reason.contains("another database"))
-        })
-        .await;
-    }
-    swept(&stack).await;
-    swept(&other).await;
-    assert!(path.exists(), "it may be the other's");
-
-    // The operator has put that right, and says so.
-    second.kill().await;
-    fs::write(root.join(".rag-files-sweep"), "claim\n").unwrap();
-    eventually("the owner to sweep again", LIMIT, || async {
-        (!path.exists()).then_some(())
-    })
-    .await;
-    first.kill().await;
 }
 
 #[tokio::test]
