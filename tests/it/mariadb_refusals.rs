@@ -126,3 +126,32 @@ async fn old_versions_and_other_servers_are_refused() {
         assert_eq!(tables, 0, "nothing was made there");
     }
 }
+
+#[tokio::test]
+async fn a_database_of_before_the_first_release_is_not_taken_over() {
+    let Some(server) = Server::builder().start().await else {
+        return;
+    };
+    let uri = server.create_database("rag").await;
+    assert!(api(&["migrate"], &uri).await.status.success());
+    // Development had other migrations, of November.
+    server
+        .execute("UPDATE rag._sqlx_migrations SET version = version - 80000000 ORDER BY version")
+        .await;
+    let text = "the database was made before the first release";
+    let ended = api(&["migrate"], &uri).await;
+    assert!(!ended.status.success());
+    let said: Vec<_> = ended
+        .stderr
+        .lines()
+        .filter(|line| !line.contains(" INFO "))
+        .collect();
+    assert_eq!(said.len(), 1, "{}", ended.stderr);
+    assert!(said[0].contains(text), "{}", ended.stderr);
+    assert!(
+        said[0].ends_with("create a new, empty database and run `rag-api migrate` on that one"),
+        "{}",
+        ended.stderr
+    );
+    assert_refused(&uri, text, SOON).await;
+}

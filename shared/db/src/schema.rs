@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::{Connection as _, MySqlPool};
 
-/// All migrations, embedded. They are never edited once landed.
+/// All migrations, embedded: the queue's and ours, in the order of their versions. They are never edited once landed;
+/// `tests/schema.rs` has their hashes.
 pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrator = sqlx::migrate!("../../migrations");
+    let queue = sqlx::migrate!("../queue/migrations");
+    let ours = sqlx::migrate!("../../migrations");
+    let mut migrator = Migrator::with_migrations(queue.iter().chain(ours.iter()).cloned().collect());
     // The lock is `migrate`'s: sqlx asks for `GET_LOCK(…, -1)`, which MariaDB does not take for "wait".
     migrator.set_locking(false);
     migrator
@@ -26,6 +29,10 @@ pub enum SchemaError {
         "the database was migrated by a newer version (migration {0} is unknown here): upgrade this program"
     )]
     Ahead(i64),
+    #[error(
+        "the database was made before the first release (by migration {0}), and no release can take it over: create a new, empty database and run `rag-api migrate` on that one"
+    )]
+    BeforeFirstRelease(i64),
     #[error("migration {0} in the database differs from the one in this program")]
     Changed(i64),
     #[error("another migration has held the lock for {LOCK_WAIT_SECONDS} seconds")]
@@ -39,11 +46,34 @@ pub enum SchemaError {
 impl From<MigrateError> for SchemaError {
     fn from(error: MigrateError) -> Self {
         match error {
-            MigrateError::VersionMissing(version) => Self::Ahead(version),
+            MigrateError::VersionMissing(version) => Self::unknown(version),
+            // It failed half-way, but it is none of ours.
+            MigrateError::Dirty(version) if is_before_first_release(version) => {
+                Self::BeforeFirstRelease(version)
+            }
             MigrateError::VersionMismatch(version) => Self::Changed(version),
             error => Self::Migrate(error),
         }
     }
+}
+
+impl SchemaError {
+    /// The database has a migration that this program does not.
+    fn unknown(version: i64) -> Self {
+        if is_before_first_release(version) {
+            Self::BeforeFirstRelease(version)
+        } else {
+            Self::Ahead(version)
+        }
+    }
+}
+
+/// Development before the first release had a longer list of migrations, all of them with older versions.
+fn is_before_first_release(version: i64) -> bool {
+    MIGRATOR
+        .iter()
+        .next()
+        .is_some_and(|first| version < first.version)
 }
 
 /// Brings the schema to this program's version. Safe to run from several places at once.
@@ -78,7 +108,7 @@ pub async fn check_schema(pool: &MySqlPool) -> Result<(), SchemaError> {
     let applied = connection.list_applied_migrations(&MIGRATOR.table_name).await?;
     for migration in &applied {
         match MIGRATOR.iter().find(|known| known.version == migration.version) {
-            None => return Err(SchemaError::Ahead(migration.version)),
+            None => return Err(SchemaError::unknown(migration.version)),
             Some(known) if known.checksum != migration.checksum => {
                 return Err(SchemaError::Changed(migration.version));
             }

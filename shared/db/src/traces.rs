@@ -37,7 +37,7 @@ pub struct Unheard {
     pub id: IntentId,
     pub file_name: String,
     pub size_bytes: u64,
-    /// The local file and its content, where the row was written by a version that keeps them.
+    /// The local file and its content.
     pub file_id: Option<String>,
     pub content_sha256: Option<String>,
     pub begun_at: DateTime<Utc>,

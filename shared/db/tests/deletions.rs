@@ -88,7 +88,7 @@ fn attachment(index: IndexId, file: FileId, external: &str) -> NewAttachment<'_>
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn what_is_hidden_is_seen_by_its_deletion_alone(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let (index, file) = (new_index(&mut db).await, new_file(&mut db).await);
@@ -153,7 +153,7 @@ async fn what_is_hidden_is_seen_by_its_deletion_alone(pool: MySqlPool) {
     assert!(members.is_empty(), "a hidden file belongs nowhere");
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_index_takes_only_the_copies_that_nobody_else_needs(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let (index, other) = (new_index(&mut db).await, new_index(&mut db).await);
@@ -199,7 +199,7 @@ async fn an_index_takes_only_the_copies_that_nobody_else_needs(pool: MySqlPool) 
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn deletions_come_in_their_time_and_are_tried_by_one(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let file = new_file(&mut db).await;
@@ -250,7 +250,7 @@ async fn deletions_come_in_their_time_and_are_tried_by_one(pool: MySqlPool) {
     assert!(!intents::retire_file(&mut db, OPENAI, "used").await.unwrap());
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn traces_tell_what_we_made(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let upload = declare(&mut db, "one").await;
@@ -352,7 +352,7 @@ fn seen(state: AttachmentState) -> Observation<'static> {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn many_observations_are_written_at_once_or_not_at_all(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let index = new_index(&mut db).await;
@@ -425,7 +425,7 @@ async fn many_observations_are_written_at_once_or_not_at_all(pool: MySqlPool) {
     assert!(matches!(again, Err(DbError::Conflict { .. })), "{again:?}");
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_file_goes_in_again_only_from_on_its_way_out(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let index = new_index(&mut db).await;
@@ -464,7 +464,7 @@ async fn a_file_goes_in_again_only_from_on_its_way_out(pool: MySqlPool) {
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn old_builds_are_forgotten_but_for_the_latest(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let index = new_index(&mut db).await;
@@ -496,7 +496,7 @@ async fn old_builds_are_forgotten_but_for_the_latest(pool: MySqlPool) {
 }
 
 /// Whoever is about to attach a copy holds it: its replacement waits, and sees the attachment.
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_copy_that_is_about_to_be_attached_is_not_retired(pool: MySqlPool) {
     let mut setup = pool.acquire().await.unwrap();
     let (index, file) = (new_index(&mut setup).await, new_file(&mut setup).await);

@@ -63,7 +63,7 @@ async fn begin(db: &mut MySqlConnection, index: IndexId, job: &str) {
     indexes::mark_in_progress(db, index).await.unwrap();
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let (mine, other) = (new_index(&mut db).await, new_index(&mut db).await);
@@ -165,7 +165,7 @@ async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPo
     assert_eq!(upload(&mut db, single).await.0, UploadStatus::Pending);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn each_kind_of_error_is_cleared_by_its_own_kind(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let id = new_index(&mut db).await;

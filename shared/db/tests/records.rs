@@ -66,7 +66,7 @@ async fn record(db: &mut MySqlConnection, file: FileId, external: &str) -> Uploa
     row
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_record_is_no_copy(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let file = new_file(&mut db).await;
@@ -113,7 +113,7 @@ async fn a_record_is_no_copy(pool: MySqlPool) {
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn the_next_copy_takes_the_record_up(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     for way in ["upload", "admin", "sync"] {
@@ -165,7 +165,7 @@ async fn the_next_copy_takes_the_record_up(pool: MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn what_never_was_there_leaves_no_record(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let file = new_file(&mut db).await;
@@ -192,7 +192,7 @@ async fn what_never_was_there_leaves_no_record(pool: MySqlPool) {
     assert_eq!(row.status, UploadStatus::Deleted);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_record_says_what_became_of_the_deletion(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let file = new_file(&mut db).await;
@@ -225,7 +225,7 @@ async fn a_record_says_what_became_of_the_deletion(pool: MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn records_are_forgotten_a_while_after_their_files(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let (file, gone) = (new_file(&mut db).await, new_file(&mut db).await);
@@ -260,7 +260,7 @@ async fn records_are_forgotten_a_while_after_their_files(pool: MySqlPool) {
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn files_that_are_being_deleted_are_listed_and_given_up(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let all = [

@@ -16,7 +16,7 @@ async fn pass(db: &mut MySqlConnection) {
         .unwrap();
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_backoff_doubles_up_to_its_limit_and_a_success_halves_it(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     for expected in [10, 20, 40, 60, 60] {
@@ -65,7 +65,7 @@ fn settings() -> ConnectionSettings {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_exhausted_account_is_tried_by_one_and_ever_more_slowly(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     connections::insert(&mut db, &settings()).await.unwrap();

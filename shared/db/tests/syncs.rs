@@ -92,7 +92,7 @@ async fn attach(db: &mut MySqlConnection, index: IndexId, store: &str, file: Fil
     attachments::insert_seen(db, &[file]).await.unwrap();
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_look_moves_an_index_by_legal_edges_only(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let id = index(&mut db, "vs_1").await;
@@ -111,7 +111,7 @@ async fn a_look_moves_an_index_by_legal_edges_only(pool: MySqlPool) {
     assert!(matches!(gone, Err(DbError::Conflict { .. })));
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_look_corrects_what_hangs_there_and_leaves_what_is_leaving(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let id = index(&mut db, "vs_1").await;
@@ -139,7 +139,7 @@ async fn a_look_corrects_what_hangs_there_and_leaves_what_is_leaving(pool: MySql
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn files_are_known_by_their_copies_within_their_domain(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let (mine, other) = (domain("mine"), domain("other"));
@@ -173,7 +173,7 @@ async fn files_are_known_by_their_copies_within_their_domain(pool: MySqlPool) {
     assert_eq!(elsewhere.len(), 1, "only what came with its id: {elsewhere:?}");
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_lost_store_takes_its_copies_with_it_but_not_those_of_other_stores(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let (lost, kept) = (index(&mut db, "vs_1").await, index(&mut db, "vs_2").await);
@@ -203,7 +203,7 @@ async fn a_lost_store_takes_its_copies_with_it_but_not_those_of_other_stores(poo
     assert_eq!(links.len(), 3, "R-6.5: links stay");
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn one_of_many_is_told_that_it_is_time_and_new_work_waits_its_interval(pool: MySqlPool) {
     const EVERY: Duration = Duration::from_secs(1);
     // As many as a test's pool has, connected beforehand: over TLS that may take as long as an interval.

@@ -54,7 +54,7 @@ fn is_conflict<T>(result: &Result<T, DbError>) -> bool {
     matches!(result, Err(DbError::Conflict { .. }))
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn rows_come_back_as_they_went_in(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let (mine, other) = (domain("mine"), domain("Mine"));
@@ -81,7 +81,7 @@ async fn rows_come_back_as_they_went_in(pool: MySqlPool) {
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn pages_follow_each_other_without_gaps(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let mine = domain("mine");
@@ -100,7 +100,7 @@ async fn pages_follow_each_other_without_gaps(pool: MySqlPool) {
     assert_eq!((seen.len(), distinct.len()), (5, 5));
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_index_moves_along_legal_edges_only(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let mine = domain("mine");
@@ -129,7 +129,7 @@ async fn an_index_moves_along_legal_edges_only(pool: MySqlPool) {
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_index_takes_one_store(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let index = new_index(&mut db, &domain("mine")).await;
@@ -143,7 +143,7 @@ async fn an_index_takes_one_store(pool: MySqlPool) {
     indexes::clear_external_id(&mut db, index, "vs_1").await.unwrap();
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn attachments_move_along_legal_edges_only(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let mine = domain("mine");
@@ -190,7 +190,7 @@ async fn attachments_move_along_legal_edges_only(pool: MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_attachment_is_deleted_only_on_its_way_out(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let mine = domain("mine");
@@ -218,7 +218,7 @@ async fn an_attachment_is_deleted_only_on_its_way_out(pool: MySqlPool) {
     assert!(attachments::list(&mut db, index).await.unwrap().is_empty());
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_upload_is_finished_for_the_content_it_was_started_for(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let file = new_file(&mut db, &domain("mine"), 'a').await;
@@ -253,7 +253,7 @@ async fn an_upload_is_finished_for_the_content_it_was_started_for(pool: MySqlPoo
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_intent_has_one_holder(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let intent = |token| NewIntent {
@@ -286,7 +286,7 @@ async fn an_intent_has_one_holder(pool: MySqlPool) {
     intents::resolve(&mut db, first.id, "two").await.unwrap();
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn only_an_unreferenced_file_is_retired(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let file = new_file(&mut db, &domain("mine"), 'a').await;
@@ -320,7 +320,7 @@ async fn only_an_unreferenced_file_is_retired(pool: MySqlPool) {
     assert_eq!(waiting.len(), 1);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn the_composition_names_the_nearest_strategy_and_skips_foreign_files(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let mine = domain("mine");
@@ -357,7 +357,7 @@ async fn the_composition_names_the_nearest_strategy_and_skips_foreign_files(pool
     assert!(members.iter().all(|member| member.desired.upload.is_none()));
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_build_begins_once_and_ends_once(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let mine = domain("mine");
@@ -385,41 +385,5 @@ async fn a_build_begins_once_and_ends_once(pool: MySqlPool) {
     assert!(is_conflict(&builds::finish(&mut db, "job").await));
     assert!(is_conflict(
         &builds::set_progress(&mut db, "job", &progress).await
-    ));
-}
-
-#[sqlx::test(migrations = false)]
-async fn the_schema_check_tells_what_is_wrong(pool: MySqlPool) {
-    assert!(matches!(
-        rag_db::check_schema(&pool).await,
-        Err(rag_db::SchemaError::Empty)
-    ));
-    let (one, two, three) = tokio::join!(
-        rag_db::migrate(&pool),
-        rag_db::migrate(&pool),
-        rag_db::migrate(&pool)
-    );
-    assert!(
-        one.is_ok() && two.is_ok() && three.is_ok(),
-        "concurrent starts are safe"
-    );
-    rag_db::check_schema(&pool).await.unwrap();
-    sqlx::query(
-        "UPDATE _sqlx_migrations SET version = version + 90000000000000 ORDER BY version DESC LIMIT 1",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
-    assert!(matches!(
-        rag_db::check_schema(&pool).await,
-        Err(rag_db::SchemaError::Ahead(_))
-    ));
-    sqlx::query("DELETE FROM _sqlx_migrations")
-        .execute(&pool)
-        .await
-        .unwrap();
-    assert!(matches!(
-        rag_db::check_schema(&pool).await,
-        Err(rag_db::SchemaError::Behind(_))
     ));
 }

@@ -77,7 +77,7 @@
 //! # What is deliberately not here
 //!
 //! No cron, no workflows, no dead letter queue (failed jobs stay, and can be retried), no results bus, no schema
-//! management: the tables come with the application's migrations.
+//! management: the tables come with the application's migrations, from this crate's `migrations/` folder.
 
 mod backend;
 mod claim;

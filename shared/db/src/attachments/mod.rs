@@ -49,7 +49,7 @@ pub struct Attachment {
     #[sqlx(try_from = "Text<AttachmentState>")]
     pub state: AttachmentState,
     pub external_batch_id: Option<String>,
-    /// The way in that was taken last ([`WayIn`]); `None`: none yet, or by an earlier version.
+    /// The way in that was taken last ([`WayIn`]); `None`: none yet.
     pub attach_way: Option<String>,
     /// Ways below this rung were taken in vain ([`WayIn::rung`]).
     pub next_way: u8,

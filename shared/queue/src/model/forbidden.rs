@@ -14,7 +14,7 @@ use crate::{take, upkeep};
 use super::{KIND, LEASE, config, empty, want};
 
 /// Tries every way to make a move on a job in every state; where the move is not legal, the job must not move.
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn no_forbidden_move_happens(pool: MySqlPool) {
     let queue = Queue::new(pool.clone(), config());
     let ends = [

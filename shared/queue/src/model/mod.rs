@@ -367,7 +367,7 @@ async fn empty(pool: &MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn random_histories_agree_with_the_model(pool: MySqlPool) {
     let mut runner = TestRunner::deterministic();
     let histories = std::env::var("HISTORIES")

@@ -85,7 +85,7 @@ async fn lose(pool: &MySqlPool, claim: &Claim) {
         .unwrap();
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_live_claim_fences_and_completes_with_the_callers_rows(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -122,7 +122,7 @@ async fn a_live_claim_fences_and_completes_with_the_callers_rows(pool: MySqlPool
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_completion_that_is_rolled_back_counts_for_nothing(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -143,7 +143,7 @@ async fn a_completion_that_is_rolled_back_counts_for_nothing(pool: MySqlPool) {
     until_state(&queue, id, State::Done).await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn every_late_write_of_a_lost_claim_bounces(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -182,7 +182,7 @@ async fn every_late_write_of_a_lost_claim_bounces(pool: MySqlPool) {
     assert_eq!(done.history[0].ended, Ending::LeaseLost);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn an_expired_claim_is_dead_before_anybody_takes_the_job(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -205,7 +205,7 @@ async fn an_expired_claim_is_dead_before_anybody_takes_the_job(pool: MySqlPool) 
     assert!(!queue.is_live(&mut tx, claim.token()).await.unwrap());
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_fenced_transaction_keeps_the_job_longer_than_the_lease(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -224,7 +224,7 @@ async fn a_fenced_transaction_keeps_the_job_longer_than_the_lease(pool: MySqlPoo
     assert_eq!(job(&queue, other).await.state, State::Running);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn heartbeats_keep_a_long_job(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);
@@ -234,7 +234,7 @@ async fn heartbeats_keep_a_long_job(pool: MySqlPool) {
     assert_eq!(worker.shut_down().await.names(), ["long"]);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_job_that_gets_on_outlives_any_number_of_workers(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -267,7 +267,7 @@ async fn a_job_that_gets_on_outlives_any_number_of_workers(pool: MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn attempts_come_back_with_progress(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -294,7 +294,7 @@ async fn attempts_come_back_with_progress(pool: MySqlPool) {
     assert_eq!(until_state(&queue, id, State::Failed).await.attempts, 2);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn too_many_lost_leases_end_a_job_and_free_its_keys(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -325,7 +325,7 @@ async fn too_many_lost_leases_end_a_job_and_free_its_keys(pool: MySqlPool) {
 }
 
 /// Tasks of one handler that write side by side: none of them may take another's renewal for a lost claim.
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn fences_of_one_claim_do_not_disturb_each_other(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -348,7 +348,7 @@ async fn fences_of_one_claim_do_not_disturb_each_other(pool: MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_handler_that_stops_for_a_lost_claim_does_not_cancel_its_job(pool: MySqlPool) {
     let queue = queue(&pool);
     let puppet = Puppet::start(&queue);
@@ -365,7 +365,7 @@ async fn a_handler_that_stops_for_a_lost_claim_does_not_cancel_its_job(pool: MyS
 }
 
 /// Its workers are all gone; whoever comes hands the job on, to be seen and to be run when they are back.
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_lost_lease_of_a_kind_that_nobody_serves_is_taken_back(pool: MySqlPool) {
     let queue = queue(&pool);
     let orphan = apalis_mariadb::NewJob::new("unserved", &json!({})).unwrap();

@@ -8,7 +8,7 @@ use sqlx::MySqlPool;
 
 use crate::support::{enqueue, job, queue, task};
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_job_exists_if_and_only_if_the_transaction_commits(pool: MySqlPool) {
     let queue = queue(&pool);
     let mut tx = queue.begin().await.unwrap();
@@ -24,7 +24,7 @@ async fn a_job_exists_if_and_only_if_the_transaction_commits(pool: MySqlPool) {
     assert_eq!(job(&queue, kept.id).await.state, State::Ready);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_job_is_read_back_as_it_was_enqueued(pool: MySqlPool) {
     let queue = queue(&pool);
     let new = NewJob::new("index_build", &json!({ "index": 7, "name": "Ünï\u{1F600}" }))
@@ -55,7 +55,7 @@ async fn a_job_is_read_back_as_it_was_enqueued(pool: MySqlPool) {
     assert!(job.history.is_empty());
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_unique_job_is_enqueued_once_while_active_whatever_the_race(pool: MySqlPool) {
     let queue = queue(&pool);
     for round in 0..5 {
@@ -97,7 +97,7 @@ async fn a_unique_job_is_enqueued_once_while_active_whatever_the_race(pool: MySq
     assert_eq!(jobs, 5);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_unique_key_is_of_its_kind_and_exact(pool: MySqlPool) {
     let queue = queue(&pool);
     let keys = [
@@ -114,7 +114,7 @@ async fn a_unique_key_is_of_its_kind_and_exact(pool: MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn many_jobs_go_in_at_once_and_answers_keep_their_order(pool: MySqlPool) {
     let queue = queue(&pool);
     let first = enqueue(&queue, task("first", []).unique_key("b")).await;
@@ -140,7 +140,7 @@ async fn many_jobs_go_in_at_once_and_answers_keep_their_order(pool: MySqlPool) {
     assert_eq!(job(&queue, enqueued[2503].id).await.payload["name"], "2499");
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn what_cannot_be_stored_is_refused_before_it_is_tried(pool: MySqlPool) {
     let queue = queue(&pool);
     assert!(matches!(

@@ -20,7 +20,7 @@ pub(crate) async fn assert_no_keys_left(pool: &MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn jobs_with_one_key_run_one_at_a_time_in_order_and_hold_no_slot(pool: MySqlPool) {
     let queue = patient_queue(&pool);
     let mut ids = Vec::new();
@@ -61,7 +61,7 @@ async fn jobs_with_one_key_run_one_at_a_time_in_order_and_hold_no_slot(pool: MyS
     assert_no_keys_left(&pool).await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_holder_keeps_its_key_through_snoozes_and_backoffs(pool: MySqlPool) {
     let queue = queue(&pool);
     let script = [Step::Snooze(150), Step::Retry { after_ms: Some(150) }];
@@ -84,7 +84,7 @@ async fn a_holder_keeps_its_key_through_snoozes_and_backoffs(pool: MySqlPool) {
     assert_no_keys_left(&pool).await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_delayed_job_takes_its_key_only_when_due(pool: MySqlPool) {
     let queue = queue(&pool);
     let delayed = task("delayed", [])
@@ -103,7 +103,7 @@ async fn a_delayed_job_takes_its_key_only_when_due(pool: MySqlPool) {
     assert_no_keys_left(&pool).await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn cancelling_passes_the_key_on_and_leaves_the_line(pool: MySqlPool) {
     let queue = queue(&pool);
     let mut ids = Vec::new();
@@ -132,7 +132,7 @@ async fn cancelling_passes_the_key_on_and_leaves_the_line(pool: MySqlPool) {
 }
 
 /// Enqueues, ends, cancels and retries race over a few keys, and in the end everything has run and nothing is stuck.
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_storm_over_few_keys_loses_nobody(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 8);
@@ -200,7 +200,7 @@ async fn a_storm_over_few_keys_loses_nobody(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_unique_key_is_free_again_after_every_sort_of_end(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 4);

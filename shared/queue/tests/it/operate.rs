@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::support::{Step, TestWorker, enqueue, job, queue, quick_config, task, until, until_state};
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_job_that_does_not_run_is_cancelled_at_once(pool: MySqlPool) {
     let queue = queue(&pool);
     let ready = enqueue(&queue, task("ready", [])).await.id;
@@ -26,7 +26,7 @@ async fn a_job_that_does_not_run_is_cancelled_at_once(pool: MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_running_job_soon_hears_of_its_cancelling(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);
@@ -44,7 +44,7 @@ async fn a_running_job_soon_hears_of_its_cancelling(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_cancelled_job_is_not_retried_when_it_fails(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);
@@ -65,7 +65,7 @@ async fn a_cancelled_job_is_not_retried_when_it_fails(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn retry_runs_what_is_over_again_and_refuses_what_is_not(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);
@@ -113,7 +113,7 @@ async fn retry_runs_what_is_over_again_and_refuses_what_is_not(pool: MySqlPool) 
     crate::keys::assert_no_keys_left(&pool).await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_refused_retry_leaves_no_key_behind(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 1);
@@ -126,7 +126,7 @@ async fn a_refused_retry_leaves_no_key_behind(pool: MySqlPool) {
     crate::keys::assert_no_keys_left(&pool).await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_paused_kind_waits_and_a_resumed_one_goes_on(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);
@@ -142,7 +142,7 @@ async fn a_paused_kind_waits_and_a_resumed_one_goes_on(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_draining_worker_takes_nothing_and_finishes_what_it_has(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);
@@ -172,7 +172,7 @@ async fn a_draining_worker_takes_nothing_and_finishes_what_it_has(pool: MySqlPoo
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn pages_of_a_list_hold_every_job_once(pool: MySqlPool) {
     let queue = queue(&pool);
     let mut tx = queue.begin().await.unwrap();
@@ -264,7 +264,7 @@ async fn pages_of_a_list_hold_every_job_once(pool: MySqlPool) {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn statistics_are_counted_by_a_worker_and_ages_are_live(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);
@@ -304,7 +304,7 @@ async fn statistics_are_counted_by_a_worker_and_ages_are_live(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn finished_jobs_are_deleted_by_age_and_others_are_not(pool: MySqlPool) {
     let retention = Retention {
         done: Duration::from_millis(300),
@@ -342,7 +342,7 @@ async fn finished_jobs_are_deleted_by_age_and_others_are_not(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn waiting_for_a_job_ends_with_it_or_with_the_time(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);

@@ -47,7 +47,7 @@ async fn workers_outlive_their_server_and_lose_no_job() {
     };
     let url = server.create_database("outage").await;
     let pool = connect(&url).await;
-    sqlx::migrate!("../../migrations").run(&pool).await.unwrap();
+    sqlx::migrate!().run(&pool).await.unwrap();
     let queue = prepare(&pool).await;
     enqueue_notes(&queue, usize::try_from(JOBS).unwrap(), 2, 10).await;
     let grace = GRACE.as_millis().to_string();

@@ -17,7 +17,7 @@ async fn start(builder: ServerBuilder) -> Option<(Server, MySqlPool)> {
     let server = builder.start().await?;
     let url = server.create_database(DATABASE).await;
     let pool = MySqlPool::connect(&url).await.unwrap();
-    sqlx::migrate!("../../migrations").run(&pool).await.unwrap();
+    sqlx::migrate!().run(&pool).await.unwrap();
     Some((server, pool))
 }
 

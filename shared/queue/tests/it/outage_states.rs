@@ -36,7 +36,7 @@ impl Site {
             .execute("CREATE USER app@localhost; GRANT ALL ON outage.* TO app@localhost")
             .await;
         let pool = MySqlPool::connect(&root).await.unwrap();
-        sqlx::migrate!("../../migrations").run(&pool).await.unwrap();
+        sqlx::migrate!().run(&pool).await.unwrap();
         let queue = prepare(&pool).await;
         let mut site = Self {
             url: root.replace("root@", "app@"),

@@ -51,13 +51,13 @@ async fn handler_reads(conn: &mut MySqlConnection) -> u64 {
         .sum()
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_claim_walks_its_index_and_reads_what_it_takes(pool: MySqlPool) {
     fill(&pool, 100_000).await;
     assert_claims_read_what_they_take(&pool).await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn the_jobs_of_a_key_are_found_without_reading_their_tenants_others(
     options: MySqlPoolOptions,
     connect: MySqlConnectOptions,
@@ -91,7 +91,7 @@ async fn the_jobs_of_a_key_are_found_without_reading_their_tenants_others(
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 #[ignore = "fills a table with three million rows"]
 async fn a_claim_reads_what_it_takes_with_a_million_waiting(pool: MySqlPool) {
     // A million of each kind.

@@ -113,7 +113,7 @@ async fn until_taken_over(queue: &Queue, id: JobId) -> Duration {
     started.elapsed()
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_killed_workers_job_runs_elsewhere_soon_after_its_lease(pool: MySqlPool) {
     let queue = prepare(&pool).await;
     let mut killed = Process::start(&pool).await;
@@ -130,7 +130,7 @@ async fn a_killed_workers_job_runs_elsewhere_soon_after_its_lease(pool: MySqlPoo
     );
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_terminated_workers_job_runs_elsewhere_within_a_second(pool: MySqlPool) {
     let queue = prepare(&pool).await;
     let terminated = Process::start(&pool).await;
@@ -148,7 +148,7 @@ async fn a_terminated_workers_job_runs_elsewhere_within_a_second(pool: MySqlPool
     workers(&queue, 1).await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_worker_that_stood_still_past_its_lease_writes_nothing(pool: MySqlPool) {
     let queue = prepare(&pool).await;
     let stopped = Process::start(&pool).await;
@@ -226,7 +226,7 @@ pub(crate) async fn until_all_noted_once(pool: &MySqlPool, jobs: i64) {
 }
 
 /// Eight workers, twenty thousand jobs, three workers killed on the way.
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn every_job_runs_once_unless_its_worker_was_killed(pool: MySqlPool) {
     const JOBS: usize = 20_000;
     const WORKERS: usize = 8;
@@ -284,7 +284,7 @@ pub(crate) async fn count(pool: &MySqlPool, query: &str) -> i64 {
 
 /// Cuts every connection but ours, again and again. Notes end in their handlers' transactions, the others by the worker's
 /// own hand.
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn lost_connections_lose_no_job_and_repeat_none(pool: MySqlPool) {
     const OTHERS: i64 = 10_000;
     let queue = prepare(&pool).await;

@@ -23,7 +23,7 @@ fn filter(status: Option<Status>, page: u32) -> Filter {
     }
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_view_shows_jobs_workers_and_numbers_and_takes_nothing(pool: MySqlPool) {
     let queue = queue(&pool);
     let mut view = QueueView::new(&queue, "task");

@@ -10,7 +10,7 @@ use crate::support::{
     Step, TestWorker, enqueue, job, patient_queue, queue, quick_config, task, until, until_state,
 };
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_job_runs_and_its_output_is_kept(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 4);
@@ -25,7 +25,7 @@ async fn a_job_runs_and_its_output_is_kept(pool: MySqlPool) {
     assert_eq!(worker.shut_down().await.runs(), [("one".to_owned(), 1)]);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn failures_of_every_sort_are_retried_and_remembered(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 4);
@@ -70,7 +70,7 @@ async fn failures_of_every_sort_are_retried_and_remembered(pool: MySqlPool) {
     assert_eq!(attempts, [1, 2, 3, 4, 4]);
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn the_last_failure_ends_the_job(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 4);
@@ -89,7 +89,7 @@ async fn the_last_failure_ends_the_job(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_handler_that_takes_too_long_is_dropped_and_retried(pool: MySqlPool) {
     let queue = queue(&pool);
     let config = StorageConfig {
@@ -104,7 +104,7 @@ async fn a_handler_that_takes_too_long_is_dropped_and_retried(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_shutdown_hands_interrupted_jobs_back_and_spends_no_attempt(pool: MySqlPool) {
     const GRACE: Duration = Duration::from_secs(4);
     let queue = patient_queue(&pool);
@@ -140,7 +140,7 @@ async fn a_shutdown_hands_interrupted_jobs_back_and_spends_no_attempt(pool: MySq
     assert!(queue.list_workers().await.unwrap().is_empty());
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_payload_that_does_not_decode_fails_its_job_only(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 1);
@@ -157,7 +157,7 @@ async fn a_payload_that_does_not_decode_fails_its_job_only(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn huge_outputs_and_errors_are_cut_with_a_mark(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 1);
@@ -171,7 +171,7 @@ async fn huge_outputs_and_errors_are_cut_with_a_mark(pool: MySqlPool) {
     worker.shut_down().await;
 }
 
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn a_worker_that_polls_from_its_own_side_finds_jobs_of_others(pool: MySqlPool) {
     let wait = Wait::Client {
         min: Duration::from_millis(20),
@@ -200,7 +200,7 @@ async fn a_worker_that_polls_from_its_own_side_finds_jobs_of_others(pool: MySqlP
 }
 
 /// A busy worker goes on from where it was, but not for long.
-#[sqlx::test(migrations = "../../migrations")]
+#[sqlx::test]
 async fn an_urgent_job_soon_overtakes_a_backlog(pool: MySqlPool) {
     const BACKLOG: usize = 4000;
     let queue = queue(&pool);

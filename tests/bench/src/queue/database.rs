@@ -45,7 +45,7 @@ impl Database {
             .max_connections(32)
             .connect_with(options)
             .await?;
-        sqlx::migrate!("../../migrations").run(&pool).await?;
+        sqlx::migrate!("../../shared/queue/migrations").run(&pool).await?;
         let server_pid = server_pid(&pool).await?;
         Ok(Self {
             pool,

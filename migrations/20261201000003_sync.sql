@@ -1,13 +1,13 @@
--- Syncs: where a long one stands, what it goes through, what it found; the latest look at each index; and the schedule
--- that starts them by themselves.
+-- Syncs: how far a long one has come, what it goes through, what it found; the latest look at each index's store; and the
+-- schedule of recurring work.
 
 -- One run of a sync over many things: of a provider, or of a domain's indexes.
 CREATE TABLE rag_sync_runs (
     -- The queue's job id.
     job_id      CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-    -- Which of the run's phases it is in; a word of the worker's.
+    -- Which of the run's phases it is in, by the worker's names.
     phase       VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    -- Where the phase goes on: a cursor of the provider's, or an id of ours.
+    -- Where the phase continues: a cursor of the provider's, or an id of ours.
     place       VARCHAR(1024) COLLATE utf8mb4_bin NULL,
     -- JSON: numbers that are reported. Written in the transactions of what they count, so they are exact after a crash.
     counts      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -28,20 +28,20 @@ CREATE TABLE rag_sync_items (
     state    VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     -- In the order of the listing.
     position INT UNSIGNED NOT NULL,
-    -- JSON: the store as it was listed, or the job that looks at the index.
+    -- JSON: the store as it was listed, or the job that syncs the index.
     detail   MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     PRIMARY KEY (job_id, item),
     KEY ix_sync_items_state (job_id, state, position)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- What a run found, for reports of any length; also how it knows which files it has dealt with.
+-- What a run found: the rows of its report, which may be of any length. They also tell which files it has dealt with.
 CREATE TABLE rag_sync_findings (
     job_id  CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     -- file_results | files_byte_mismatches | errors | …
     kind    VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     subject VARCHAR(600) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL,
-    -- JSON
-    detail  TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    -- JSON. It may quote a provider's long texts.
+    detail  MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     PRIMARY KEY (job_id, kind, subject)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
@@ -49,11 +49,11 @@ CREATE TABLE rag_sync_findings (
 CREATE TABLE rag_index_looks (
     index_id  CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     looked_at DATETIME(6) NOT NULL,
-    -- JSON: what the look found.
+    -- JSON: what was found.
     report    TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- Recurring work of the fleet: whoever moves due_at on starts it this time.
+-- Recurring work of the fleet: the process that moves due_at on starts it this time.
 CREATE TABLE rag_schedules (
     name   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     due_at DATETIME(6) NOT NULL

@@ -1,4 +1,4 @@
--- The job queue's tables (shared/queue). No FOREIGN KEYs; every write goes through that crate.
+-- The tables of the job queue `apalis-mariadb`. There are no FOREIGN KEYs; every write goes through that crate.
 -- Ids are uuid v7 as 16 bytes: `SELECT LOWER(HEX(id))`, or CAST(id AS UUID) from MariaDB 10.7 on.
 
 CREATE TABLE queue_jobs (
@@ -41,7 +41,10 @@ CREATE TABLE queue_jobs (
     claimed_at       DATETIME(6) NULL,
     finished_at      DATETIME(6) NULL,
     KEY ix_queue_jobs_order (state, kind, order_us, id),
-    KEY ix_queue_jobs_tenant (tenant, id)
+    KEY ix_queue_jobs_tenant (tenant, id),
+    -- The jobs of a concurrency key, newest first. Neither column changes in a job's life, so claims and ends do not touch
+    -- this index.
+    KEY ix_queue_jobs_concurrency (concurrency_key, id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
 -- One row per unique key of an active job; gone when the job is over. A table of its own, so that an enqueue which
@@ -71,7 +74,7 @@ CREATE TABLE queue_blocked (
 -- they are what transactions wait for, because waiting for rows that come and go ends in deadlocks.
 CREATE TABLE queue_key_locks (
     slot SMALLINT UNSIGNED NOT NULL PRIMARY KEY
-) ENGINE = InnoDB;
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
 INSERT INTO queue_key_locks (slot)
 WITH digits (digit) AS (
@@ -87,7 +90,7 @@ CREATE TABLE queue_paused_kinds (
     paused_at DATETIME(6) NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- Running worker processes. Only for people and for draining: leases decide about jobs.
+-- Running worker processes, for operators and for draining. Whether a job is still worked on is decided by its lease alone.
 CREATE TABLE queue_workers (
     id         BINARY(16) NOT NULL PRIMARY KEY,
     host       VARCHAR(255) NOT NULL,
@@ -100,7 +103,7 @@ CREATE TABLE queue_workers (
     seen_at    DATETIME(6) NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- Upkeep that one process at a time does: whoever moves due_us on does the duty this time.
+-- Maintenance that one process at a time does: the process that moves due_us on does it this time.
 CREATE TABLE queue_duties (
     duty   VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     due_us BIGINT NOT NULL
