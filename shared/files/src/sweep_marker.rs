@@ -76,7 +76,11 @@ impl FileStore {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             Err(source) => return Err(FilesError::Io { action, source }),
         };
-        write(file, line).await.map_err(failed(action))?;
+        if let Err(error) = write(file, line).await {
+            // Half a marker would stand in everybody's way until an operator comes.
+            let _left = fs::remove_file(self.sweep_marker()).await;
+            return Err(failed(action)(error));
+        }
         sync_folder(self.root()).await.map_err(failed(action))?;
         Ok(true)
     }

@@ -132,6 +132,8 @@ impl Transport {
         exchange: &Exchange<'_>,
     ) -> Result<(RequestBuilder, Permit), ProviderError> {
         let call = exchange.call;
+        // Before leave is asked for: getting a token may take seconds, in which the connection may be changed.
+        let header = self.config.auth.header().await?;
         let permit = match &self.config.budget {
             None => Permit::free(),
             Some(budget) => budget.acquire(call.operation).await.map_err(|refused| {
@@ -162,7 +164,7 @@ impl Transport {
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
-        if let Some(header) = self.config.auth.header().await? {
+        if let Some(header) = header {
             request = request.header(http::header::AUTHORIZATION, header);
         }
         Ok((request, permit))
