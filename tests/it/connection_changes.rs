@@ -54,12 +54,17 @@ async fn stack(emulator: rag_emulator::Builder) -> Stack {
         .await
 }
 
-/// Changes the connection once `operation` has been called a few times; answers how many requests came after that.
-async fn change_amid(stack: &Stack, operation: &str, change: &Value) -> u64 {
+/// Until a few of these calls were made.
+async fn amid(stack: &Stack, operation: &str) {
     eventually("calls", LIMIT, || async {
         (calls(&stack.emulator, operation) >= 3).then_some(())
     })
     .await;
+}
+
+/// Changes the connection once `operation` has been called a few times; answers how many requests came after that.
+async fn change_amid(stack: &Stack, operation: &str, change: &Value) -> u64 {
+    amid(stack, operation).await;
     stack.admin.patch(CONNECTION, change).await.expect(200);
     let before = arrived(&stack.emulator);
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -137,10 +142,7 @@ async fn a_deleted_connection_stops_what_works_with_it() {
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, FILES).await;
     stack.client.build(&index).await;
-    eventually("uploads", LIMIT, || async {
-        (calls(&stack.emulator, "files.create") >= 3).then_some(())
-    })
-    .await;
+    amid(&stack, "files.create").await;
     stack.admin.delete(CONNECTION).await;
     let before = arrived(&stack.emulator);
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -159,10 +161,7 @@ async fn nothing_is_sent_with_a_key_that_was_replaced() {
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, FILES).await;
     let job = stack.client.build(&index).await;
-    eventually("uploads", LIMIT, || async {
-        (calls(&stack.emulator, "files.create") >= 3).then_some(())
-    })
-    .await;
+    amid(&stack, "files.create").await;
     let key = |key: &str| json!({"credentials": {"api_key": key}});
     stack.admin.patch(CONNECTION, &key(OTHER_KEY)).await.expect(200);
     let before = effects(&stack, Effect::FileCreated).len();
