@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use apalis_mariadb::{Job, JobId, JobKind as _, NewJob, State};
 use rag_db::builds::{self, Build};
-use rag_db::{files, indexes, traces, uploads};
+use rag_db::{files, indexes, ownership, uploads};
 use rag_jobs::{FileDelete, IndexDelete};
 use tokio_util::sync::CancellationToken;
 
@@ -217,6 +217,6 @@ async fn prune(context: &Context) -> Result<(), Halt> {
     let mut db = context.pool.acquire().await?;
     while builds::prune(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
     while uploads::prune_deleted(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
-    while traces::prune(&mut db, GONE_DAYS, PRUNED).await? == u64::from(PRUNED) {}
+    while ownership::prune(&mut db, GONE_DAYS, PRUNED).await? == u64::from(PRUNED) {}
     Ok(())
 }

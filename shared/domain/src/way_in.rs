@@ -7,7 +7,7 @@ use crate::ChunkingStrategy;
 use crate::status::status;
 
 status! {
-    /// `rag_index_attachments.attach_way`, in the order in which they are tried.
+    /// `rag_index_attachments.attach_method`, in the order in which they are tried.
     WayIn ("way in") {
         /// A batch of `files`, each with its own strategy.
         BatchFiles = "batch_files",
@@ -19,7 +19,7 @@ status! {
 }
 
 impl WayIn {
-    /// What is to be tried after this way was taken in vain; as `rag_index_attachments.next_way` counts.
+    /// What is to be tried after this way was taken in vain; as `rag_index_attachments.next_method` counts.
     pub const fn rung(self) -> u8 {
         match self {
             Self::BatchFiles => 0,

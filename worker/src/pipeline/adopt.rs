@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::intents::{self, Intent};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_providers::{Cursor, Order, PageRequest, Provider, ProviderError, VectorStore};
 
 use super::Build;
@@ -27,7 +27,7 @@ pub(crate) async fn store(build: &Build<'_>, intent: &Intent) -> Result<Option<S
     let mut usable = Vec::new();
     for store in found {
         if !intents::is_store_retired(&mut db, provider_type, &store.id).await?
-            && !traces::is_deleted(&mut db, provider_type, Kind::VectorStore, &store.id).await?
+            && !ownership::is_deleted(&mut db, provider_type, Kind::VectorStore, &store.id).await?
         {
             usable.push(store);
         }

@@ -192,7 +192,7 @@ async fn attach_next(build: &Build<'_>, pending: &[Attachment]) -> Result<(), Ha
         .iter()
         .map(|row| Waiting {
             strategy: row.chunking_strategy,
-            next_way: row.next_way,
+            next_way: row.next_method,
         })
         .collect();
     let calls = way_in::calls(&waiting, entrances, capabilities.max_batch_files.min(BATCH_FILES));

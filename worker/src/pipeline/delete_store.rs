@@ -10,7 +10,7 @@ use std::time::Duration;
 use apalis_mariadb::Claim;
 use rag_db::indexes::{self, Index};
 use rag_db::intents::{self, Operation, Owner};
-use rag_db::{attachments, looks};
+use rag_db::{attachments, store_polls};
 use rag_domain::IndexingStatus;
 use rag_jobs::IndexStoreDelete;
 use serde_json::json;
@@ -82,7 +82,7 @@ impl Deletion<'_> {
             indexes::mark_seen(&mut tx, index.id, IndexingStatus::NotIndexed, None, None).await?;
         }
         forget_payload(&mut tx, &index).await?;
-        looks::forget(&mut tx, index.id).await?;
+        store_polls::forget(&mut tx, index.id).await?;
         tx.commit().await?;
         tracing::info!(store, "the index gives up its vector store on request");
         Ok(())

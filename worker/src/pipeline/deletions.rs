@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use rag_db::intents::{self, Intent, Operation, Owner};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::{files, indexes, uploads};
 use rag_domain::FileId;
 use rag_providers::{Deleted, Disposition, ErrorKind, Provider, ProviderError};
@@ -152,7 +152,7 @@ async fn carry_out(site: Site<'_>, operation: Operation, intent: &Intent) -> Res
                 return Ok(Tried::NotYet);
             }
             // Remembered for a while: an older listing still shows it.
-            traces::mark_deleted(&mut tx, provider_type, kind, subject).await?;
+            ownership::mark_deleted(&mut tx, provider_type, kind, subject).await?;
             if kind == Kind::File {
                 uploads::confirm_deleted(&mut tx, provider_type, subject).await?;
             }
@@ -180,7 +180,7 @@ async fn carry_out(site: Site<'_>, operation: Operation, intent: &Intent) -> Res
 
 /// "Absent" of something that we made a moment ago means "not visible yet".
 async fn is_young(db: &mut MySqlConnection, site: Site<'_>, kind: Kind, subject: &str) -> Result<bool, Halt> {
-    let age = traces::find_age_seconds(db, site.provider_type, kind, subject).await?;
+    let age = ownership::find_age_seconds(db, site.provider_type, kind, subject).await?;
     let grace = site.provider.capabilities().settle_grace;
     Ok(age.is_some_and(|seconds| Duration::from_secs(seconds) < grace))
 }
@@ -239,7 +239,7 @@ pub(crate) async fn disown_file(
     let provider_type = &scope.provider_type;
     let mut tx = scope.context.pool.begin().await?;
     files::lock_any(&mut tx, file).await?;
-    traces::mark_heard(&mut tx, provider_type, Kind::File, intent.id, external_file_id).await?;
+    ownership::confirm(&mut tx, provider_type, Kind::File, intent.id, external_file_id).await?;
     if intents::retire_file_for(&mut tx, provider_type, external_file_id, Owner::File(file)).await? {
         tracing::warn!(
             external_file_id,
@@ -262,7 +262,7 @@ pub(crate) async fn disown_store(build: &Build<'_>, intent: &Intent, store: &str
     let mut tx = build.context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &build.job.domain_id, build.index.id).await?;
     if index.is_none_or(|index| index.external_id.as_deref() != Some(store)) {
-        traces::mark_heard(&mut tx, provider_type, Kind::VectorStore, intent.id, store).await?;
+        ownership::confirm(&mut tx, provider_type, Kind::VectorStore, intent.id, store).await?;
         intents::retire_store(&mut tx, provider_type, build.index.id, store).await?;
         tracing::warn!(store, "made under a lost claim: it will be deleted");
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rag_db::composition::Member;
 use rag_db::intents::{self, Content, Declared, Intent, NewIntent, Operation};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::{DbError, files, uploads};
 use rag_domain::UploadStatus;
 use rag_files::{FileStore, FilesError};
@@ -216,7 +216,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         );
         return Ok(Inherited::Found);
     }
-    traces::insert_unheard(&mut tx, &intent).await?;
+    ownership::insert_unconfirmed(&mut tx, &intent).await?;
     intents::resolve(&mut tx, intent.id, &scope.token).await?;
     let intent =
         match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {
@@ -252,7 +252,7 @@ async fn record(
         raw,
     )
     .await?;
-    traces::mark_heard(tx, provider, Kind::File, intent.id, external_file_id).await?;
+    ownership::confirm(tx, provider, Kind::File, intent.id, external_file_id).await?;
     if let Some(older) = older {
         intents::retire_file_for(tx, provider, &older, intents::Owner::File(file.file_id)).await?;
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rag_db::traces::Kind;
+use rag_db::ownership::Kind;
 use rag_domain::IntentId;
 use rag_jobs::CheckResult;
 use rag_providers::{

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, NOT_IN_STORE};
 use rag_db::indexes::{self, Index, IndexChanges};
-use rag_db::{composition, looks};
+use rag_db::{composition, store_polls};
 use rag_domain::{AttachmentId, AttachmentState, Claim, FileCounts, FileId, IndexingStatus, StoreDiff};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -199,7 +199,7 @@ pub(crate) async fn settle_index(
         detached: false,
         unknown: None,
     };
-    looks::record(db, index.id, &report).await?;
+    store_polls::record(db, index.id, &report).await?;
     Ok(report)
 }
 

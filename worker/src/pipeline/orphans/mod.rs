@@ -4,7 +4,7 @@
 //! uploads that came to nothing. Calls list of stores and of files, on an exclusive account the content of files that may be
 //! ours, then deletes. Safe to repeat because it decides from rows.
 //!
-//! Nothing is deleted that a trace does not prove to be ours (`rag_db::traces`): a store by its id or its tag, a file by its
+//! Nothing is deleted that a trace does not prove to be ours (`rag_db::ownership`): a store by its id or its tag, a file by its
 //! id. What our uploads of which nobody heard have left there is the matter of `unconfirmed`. What is young is left alone, since it
 //! may be work in flight. A listing that fails, or is not complete, ends the search before anything is decided.
 
@@ -15,7 +15,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::intents::{self, Operation};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::{connections, indexes};
 use rag_domain::IndexId;
 use rag_jobs::OrphanMode;
@@ -180,7 +180,7 @@ impl Search<'_> {
         }
         let is_ours = is_made
             || match &store.tag {
-                Some(tag) => traces::is_our_tag(db, provider, tag).await?,
+                Some(tag) => ownership::is_our_tag(db, provider, tag).await?,
                 None => false,
             };
         Ok(self.by_age(is_ours, store))
@@ -256,7 +256,7 @@ impl Search<'_> {
         let mut db = self.scope.context.pool.acquire().await?;
         for portion in listed.chunks(PORTION) {
             let ids: Vec<&str> = portion.iter().map(|item| item.id.as_str()).collect();
-            made.extend(traces::list_made(&mut db, &self.scope.provider_type, kind, &ids).await?);
+            made.extend(ownership::list_made(&mut db, &self.scope.provider_type, kind, &ids).await?);
         }
         Ok(made)
     }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::intents;
-use rag_db::traces::{self, Unheard};
+use rag_db::ownership::{self, Unconfirmed};
 use rag_domain::IntentId;
 use rag_jobs::OrphanMode;
 
@@ -28,9 +28,9 @@ impl Search<'_> {
     pub(super) async fn unconfirmed(&mut self, strangers: &[&Listed]) -> Result<(), Halt> {
         let provider = self.scope.provider_type.as_str();
         let mut db = self.scope.context.pool.acquire().await?;
-        let uploads = traces::list_unheard(&mut db, provider, MAX_UPLOADS).await?;
+        let uploads = ownership::list_unconfirmed(&mut db, provider, MAX_UPLOADS).await?;
         drop(db);
-        let mut alike: HashMap<(&str, u64), Vec<&Unheard>> = HashMap::new();
+        let mut alike: HashMap<(&str, u64), Vec<&Unconfirmed>> = HashMap::new();
         for upload in &uploads {
             let key = (upload.file_name.as_str(), upload.size_bytes);
             alike.entry(key).or_default().push(upload);
@@ -38,7 +38,7 @@ impl Search<'_> {
         let mut suspected: HashSet<IntentId> = HashSet::new();
         for file in strangers {
             let key = (file.name.as_str(), file.size_bytes);
-            let fits = |upload: &&Unheard| can_have_made(upload, file.created_at);
+            let fits = |upload: &&Unconfirmed| can_have_made(upload, file.created_at);
             let fitting: Vec<_> = alike
                 .get(&key)
                 .into_iter()
@@ -56,7 +56,7 @@ impl Search<'_> {
     }
 
     /// `uploads`: those that can have made it.
-    async fn judge(&mut self, file: &Listed, uploads: &[&Unheard]) -> Result<(), Halt> {
+    async fn judge(&mut self, file: &Listed, uploads: &[&Unconfirmed]) -> Result<(), Halt> {
         let mut db = self.scope.context.pool.acquire().await?;
         let verdict = self.judge_file(&mut db, file).await?;
         drop(db);
@@ -88,7 +88,7 @@ impl Search<'_> {
     }
 
     /// The account is exclusively ours, and the bytes are those of an unconfirmed upload and of none that is under way.
-    async fn is_proven(&self, file: &Listed, uploads: &[&Unheard]) -> Result<bool, Halt> {
+    async fn is_proven(&self, file: &Listed, uploads: &[&Unconfirmed]) -> Result<bool, Halt> {
         if !self.is_exclusive {
             return Ok(false);
         }
@@ -110,11 +110,11 @@ impl Search<'_> {
     }
 
     /// Uploads that can't arrive any more, and of which a complete listing shows nothing: they came to nothing.
-    async fn forget(&self, uploads: &[Unheard], suspected: &HashSet<IntentId>) -> Result<(), Halt> {
+    async fn forget(&self, uploads: &[Unconfirmed], suspected: &HashSet<IntentId>) -> Result<(), Halt> {
         let mut tx = self.scope.write().await?;
         for upload in uploads.iter().filter(|upload| !suspected.contains(&upload.id)) {
-            if upload.settled_at + LANDING + self.min_age + adopt::CLOCK_SKEW < self.began {
-                traces::delete_unheard(&mut tx, upload.id).await?;
+            if upload.resolved_at + LANDING + self.min_age + adopt::CLOCK_SKEW < self.began {
+                ownership::delete_unconfirmed(&mut tx, upload.id).await?;
             }
         }
         Ok(tx.commit().await?)
@@ -122,8 +122,8 @@ impl Search<'_> {
 }
 
 /// Made between the intent and the end of the time in which it may still have arrived.
-fn can_have_made(upload: &Unheard, created_at: Option<DateTime<Utc>>) -> bool {
+fn can_have_made(upload: &Unconfirmed, created_at: Option<DateTime<Utc>>) -> bool {
     created_at.is_some_and(|at| {
-        at >= upload.begun_at - adopt::CLOCK_SKEW && at <= upload.settled_at + LANDING + adopt::CLOCK_SKEW
+        at >= upload.begun_at - adopt::CLOCK_SKEW && at <= upload.resolved_at + LANDING + adopt::CLOCK_SKEW
     })
 }
