@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, NOT_IN_STORE};
 use rag_db::indexes::{self, Index, IndexChanges};
-use rag_db::{composition, looks};
+use rag_db::{composition, store_polls};
 use rag_domain::{
     AttachedFile, AttachmentId, AttachmentState, FileCounts, FileId, IndexingStatus, StoreDiff,
 };
@@ -203,7 +203,7 @@ pub(crate) async fn apply_listing(
         detached: false,
         unknown: None,
     };
-    looks::record(db, index.id, &report).await?;
+    store_polls::record(db, index.id, &report).await?;
     Ok(report)
 }
 
