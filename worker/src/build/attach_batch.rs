@@ -10,7 +10,7 @@ use rag_domain::{AttachMethod, AttachmentId, AttachmentState, StoreDiff};
 use rag_providers::{Ability, Disposition, Effect, ErrorKind, FileBatch, ProviderError};
 
 use super::attach_permit::declare;
-use super::attach_single::{self, request, warn_unless_applied};
+use super::attach_single::{self, patience_after_timeout, request, warn_unless_applied};
 use super::state::Build;
 use super::{absent_files, store_check};
 use crate::observe::batches::Batches;
@@ -49,10 +49,9 @@ pub(super) async fn run(
             refused_batch(build, batch, error).await
         }
         Err(error) if error.kind == ErrorKind::Timeout => {
-            let (mut tx, patience) = (
-                build.write().await?,
-                build.context.settings.build_indexing_timeout,
-            );
+            let bytes = batch.iter().map(|row| row.size_bytes).sum();
+            let patience = patience_after_timeout(build, way, bytes);
+            let mut tx = build.write().await?;
             for id in &ids {
                 attachments::wait_longer(&mut tx, *id, patience).await?;
             }

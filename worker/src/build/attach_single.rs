@@ -91,12 +91,27 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), StepError
         }
         Err(error) if error.effect == Effect::None => refused(build, row, error).await,
         Err(error) if error.kind == ErrorKind::Timeout => {
+            let patience = patience_after_timeout(build, AttachMethod::Single, row.size_bytes);
             let mut tx = build.write().await?;
-            attachments::wait_longer(&mut tx, row.id, build.context.settings.build_indexing_timeout).await?;
+            attachments::wait_longer(&mut tx, row.id, patience).await?;
             tracing::warn!(file.id = %row.local_file_id, %error, "an attach was not answered in time; it is looked for");
             Ok(tx.commit().await?)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// How long the files of an attach that was not answered in time (a gateway gave up, say) are looked for before they are
+/// asked for again. A server that is known to answer at once shows what it took. One that may answer when a file is indexed
+/// has all the time there is, but a batch is an operation of its own, which the server answers before it is done.
+pub(super) fn patience_after_timeout(build: &Build<'_>, method: AttachMethod, bytes: u64) -> Duration {
+    let longest = build.context.settings.build_indexing_timeout;
+    if build.learned.holds(Ability::AttachReturnsEarly) == Some(true) {
+        build.observer().apart()
+    } else if method == AttachMethod::Single {
+        longest
+    } else {
+        attach_time(bytes).min(longest)
     }
 }
 
