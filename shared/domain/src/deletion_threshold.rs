@@ -41,9 +41,10 @@ mod tests {
     proptest! {
         #[test]
         fn more_files_or_a_larger_share_never_allow_less(known in 0_u64..100_000, more in 0_u64..1000, percent in 0_u32..100) {
-            let allowed = DeletionThreshold { percent }.allowance(known);
-            prop_assert!(DeletionThreshold { percent }.allowance(known + more) >= allowed);
-            prop_assert!(DeletionThreshold { percent: percent + 1 }.allowance(known) >= allowed);
+            let (threshold, larger) = (DeletionThreshold { percent }, DeletionThreshold { percent: percent + 1 });
+            let allowed = threshold.allowance(known);
+            prop_assert!(threshold.allowance(known + more) >= allowed);
+            prop_assert!(larger.allowance(known) >= allowed);
             prop_assert!(allowed <= known.max(DeletionThreshold::ALWAYS_ALLOWED));
         }
     }

@@ -18,8 +18,7 @@ use rag_domain::UploadStatus;
 use rag_providers::ErrorKind;
 use sqlx::{MySql, Transaction};
 
-use super::Uploaded;
-use super::outcome::{give_back, lost, record, recorded};
+use super::outcome::{Uploaded, give_back, lost, record, recorded};
 use super::source::{self, Unavailable};
 use crate::delete::disown::disown_file;
 use crate::lease::{Scope, take_over};

@@ -13,12 +13,24 @@ use rag_providers::{Disposition, Effect, ErrorKind, ProviderError, ProviderFile}
 use serde_json::Value;
 use sqlx::{MySql, Transaction};
 
-use super::Uploaded;
 use crate::lease::Scope;
 use crate::step_error::{StepError, chain};
 
 /// Files whose contents on disk are not what their rows say.
 const CORRUPTIONS: &str = "rag_file_corruptions_total";
+
+/// What became of one file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Uploaded {
+    /// The provider has it.
+    Yes,
+    /// It never will: the row says why, and the build goes on with the other files.
+    Failed,
+    /// Another job is at it.
+    Busy,
+    /// Not begun, because the build stops or the file is gone.
+    Skipped,
+}
 
 pub(super) async fn recorded(
     scope: &Scope<'_>,
