@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::{Job, JobId, JobKind as _, NewJob, State};
+use apalis_mariadb::{Job, JobId, State};
 use rag_db::builds::{self, Build};
 use rag_db::{files, indexes, traces, uploads};
-use rag_jobs::{FileDelete, IndexDelete};
+use rag_jobs::{FileDelete, IndexDelete, JobSpec};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -161,7 +161,7 @@ async fn revive_deletions(context: &Context) -> Result<(), Halt> {
                 index_id: tombstone.index.id,
                 domain_id: tombstone.index.domain_id.clone(),
             };
-            revive(context, IndexDelete::KIND, &job.unique_key(), || job.to_job()).await?;
+            revive(context, &job).await?;
         }
         match tombstones.last() {
             Some(last) => after = Some((last.deleted_at, last.index.id)),
@@ -178,7 +178,7 @@ async fn revive_deletions(context: &Context) -> Result<(), Halt> {
                 file_id: tombstone.file.id,
                 domain_id: tombstone.file.domain_id.clone(),
             };
-            revive(context, FileDelete::KIND, &job.unique_key(), || job.to_job()).await?;
+            revive(context, &job).await?;
         }
         match tombstones.last() {
             Some(last) => after = Some((last.deleted_at, last.file.id)),
@@ -188,22 +188,18 @@ async fn revive_deletions(context: &Context) -> Result<(), Halt> {
 }
 
 /// A job for something that is gone meanwhile finds nothing to do.
-async fn revive(
-    context: &Context,
-    kind: &str,
-    unique_key: &str,
-    job: impl FnOnce() -> Result<NewJob, apalis_mariadb::QueueError>,
-) -> Result<(), Halt> {
+async fn revive<J: JobSpec>(context: &Context, job: &J) -> Result<(), Halt> {
+    let kind = J::KIND;
     let mut tx = context.pool.begin().await?;
     if context
         .queue
-        .find_active(&mut tx, kind, unique_key)
+        .find_active(&mut tx, kind, &job.unique_key())
         .await?
         .is_some()
     {
         return Ok(());
     }
-    let enqueued = context.queue.enqueue(&mut tx, job()?).await?;
+    let enqueued = context.queue.enqueue(&mut tx, job.to_job(context.job_limits())?).await?;
     tx.commit().await?;
     context.queue.notify(kind);
     if !enqueued.existing {

@@ -11,7 +11,7 @@ use apalis_mariadb::{Claim, JobKind as _, Outcome};
 use rag_db::files::{self, File};
 use rag_db::intents::{self, Operation, Owner};
 use rag_db::{attachments, uploads};
-use rag_jobs::{FileDelete, FileDetach};
+use rag_jobs::{FileDelete, FileDetach, JobSpec as _};
 use serde_json::json;
 use sqlx::{MySql, Transaction};
 use tracing::Instrument as _;
@@ -95,7 +95,7 @@ impl Deletion<'_> {
                     file_id: self.job.file_id,
                     domain_id: self.job.domain_id.clone(),
                 };
-                jobs.push(job.to_job()?);
+                jobs.push(job.to_job(self.context.job_limits())?);
             }
         }
         self.context.queue.enqueue_many(&mut tx, jobs).await?;
