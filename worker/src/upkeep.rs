@@ -199,7 +199,10 @@ async fn revive<J: JobSpec>(context: &Context, job: &J) -> Result<(), Halt> {
     {
         return Ok(());
     }
-    let enqueued = context.queue.enqueue(&mut tx, job.to_job(context.job_limits())?).await?;
+    let enqueued = context
+        .queue
+        .enqueue(&mut tx, job.to_job(context.job_limits())?)
+        .await?;
     tx.commit().await?;
     context.queue.notify(kind);
     if !enqueued.existing {

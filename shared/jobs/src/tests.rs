@@ -6,7 +6,9 @@ use rag_domain::{DomainId, FileId, IndexId};
 
 use crate::*;
 
-const LIMITS: JobLimits = JobLimits { build_max_attempts: 8 };
+const LIMITS: JobLimits = JobLimits {
+    build_max_attempts: 8,
+};
 const INDEX: &str = "0c0ab1c6-9a6b-4b7c-8a2a-111111111111";
 const FILE: &str = "0c0ab1c6-9a6b-4b7c-8a2a-222222222222";
 
@@ -110,10 +112,7 @@ fn jobs_of_files_and_domains_wait_for_no_index() {
     };
     let key = |provider: &str| Some(format!("domain_sync:{provider}:tenant-1"));
     assert_eq!(policy(&sync(None)), (key("*"), None, domain(), 10));
-    assert_eq!(
-        policy(&sync(Some("openai"))),
-        (key("openai"), None, domain(), 10)
-    );
+    assert_eq!(policy(&sync(Some("openai"))), (key("openai"), None, domain(), 10));
 }
 
 #[test]
@@ -127,7 +126,10 @@ fn jobs_of_a_provider_belong_to_nobody() {
         force: true,
     };
     assert_eq!(policy(&sync(false)), of_provider("provider_sync:openai", 10));
-    assert_eq!(policy(&sync(true)), of_provider("provider_sync:openai:report", 10));
+    assert_eq!(
+        policy(&sync(true)),
+        of_provider("provider_sync:openai:report", 10)
+    );
     let probe = ProviderProbe {
         provider_type: provider_type.clone(),
     };

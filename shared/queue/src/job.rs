@@ -234,7 +234,8 @@ pub enum Ending {
     Failed,
     Cancelled,
     /// The worker shut down.
-    HandedBack,
+    #[serde(rename = "handed_back")]
+    Released,
     /// The worker vanished, or could not extend the lease.
     LeaseLost,
 }
@@ -245,7 +246,7 @@ impl Ending {
             Self::Retried => "retried",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
-            Self::HandedBack => "handed_back",
+            Self::Released => "handed_back",
             Self::LeaseLost => "lease_lost",
         }
     }

@@ -12,7 +12,7 @@ use crate::answer::Answer;
 use crate::limits::Limits;
 
 /// Answers that wait for their caller are looked at so often within the time that they may wait.
-const LOOKS: u32 = 4;
+const CHECKS: u32 = 4;
 
 /// One connection's requests. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -154,7 +154,7 @@ impl Activity {
         if given_up > 0 && given_up == under_way.len() {
             return Check::Over(Expired::NotTaken);
         }
-        let pause = limits.answers.idle / LOOKS;
+        let pause = limits.answers.idle / CHECKS;
         Check::Again(now + pause.max(Duration::from_millis(10)))
     }
 

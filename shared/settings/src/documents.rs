@@ -106,7 +106,11 @@ pub fn env_example() -> String {
         };
         write_comment(&mut text, &format!("{}{allowed}.", setting.help));
         // An operator fills in the secrets that the programs need.
-        let mark = if setting.name == "PROVIDER_SECRETS_KEY" { "" } else { "#" };
+        let mark = if setting.name == "PROVIDER_SECRETS_KEY" {
+            ""
+        } else {
+            "#"
+        };
         let default = setting.default.unwrap_or_default();
         let _infallible = writeln!(text, "{mark}{}={default}", setting.name);
     }

@@ -38,7 +38,7 @@ impl std::error::Error for SettingsError {}
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     Environment,
     Default,
     NotSet,

@@ -122,9 +122,15 @@ fn every_setting_has_a_name_of_its_own_and_a_valid_default() {
     assert_eq!(names.len(), settings.len());
     // Only what is required is missing where nothing is set.
     let required = settings.iter().filter(|setting| setting.required);
-    assert_eq!(invalid(&[]), required.map(|setting| setting.name).collect::<Vec<_>>());
+    assert_eq!(
+        invalid(&[]),
+        required.map(|setting| setting.name).collect::<Vec<_>>()
+    );
     for setting in &settings {
-        assert!(!setting.help.is_empty() && !setting.section.is_empty(), "{setting:?}");
+        assert!(
+            !setting.help.is_empty() && !setting.section.is_empty(),
+            "{setting:?}"
+        );
     }
 }
 

@@ -61,7 +61,10 @@ pub(crate) fn address(name: &'static str, help: &'static str) -> Typed<SocketAdd
 
 /// It never quotes the value, which may hold a password.
 pub(crate) fn database_uri(name: &'static str, help: &'static str) -> Typed<DatabaseUri> {
-    Typed::new(name, help, |text| DatabaseUri::parse(text).map_err(|error| error.to_string())).secret()
+    Typed::new(name, help, |text| {
+        DatabaseUri::parse(text).map_err(|error| error.to_string())
+    })
+    .secret()
 }
 
 pub(crate) fn domain_id(name: &'static str, help: &'static str) -> Typed<String> {

@@ -63,7 +63,7 @@ impl Deletion<'_> {
         self.delete_copies().await?;
         let path = &file.local_path;
         if let Err(error) = self.context.files.delete(path).await {
-            if error.is_local_trouble() {
+            if error.is_storage_failure() {
                 return Err(Halt::storage(&self.context.files, &error));
             }
             let error = format!("the contents could not be removed: {}", chain(&error));

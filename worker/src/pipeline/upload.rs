@@ -358,7 +358,7 @@ enum Unavailable {
 async fn source(scope: &Scope<'_>, member: &Member) -> Result<FileUpload, Unavailable> {
     let opened = scope.context.files.open(&member.local_path).await;
     let contents = opened.map_err(|error| {
-        if error.is_local_trouble() {
+        if error.is_storage_failure() {
             Unavailable::Here(error)
         } else {
             Unavailable::Lost(chain(&error))

@@ -140,9 +140,7 @@ impl Sync<'_> {
                 domain_id: self.job.domain_id.clone(),
                 keep_gone: from == ItemState::Waiting,
             };
-            jobs.push(
-                child.to_job(self.context.job_limits())?,
-            );
+            jobs.push(child.to_job(self.context.job_limits())?);
             asked.push(item.item);
         }
         syncs::set_counts(&mut tx, &self.job_id, &counts, done).await?;

@@ -120,7 +120,12 @@ async fn try_delete(
             file_id,
             domain_id: domain.clone(),
         };
-        Done::Enqueued(app.queue.enqueue(&mut tx, job.to_job(app.job_limits())?).await?.id)
+        Done::Enqueued(
+            app.queue
+                .enqueue(&mut tx, job.to_job(app.job_limits())?)
+                .await?
+                .id,
+        )
     } else {
         uploads::mark_deleted_of_file(&mut tx, file_id).await?;
         files::delete(&mut tx, domain, file_id).await?;

@@ -97,7 +97,12 @@ async fn try_delete(app: &App, domain: &DomainId, index_id: IndexId) -> Result<O
             index_id,
             domain_id: domain.clone(),
         };
-        Done::Enqueued(app.queue.enqueue(&mut tx, job.to_job(app.job_limits())?).await?.id)
+        Done::Enqueued(
+            app.queue
+                .enqueue(&mut tx, job.to_job(app.job_limits())?)
+                .await?
+                .id,
+        )
     };
     tx.commit().await?;
     Ok(Some(done))

@@ -98,7 +98,8 @@ pub(super) async fn search_orphans(
         },
         confirmed_files,
     };
-    let (id, job) = provider_jobs::enqueue(&app, job.to_job(app.job_limits())?, OrphanReconcile::KIND).await?;
+    let (id, job) =
+        provider_jobs::enqueue(&app, job.to_job(app.job_limits())?, OrphanReconcile::KIND).await?;
     let location = format!("{location}/{id}");
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(job)))
 }

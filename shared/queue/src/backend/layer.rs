@@ -16,10 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use crate::ack::End;
 use crate::claim::{CancelReason, Claim};
 use crate::error::QueueError;
 use crate::outcome::{IntoOutcome, Outcome, error_chain};
-use crate::settle::End;
 
 use super::storage::Slot;
 
@@ -28,7 +28,7 @@ const LOST_GRACE: Duration = Duration::from_secs(5);
 /// A dropped handler is gone at its next await. One that does not get there holds its slot no longer than this.
 const DROP_GRACE: Duration = Duration::from_secs(5);
 
-/// A handler that met the queue's database in trouble comes back after this.
+/// A handler that met the queue's database in failure comes back after this.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// [`MariaDbStorage`](crate::MariaDbStorage)'s own layer.
@@ -113,7 +113,7 @@ impl IntoResponse for Outcome {
     }
 }
 
-/// A handler that runs. Whatever ends it, its end is reported; if apalis just drops it, the job is handed back.
+/// A handler that runs. Whatever ends it, its end is reported; if apalis just drops it, the job is released.
 struct Running {
     claim: Claim,
     slot: Slot,
@@ -139,7 +139,7 @@ impl Running {
             }
             () = self.slot.engine.out_of_grace().cancelled() => {
                 drop_handler(handler).await;
-                End::HandBack
+                End::Release
             }
         };
         self.report(end)
@@ -163,7 +163,7 @@ impl Running {
             return end;
         }
         match self.claim.reason() {
-            Some(CancelReason::Shutdown) => End::HandBack,
+            Some(CancelReason::Shutdown) => End::Release,
             Some(CancelReason::LeaseLost) => End::LeaseLost,
             Some(CancelReason::Requested) | None => end,
         }
@@ -173,7 +173,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.reported {
-            self.slot.engine.finish(&self.claim, End::HandBack);
+            self.slot.engine.finish(&self.claim, End::Release);
         }
     }
 }
