@@ -7,8 +7,9 @@ use sqlx::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::options::{Target, TargetError};
+use crate::purpose::{Purpose, Unmet};
 use crate::refusal::{Refusal, may_pass};
-use crate::requirements::{self, Purpose, Unmet};
+use crate::requirements;
 use crate::{pool, session};
 
 /// How long a server is waited for that does not answer, or not yet.

@@ -96,6 +96,7 @@ mod maintenance;
 #[cfg(test)]
 #[path = "../tests/model/mod.rs"]
 mod model;
+mod new_job;
 mod operate;
 mod outcome;
 mod position;
@@ -113,7 +114,8 @@ pub use config::{QueueConfig, Retention, Wait};
 pub use error::QueueError;
 pub use health::{Failures, QueueFailure};
 pub use id::{ClaimToken, JobId, WorkerId};
-pub use job::{EndedClaim, Ending, Enqueued, Job, JobKind, NewJob, UnreadableJob};
+pub use job::{EndedClaim, Ending, Job, UnreadableJob};
+pub use new_job::{Enqueued, JobKind, NewJob};
 pub use operate::{Cancelled, Worker};
 pub use outcome::{IntoOutcome, Outcome};
 pub use queue::Queue;

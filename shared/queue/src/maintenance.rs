@@ -4,16 +4,18 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection, MySqlPool, Row};
+use sqlx::{AssertSqlSafe, FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder, Row};
 
 use crate::ack::{self, End, HELD_COLUMNS, Held, Within, id_list};
 use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::id::JobId;
 use crate::keys;
-use crate::sql::{self, micros, now_us, retrying};
+use crate::sql::{self, micros, now_us, padded, retrying};
 use crate::state::{Move, State};
 
+/// Between two counts, whoever does them.
+pub(crate) const COUNT_REST: Duration = Duration::from_secs(15);
 const PROMOTE_BATCH: usize = 500;
 /// Then others get their turn; the rest follows at the next poll.
 const MAX_PROMOTE_BATCHES: usize = 20;
@@ -266,4 +268,32 @@ async fn prune_batch(pool: &MySqlPool, state: State, kind: &str, age: Duration) 
         .rows_affected();
     tx.commit().await?;
     Ok(deleted)
+}
+
+/// Counts all jobs; the slow part, done by one worker at a time, seldom.
+pub(crate) async fn count(pool: &MySqlPool) -> Result<(), QueueError> {
+    let counts: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT kind, CAST(state AS CHAR), COUNT(*) FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
+         GROUP BY state, kind",
+    )
+    .fetch_all(pool)
+    .await?;
+    if !counts.is_empty() {
+        let mut insert: QueryBuilder<MySql> =
+            QueryBuilder::new("INSERT INTO queue_counts (kind, state, jobs, counted_at) ");
+        insert.push_values(padded(&counts), |mut row, (kind, state, jobs)| {
+            row.push_bind(kind)
+                .push_bind(state)
+                .push_bind(jobs)
+                .push("UTC_TIMESTAMP(6)");
+        });
+        insert.push(" ON DUPLICATE KEY UPDATE jobs = VALUES(jobs), counted_at = VALUES(counted_at)");
+        insert.build().execute(pool).await?;
+    }
+    // What is left of the count before has no jobs any more. No transaction: nobody minds a moment between the two.
+    sqlx::query("DELETE FROM queue_counts WHERE counted_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND")
+        .bind(micros(COUNT_REST) / 2)
+        .execute(pool)
+        .await?;
+    Ok(())
 }

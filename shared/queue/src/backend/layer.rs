@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use apalis_core::error::{AbortError, BoxDynError, RetryAfterError};
 use apalis_core::task::Task;
 use apalis_core::task::into_response::IntoResponse;
 use futures::future::BoxFuture;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
@@ -18,10 +20,9 @@ use tracing::Instrument;
 
 use crate::ack::End;
 use crate::claim::{CancelReason, Claim};
+use crate::engine::Engine;
 use crate::error::QueueError;
 use crate::outcome::{IntoOutcome, Outcome, error_chain};
-
-use super::storage::Slot;
 
 /// A handler that has lost its claim can write nothing; it gets this long to notice.
 const LOST_GRACE: Duration = Duration::from_secs(5);
@@ -111,6 +112,13 @@ impl IntoResponse for Outcome {
     fn into_response(self) -> Result<Self, BoxDynError> {
         Ok(self)
     }
+}
+
+/// What goes with a running job beside its claim: the engine that wants to know its end, and its slot.
+#[derive(Clone)]
+pub(super) struct Slot {
+    pub(super) engine: Arc<Engine>,
+    pub(super) _permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// A handler that runs. Whatever ends it, its end is reported; if apalis just drops it, the job is released.

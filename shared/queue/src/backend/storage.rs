@@ -29,11 +29,11 @@ use crate::claim::Claim;
 use crate::engine::{Engine, Jobs};
 use crate::error::QueueError;
 use crate::id::JobId;
-use crate::job::{JobKind, is_kind};
+use crate::new_job::{JobKind, is_kind};
 use crate::outcome::Outcome;
 use crate::queue::Queue;
 
-use super::layer::OutcomeLayer;
+use super::layer::{OutcomeLayer, Slot};
 
 /// How a worker serves one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,13 +121,6 @@ impl<J> MariaDbStorage<J> {
         }
         Some((engine, self.kind))
     }
-}
-
-/// What goes with a running job beside its claim: the engine that wants to know its end, and its slot.
-#[derive(Clone)]
-pub(super) struct Slot {
-    pub(super) engine: Arc<Engine>,
-    pub(super) _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl<J: JobKind + DeserializeOwned + Send + 'static> Backend for MariaDbStorage<J> {

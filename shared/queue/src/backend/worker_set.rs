@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::claim::Claim;
 use crate::error::QueueError;
-use crate::job::JobKind;
+use crate::new_job::JobKind;
 use crate::outcome::IntoOutcome;
 use crate::queue::Queue;
 

@@ -11,9 +11,8 @@ use tokio::time::Instant;
 
 use crate::config::Wait;
 use crate::error::QueueError;
-use crate::maintenance::{self, Task};
+use crate::maintenance::{self, COUNT_REST, Task};
 use crate::sql::{micros, now_us};
-use crate::stats::{self, COUNT_REST};
 
 use super::Engine;
 
@@ -183,7 +182,7 @@ async fn run_tasks(engine: &Engine, tasks: &[Task]) -> Result<(), QueueError> {
             engine.announce_all();
         }
         let started_at = Instant::now();
-        stats::count(pool).await?;
+        maintenance::count(pool).await?;
         let rest = started_at.elapsed() * COUNT_SHARE;
         if rest > COUNT_REST {
             let postpone = concat!(

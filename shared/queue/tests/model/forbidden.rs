@@ -5,7 +5,7 @@ use sqlx::MySqlPool;
 
 use crate::ack::{End, PlainEnd, Within, ack_rows};
 use crate::id::{ClaimToken, JobId, WorkerId};
-use crate::job::NewJob;
+use crate::new_job::NewJob;
 use crate::outcome::Outcome;
 use crate::queue::Queue;
 use crate::state::{Move, State};
