@@ -7,7 +7,7 @@ use rag_db::attachments::{self, NewAttachment, Observation};
 use rag_db::intents::{self, Content, Declared, NewIntent, Operation, Owner};
 use rag_db::traces::{self, Kind};
 use rag_db::{DbError, builds, files, index_files, indexes, uploads};
-use rag_domain::{AttachmentId, AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId, WayIn};
+use rag_domain::{AttachMethod, AttachmentId, AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId};
 use serde_json::json;
 use sqlx::{Connection as _, MySqlConnection, MySqlPool};
 
@@ -368,7 +368,7 @@ async fn many_observations_are_written_at_once_or_not_at_all(pool: MySqlPool) {
         .iter()
         .map(|row| row.id)
         .collect();
-    attachments::mark_attaching(&mut db, &ids, WayIn::Single, Duration::ZERO)
+    attachments::mark_attaching(&mut db, &ids, AttachMethod::Single, Duration::ZERO)
         .await
         .unwrap();
     attachments::mark_in_progress(&mut db, &ids, Some("batch"))
@@ -433,7 +433,7 @@ async fn a_file_goes_in_again_only_from_on_its_way_out(pool: MySqlPool) {
         .await
         .unwrap();
     assert!(attachments::mark_pending_again(&mut db, id).await.is_err());
-    attachments::mark_attaching(&mut db, &[id], WayIn::Single, Duration::ZERO)
+    attachments::mark_attaching(&mut db, &[id], AttachMethod::Single, Duration::ZERO)
         .await
         .unwrap();
     attachments::mark_in_progress(&mut db, &[id], Some("batch"))
@@ -446,7 +446,7 @@ async fn a_file_goes_in_again_only_from_on_its_way_out(pool: MySqlPool) {
     assert_eq!((row.state, row.reattached), (AttachmentState::Pending, 1));
     assert_eq!((row.attached_at, row.external_batch_id), (None, None));
 
-    attachments::mark_attaching(&mut db, &[id], WayIn::Single, Duration::ZERO)
+    attachments::mark_attaching(&mut db, &[id], AttachMethod::Single, Duration::ZERO)
         .await
         .unwrap();
     attachments::mark_in_progress(&mut db, &[id], Some("second"))

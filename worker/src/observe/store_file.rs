@@ -7,7 +7,7 @@ use rag_providers::{LastError, ReportedStrategy, StoreFileStatus, VectorStoreFil
 use serde_json::Value;
 use sqlx::MySqlConnection;
 
-use crate::halt::Halt;
+use crate::step_error::StepError;
 
 /// A file in a store, without the provider's JSON: a store may have ten thousand of them.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ impl SeenFile {
 pub(crate) async fn write_seen(
     db: &mut MySqlConnection,
     files: &[(&Attachment, &SeenFile)],
-) -> Result<(), Halt> {
+) -> Result<(), StepError> {
     let strategies: Vec<Option<Value>> = files.iter().map(|(_, file)| file.reported()).collect();
     let seen: Vec<_> = files
         .iter()

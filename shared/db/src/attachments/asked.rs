@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rag_domain::{AttachmentId, WayIn};
+use rag_domain::{AttachMethod, AttachmentId};
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::AttachmentState;
@@ -14,7 +14,7 @@ use crate::sql::{Text, exactly_one, in_list, pieces};
 pub async fn mark_attaching(
     db: &mut MySqlConnection,
     ids: &[AttachmentId],
-    way: WayIn,
+    way: AttachMethod,
     patience: Duration,
 ) -> Result<(), DbError> {
     for chunk in pieces(ids) {

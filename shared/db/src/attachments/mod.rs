@@ -7,8 +7,8 @@ mod seen;
 
 use chrono::{DateTime, Utc};
 use rag_domain::{
-    AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, Claim, FileCounts, FileId, IndexId,
-    PresentFile, WayIn,
+    AttachMethod, AttachedFile, AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, FileCounts,
+    FileId, IndexId, PresentFile,
 };
 use serde_json::Value;
 use sqlx::types::Json;
@@ -49,9 +49,9 @@ pub struct Attachment {
     #[sqlx(try_from = "Text<AttachmentState>")]
     pub state: AttachmentState,
     pub external_batch_id: Option<String>,
-    /// The way in that was taken last ([`WayIn`]); `None`: none yet.
+    /// The way in that was taken last ([`AttachMethod`]); `None`: none yet.
     pub attach_way: Option<String>,
-    /// Ways below this rung were taken in vain ([`WayIn::rung`]).
+    /// Ways below this rung were taken in vain ([`AttachMethod::rank`]).
     pub next_way: u8,
     /// Of a row that is `attaching`: until then the answer, or the file, may still come.
     pub ask_again_at: Option<DateTime<Utc>>,
@@ -84,8 +84,10 @@ impl Attachment {
     }
 
     /// The way in that was taken last, if this version knows it.
-    pub fn way(&self) -> Option<WayIn> {
-        self.attach_way.clone().and_then(|way| WayIn::try_from(way).ok())
+    pub fn way(&self) -> Option<AttachMethod> {
+        self.attach_way
+            .clone()
+            .and_then(|way| AttachMethod::try_from(way).ok())
     }
 
     /// What the store calls the file.
@@ -96,7 +98,7 @@ impl Attachment {
     }
 }
 
-impl From<&Attachment> for Claim {
+impl From<&Attachment> for AttachedFile {
     fn from(row: &Attachment) -> Self {
         Self {
             attachment: row.id,

@@ -1,7 +1,5 @@
 //! What a store means for its index: pure, so that a report and a sync can't differ.
 
-pub(super) mod settings;
-
 use std::collections::{HashMap, HashSet};
 
 use rag_db::attachments::{Attachment, NOT_IN_STORE, NewAttachment};
@@ -11,9 +9,10 @@ use rag_db::indexes::{Index, IndexChanges};
 use rag_domain::{AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, FileId, IndexId};
 use serde_json::Value;
 
+use super::settings;
 use crate::observe::listing::StoreListing;
 use crate::observe::store_file::SeenFile;
-use crate::sync::settle::Difference;
+use crate::sync::apply::Difference;
 
 /// What is to be written.
 #[derive(Debug)]
@@ -42,21 +41,21 @@ impl<'a> StorePlan<'a> {
     /// `index`: `None` for a store that becomes one. `known`: the store's files that are ours, by either of their ids.
     pub(super) fn new(
         index: Option<&Index>,
-        look: &'a StoreListing,
+        listing: &'a StoreListing,
         known: &'a HashMap<String, Known>,
         rows: &'a [Attachment],
         links: &[Link],
         left: &HashSet<AttachmentId>,
         strict: bool,
     ) -> Self {
-        let difference = Difference::new(rows, look, left);
+        let difference = Difference::new(rows, listing, left);
         let linked: HashMap<FileId, &Link> = links.iter().map(|link| (link.file_id, link)).collect();
         let of_index = match index {
             Some(index) => index.chunking_strategy,
-            None => settings::strategy(&look.store),
+            None => settings::strategy(&listing.store),
         };
         let mut plan = Self {
-            settings: index.and_then(|index| settings::difference(index, &look.store)),
+            settings: index.and_then(|index| settings::difference(index, &listing.store)),
             attach: Vec::new(),
             links: Vec::new(),
             unlink: Vec::new(),
@@ -75,7 +74,7 @@ impl<'a> StorePlan<'a> {
             .iter()
             .map(|file| file.file_id.as_str())
             .collect();
-        for file in &look.files {
+        for file in &listing.files {
             // One that is being deleted leaves the store by that.
             let Some(ours) = find(known, file).filter(|ours| !ours.is_deleted) else {
                 continue;
@@ -106,7 +105,7 @@ impl<'a> StorePlan<'a> {
             plan.attach.push(Attach {
                 row: NewAttachment {
                     index_id: index.map_or_else(IndexId::new, |index| index.id),
-                    external_store_id: &look.store.id,
+                    external_store_id: &listing.store.id,
                     local_file_id: ours.file_id,
                     external_file_id: &file.file_id,
                     content_sha256: &ours.copy_sha256,
