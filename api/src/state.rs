@@ -6,6 +6,7 @@ use std::sync::Arc;
 use apalis_mariadb::Queue;
 use rag_connections::Connections;
 use rag_files::FileStore;
+use rag_jobs::JobLimits;
 use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use sqlx::pool::PoolConnection;
@@ -55,6 +56,12 @@ impl App {
             standings: Standings::default(),
             jobs: JobLooks::default(),
         }))
+    }
+
+    pub(crate) fn job_limits(&self) -> JobLimits {
+        JobLimits {
+            build_max_attempts: self.settings.worker.build_max_attempts,
+        }
     }
 
     pub(crate) fn rates(&self) -> &Rates {

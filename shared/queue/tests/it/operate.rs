@@ -273,7 +273,7 @@ async fn statistics_are_counted_by_a_worker_and_ages_are_live(pool: MySqlPool) {
         until_state(&queue, id, State::Done).await;
     }
     enqueue(&queue, NewJob::new("other", &json!(1)).unwrap().priority(100)).await;
-    sqlx::query("UPDATE queue_duties SET due_us = 0")
+    sqlx::query("UPDATE queue_tasks SET due_us = 0")
         .execute(&pool)
         .await
         .unwrap();
@@ -326,7 +326,7 @@ async fn finished_jobs_are_deleted_by_age_and_others_are_not(pool: MySqlPool) {
     until_state(&queue, done, State::Done).await;
     until_state(&queue, failed, State::Failed).await;
     tokio::time::sleep(Duration::from_millis(400)).await;
-    sqlx::query("UPDATE queue_duties SET due_us = 0")
+    sqlx::query("UPDATE queue_tasks SET due_us = 0")
         .execute(&pool)
         .await
         .unwrap();

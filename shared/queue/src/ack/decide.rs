@@ -15,7 +15,7 @@ use super::{End, Held};
 
 /// What becomes of a job whose claim has ended.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Settlement {
+pub(crate) struct Decision {
     pub(crate) step: Move,
     /// For [`Move::Reschedule`].
     pub(crate) delay: Duration,
@@ -30,8 +30,8 @@ pub(crate) struct Settlement {
 }
 
 /// Decides. Knows nothing of time or rows beyond its arguments; only the backoff is random.
-pub(crate) fn settle(held: &Held, end: &End, config: &QueueConfig) -> Settlement {
-    let mut settled = Settlement {
+pub(crate) fn decide(held: &Held, end: &End, config: &QueueConfig) -> Decision {
+    let mut decision = Decision {
         step: Move::Stop,
         delay: Duration::ZERO,
         attempts: held.attempts,
@@ -44,61 +44,61 @@ pub(crate) fn settle(held: &Held, end: &End, config: &QueueConfig) -> Settlement
     };
     match end {
         End::Handler(Outcome::Done(output)) => {
-            settled.step = Move::Complete;
-            settled.output = stored_output(output, config.max_output_bytes);
-            settled.ending = None;
-            return settled;
+            decision.step = Move::Complete;
+            decision.output = stored_output(output, config.max_output_bytes);
+            decision.ending = None;
+            return decision;
         }
         End::Handler(Outcome::Retry { error, .. } | Outcome::Fail { error }) => {
-            settled.error = Some(cut(error, config.max_error_bytes));
+            decision.error = Some(cut(error, config.max_error_bytes));
         }
         _ => {}
     }
     // Whatever else the handler says, somebody wanted the job to end.
     if held.cancel_requested {
-        return settled;
+        return decision;
     }
     match end {
         End::Handler(Outcome::Done(_) | Outcome::Cancelled) => {}
         End::Handler(Outcome::Retry { after, .. }) => {
-            settled.attempts += 1;
-            if settled.attempts >= held.max_attempts {
-                (settled.step, settled.ending) = (Move::Fail, Some(Ending::Failed));
+            decision.attempts += 1;
+            if decision.attempts >= held.max_attempts {
+                (decision.step, decision.ending) = (Move::Fail, Some(Ending::Failed));
             } else {
-                (settled.step, settled.ending) = (Move::Reschedule, Some(Ending::Retried));
-                settled.delay = backoff(settled.attempts, *after, config);
+                (decision.step, decision.ending) = (Move::Reschedule, Some(Ending::Retried));
+                decision.delay = backoff(decision.attempts, *after, config);
             }
         }
         End::Handler(Outcome::Fail { .. }) => {
-            settled.attempts += 1;
-            (settled.step, settled.ending) = (Move::Fail, Some(Ending::Failed));
+            decision.attempts += 1;
+            (decision.step, decision.ending) = (Move::Fail, Some(Ending::Failed));
         }
         End::Handler(Outcome::Snooze { after, reason }) => {
-            settled.snoozes = settled.snoozes.saturating_add(1);
-            settled.snooze_reason = reason.as_ref().map(|reason| cut(reason, config.max_error_bytes));
-            (settled.step, settled.ending) = (Move::Reschedule, None);
-            settled.delay = *after;
+            decision.snoozes = decision.snoozes.saturating_add(1);
+            decision.snooze_reason = reason.as_ref().map(|reason| cut(reason, config.max_error_bytes));
+            (decision.step, decision.ending) = (Move::Reschedule, None);
+            decision.delay = *after;
         }
-        End::HandBack => (settled.step, settled.ending) = (Move::Release, Some(Ending::HandedBack)),
+        End::Release => (decision.step, decision.ending) = (Move::Release, Some(Ending::Released)),
         End::LeaseLost => {
-            settled.lease_losses += 1;
-            (settled.step, settled.ending) = (Move::Release, Some(Ending::LeaseLost));
-            if settled.lease_losses >= u32::from(config.max_lease_losses) {
-                settled.step = Move::Fail;
-                settled.error = Some(format!(
+            decision.lease_losses += 1;
+            (decision.step, decision.ending) = (Move::Release, Some(Ending::LeaseLost));
+            if decision.lease_losses >= u32::from(config.max_lease_losses) {
+                decision.step = Move::Fail;
+                decision.error = Some(format!(
                     "the lease was lost {} times: the worker dies, or stalls",
-                    settled.lease_losses
+                    decision.lease_losses
                 ));
             }
         }
     }
-    if held.claim_no >= MAX_CLAIMS && !settled.step.to().is_finished() {
-        settled.step = Move::Fail;
-        settled
+    if held.claim_no >= MAX_CLAIMS && !decision.step.to().is_finished() {
+        decision.step = Move::Fail;
+        decision
             .error
             .get_or_insert_with(|| format!("claimed {MAX_CLAIMS} times, and no end"));
     }
-    settled
+    decision
 }
 
 /// Exponential with full jitter; a wish of the handler's is the minimum, slightly spread so that many with the same
@@ -185,43 +185,43 @@ mod tests {
             }),
             Just(End::Handler(Outcome::Cancelled)),
             ".*".prop_map(|error| End::Handler(Outcome::Fail { error })),
-            Just(End::HandBack),
+            Just(End::Release),
             Just(End::LeaseLost),
         ]
     }
 
     proptest! {
         #[test]
-        fn a_settlement_is_legal_and_counts_what_it_should(held in held(), end in end()) {
+        fn a_decision_is_legal_and_counts_what_it_should(held in held(), end in end()) {
             let config = QueueConfig::default();
-            let settled = settle(&held, &end, &config);
-            prop_assert!(settled.step.is_legal_from(State::Running), "{settled:?}");
+            let decision = decide(&held, &end, &config);
+            prop_assert!(decision.step.is_legal_from(State::Running), "{decision:?}");
 
             let is_done = matches!(end, End::Handler(Outcome::Done(_)));
-            prop_assert_eq!(settled.step == Move::Complete, is_done);
+            prop_assert_eq!(decision.step == Move::Complete, is_done);
             // A cancelled job ends, whatever its handler says.
-            prop_assert!(!held.cancel_requested || settled.step.to().is_finished());
+            prop_assert!(!held.cancel_requested || decision.step.to().is_finished());
 
             let failure = matches!(end, End::Handler(Outcome::Retry { .. } | Outcome::Fail { .. }));
-            let counted = settled.attempts - held.attempts;
+            let counted = decision.attempts - held.attempts;
             prop_assert_eq!(counted, u32::from(failure && !held.cancel_requested));
             let lost = u32::from(end == End::LeaseLost && !held.cancel_requested);
-            prop_assert_eq!(settled.lease_losses - held.lease_losses, lost);
+            prop_assert_eq!(decision.lease_losses - held.lease_losses, lost);
 
-            if settled.step == Move::Reschedule {
-                prop_assert!(settled.attempts < held.max_attempts || !failure);
+            if decision.step == Move::Reschedule {
+                prop_assert!(decision.attempts < held.max_attempts || !failure);
             }
             if let End::Handler(Outcome::Retry { after: Some(after), .. }) = end
-                && settled.step == Move::Reschedule
+                && decision.step == Move::Reschedule
             {
-                prop_assert!(settled.delay >= after);
+                prop_assert!(decision.delay >= after);
             }
             if held.claim_no == MAX_CLAIMS {
-                prop_assert!(settled.step.to().is_finished());
+                prop_assert!(decision.step.to().is_finished());
             }
             // Only success and snoozes leave no line in the history.
             let snoozed = matches!(end, End::Handler(Outcome::Snooze { .. }));
-            prop_assert_eq!(settled.ending.is_none(), is_done || (snoozed && !held.cancel_requested
+            prop_assert_eq!(decision.ending.is_none(), is_done || (snoozed && !held.cancel_requested
                 ));
         }
 

@@ -1,4 +1,4 @@
-//! How many jobs go before a job that waits. Never counts far: what matters to whoever waits is whether it is soon.
+//! A job's position: how many go before a job that waits. Never counts far: what matters to whoever waits is whether it is soon.
 
 use crate::error::QueueError;
 use crate::job::Job;
@@ -23,12 +23,12 @@ impl Queue {
     }
 
     async fn ready_ahead(&self, job: &Job) -> Result<Option<i64>, QueueError> {
-        let place: Option<i64> =
+        let position: Option<i64> =
             sqlx::query_scalar("SELECT order_us FROM queue_jobs WHERE id = ? AND state = 'ready'")
                 .bind(job.id)
                 .fetch_optional(self.pool())
                 .await?;
-        let Some(order_us) = place else { return Ok(None) };
+        let Some(order_us) = position else { return Ok(None) };
         let ahead = sqlx::query_scalar(
             "SELECT COUNT(*) FROM (SELECT 1 FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
              WHERE state = 'ready' AND kind = ? AND (order_us < ? OR (order_us = ? AND id < ?)) LIMIT ?) AS ahead",

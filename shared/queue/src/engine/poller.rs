@@ -1,4 +1,5 @@
-//! Looks for work: one statement for all kinds, which on an idle queue waits on the server's side. Also sees to upkeep.
+//! Polls for work: one statement for all kinds, which on an idle queue waits on the server's side. Also starts maintenance
+//! tasks that are due.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,40 +11,39 @@ use tokio::time::Instant;
 
 use crate::config::Wait;
 use crate::error::QueueError;
+use crate::maintenance::{self, COUNT_REST, Task};
 use crate::sql::{micros, now_us};
-use crate::stats::{self, COUNT_REST};
-use crate::upkeep::{self, Duty};
 
 use super::Engine;
 
 /// Much longer than a statement waits by itself.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
-/// How long one statement may wait: a lane that frees a slot meanwhile is not waited for until the next.
+/// How long one statement may wait: a kind that frees a slot meanwhile is not waited for until the next.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 const BUSY_WAIT: Duration = Duration::from_millis(150);
 /// Between two promotions, whoever does them.
 const PROMOTE_REST: Duration = Duration::from_millis(20);
-const TAKE_BACK_REST: Duration = Duration::from_millis(200);
+const RESCUE_REST: Duration = Duration::from_millis(200);
 const PRUNE_REST: Duration = Duration::from_mins(1);
 /// Counting may take one part in so many of a worker's time.
 const COUNT_SHARE: u32 = 50;
 
-/// What a look found.
+/// What a poll found.
 #[derive(Default)]
-struct Sighting {
+struct Findings {
     ready: Vec<String>,
     paused: Vec<String>,
     draining: bool,
-    duties: Vec<Duty>,
+    tasks: Vec<Task>,
 }
 
-/// What a look leads to has logs of its own: the look may succeed while that fails, again and again.
+/// What a poll leads to has logs of its own: polls may succeed while that fails, again and again.
 #[derive(Clone)]
 struct SharedLog(Arc<Mutex<OutageLog>>);
 
 struct Logs {
     promotion: SharedLog,
-    upkeep: SharedLog,
+    maintenance: SharedLog,
 }
 
 impl Default for Logs {
@@ -51,7 +51,7 @@ impl Default for Logs {
         let log = |task| SharedLog(Arc::new(Mutex::new(OutageLog::new(task))));
         Self {
             promotion: log("promote due jobs"),
-            upkeep: log("keep the queue tidy"),
+            maintenance: log("maintain the queue"),
         }
     }
 }
@@ -75,16 +75,16 @@ pub(super) async fn run(engine: Arc<Engine>) {
 }
 
 async fn serve(engine: &Arc<Engine>) {
-    let mut link = engine.link("look for work", ANSWERS_WITHIN);
+    let mut link = engine.link("poll for work", ANSWERS_WITHIN);
     let logs = Logs::default();
-    let upkeep_runs = Arc::new(AtomicBool::new(false));
+    let maintenance_runs = Arc::new(AtomicBool::new(false));
     let mut pause = Duration::ZERO;
     loop {
-        let statement = look_statement(engine);
-        let rest = match link.run(async |conn| look(conn, statement).await).await {
-            Ok(sighting) => {
+        let statement = poll_statement(engine);
+        let rest = match link.run(async |conn| poll(conn, statement).await).await {
+            Ok(findings) => {
                 link.succeeded();
-                let found = act(engine, &sighting, &upkeep_runs, &logs).await;
+                let found = act(engine, &findings, &maintenance_runs, &logs).await;
                 pause = rest_after(engine, found, pause);
                 pause
             }
@@ -94,32 +94,37 @@ async fn serve(engine: &Arc<Engine>) {
     }
 }
 
-/// How long to wait on this side before the next look.
+/// How long to wait on this side before the next poll.
 fn rest_after(engine: &Engine, found: bool, last: Duration) -> Duration {
     match engine.config.wait {
         // The statement waits itself, unless there was nothing to wait for; and what was found must be dealt with.
         Wait::Server { step } if found => step,
-        Wait::Server { .. } if engine.lanes().hungry().is_empty() || !engine.takes_jobs() => BUSY_WAIT,
+        Wait::Server { .. } if engine.slots().idle_kinds().is_empty() || !engine.takes_jobs() => BUSY_WAIT,
         Wait::Server { .. } => Duration::ZERO,
         Wait::Client { min, .. } if found => min,
         Wait::Client { min, max } => last.mul_f32(1.5).clamp(min, max),
     }
 }
 
-/// Acts on a sighting; answers whether it held anything for this process.
-async fn act(engine: &Arc<Engine>, sighting: &Sighting, upkeep_runs: &Arc<AtomicBool>, logs: &Logs) -> bool {
-    engine.draining.store(sighting.draining, Ordering::Relaxed);
-    let hungry = {
-        let mut lanes = engine.lanes();
-        lanes.set_paused(&sighting.paused);
-        lanes.hungry()
+/// Acts on what a poll found; answers whether it held anything for this process.
+async fn act(
+    engine: &Arc<Engine>,
+    findings: &Findings,
+    maintenance_runs: &Arc<AtomicBool>,
+    logs: &Logs,
+) -> bool {
+    engine.draining.store(findings.draining, Ordering::Relaxed);
+    let idle_kinds = {
+        let mut slots = engine.slots();
+        slots.set_paused(&findings.paused);
+        slots.idle_kinds()
     };
-    for kind in &sighting.ready {
+    for kind in &findings.ready {
         engine.announce(kind);
     }
     // A pause or a draining may be over.
     engine.work.notify_one();
-    let due = sighting.duties.contains(&Duty::Promote);
+    let due = findings.tasks.contains(&Task::Promote);
     if due && engine.takes_jobs() {
         let promoted = promote(engine).await;
         if matches!(promoted, Ok(1..)) {
@@ -127,60 +132,63 @@ async fn act(engine: &Arc<Engine>, sighting: &Sighting, upkeep_runs: &Arc<Atomic
         }
         logs.promotion.note(promoted);
     }
-    let upkeep: Vec<Duty> = sighting
-        .duties
+    let due_tasks: Vec<Task> = findings
+        .tasks
         .iter()
         .copied()
-        .filter(|duty| *duty != Duty::Promote)
+        .filter(|task| *task != Task::Promote)
         .collect();
-    if !upkeep.is_empty() && !upkeep_runs.swap(true, Ordering::AcqRel) {
-        let (engine, upkeep_runs) = (Arc::clone(engine), Arc::clone(upkeep_runs));
-        let log = logs.upkeep.clone();
+    if !due_tasks.is_empty() && !maintenance_runs.swap(true, Ordering::AcqRel) {
+        let (engine, maintenance_runs) = (Arc::clone(engine), Arc::clone(maintenance_runs));
+        let log = logs.maintenance.clone();
         tokio::spawn(async move {
             tokio::select! {
-                kept = keep_up(&engine, &upkeep) => log.note(kept),
+                done = run_tasks(&engine, &due_tasks) => log.note(done),
                 () = engine.closing.cancelled() => {}
             }
-            upkeep_runs.store(false, Ordering::Release);
+            maintenance_runs.store(false, Ordering::Release);
         });
     }
-    due || sighting.ready.iter().any(|kind| hungry.contains(&kind.as_str()))
+    due || findings
+        .ready
+        .iter()
+        .any(|kind| idle_kinds.contains(&kind.as_str()))
 }
 
 async fn promote(engine: &Engine) -> Result<usize, QueueError> {
-    if !Duty::Promote.win(&engine.pool, PROMOTE_REST).await? {
+    if !Task::Promote.win(&engine.pool, PROMOTE_REST).await? {
         return Ok(0);
     }
-    let kinds = engine.lanes().kinds();
-    upkeep::promote(&engine.pool, &kinds).await
+    let kinds = engine.slots().kinds();
+    maintenance::promote(&engine.pool, &kinds).await
 }
 
-async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
+async fn run_tasks(engine: &Engine, tasks: &[Task]) -> Result<(), QueueError> {
     let pool = &engine.pool;
-    if duties.contains(&Duty::TakeBack)
-        && Duty::TakeBack.win(pool, TAKE_BACK_REST).await?
-        && upkeep::take_back(pool, &engine.config).await? > 0
+    if tasks.contains(&Task::Rescue)
+        && Task::Rescue.win(pool, RESCUE_REST).await?
+        && maintenance::rescue(pool, &engine.config).await? > 0
     {
         engine.announce_all();
     }
-    if duties.contains(&Duty::Prune) && Duty::Prune.win(pool, PRUNE_REST).await? {
-        let pruned = upkeep::prune(pool, &engine.config).await?;
+    if tasks.contains(&Task::Prune) && Task::Prune.win(pool, PRUNE_REST).await? {
+        let pruned = maintenance::prune(pool, &engine.config).await?;
         if pruned > 0 {
             tracing::debug!(pruned, "old jobs deleted");
         }
     }
-    if duties.contains(&Duty::Count) && Duty::Count.win(pool, COUNT_REST).await? {
-        if upkeep::take_back(pool, &engine.config).await? > 0 {
+    if tasks.contains(&Task::Count) && Task::Count.win(pool, COUNT_REST).await? {
+        if maintenance::rescue(pool, &engine.config).await? > 0 {
             engine.announce_all();
         }
         let started_at = Instant::now();
-        stats::count(pool).await?;
+        maintenance::count(pool).await?;
         let rest = started_at.elapsed() * COUNT_SHARE;
         if rest > COUNT_REST {
             let postpone = concat!(
-                "UPDATE queue_duties SET due_us = ",
+                "UPDATE queue_tasks SET due_us = ",
                 now_us!(),
-                " + ? WHERE duty = 'count'"
+                " + ? WHERE task = 'count'"
             );
             sqlx::query(postpone).bind(micros(rest)).execute(pool).await?;
         }
@@ -188,7 +196,7 @@ async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// One compound statement: waits until there is something for one of the hungry kinds, or the time is over, and then
+/// One compound statement: waits until there is something for one of the idle_kinds kinds, or the time is over, and then
 /// tells all there is to know. Kinds are safe in SQL text, see `is_kind`.
 ///
 /// Behind every job lie the index entries of the states that it has been in, until the server has cleared them away.
@@ -198,30 +206,30 @@ async fn keep_up(engine: &Engine, duties: &[Duty]) -> Result<(), QueueError> {
 ///
 /// The parts of the UNION are columns and literals, and no CAST: a literal takes a column's collation, whatever the
 /// connection's is, while MariaDB 11 refuses to mix the collation of a CAST with a column's (1271).
-fn look_statement(engine: &Engine) -> String {
+fn poll_statement(engine: &Engine) -> String {
     let now = now_us!();
-    let lanes = engine.lanes();
-    let (kinds, exhausted, hungry) = (lanes.kinds(), lanes.exhausted(), lanes.hungry());
-    let idle = lanes.is_idle();
-    drop(lanes);
+    let slots = engine.slots();
+    let (kinds, exhausted, idle_kinds) = (slots.kinds(), slots.exhausted(), slots.idle_kinds());
+    let idle = slots.is_idle();
+    drop(slots);
 
     let mut waiting = String::new();
     if let Wait::Server { step } = engine.config.wait
         && engine.takes_jobs()
-        && !hungry.is_empty()
+        && !idle_kinds.is_empty()
     {
         let wait = if idle { IDLE_WAIT } else { BUSY_WAIT };
         let step = step.max(Duration::from_millis(1));
-        let looks = wait.as_micros().div_ceil(step.as_micros());
-        let found: Vec<String> = hungry
+        let polls = wait.as_micros().div_ceil(step.as_micros());
+        let found: Vec<String> = idle_kinds
             .iter()
             .map(|kind| has_ready(kind))
             .chain(kinds.iter().map(|kind| has_due(kind)))
             .collect();
         waiting = format!(
-            "DECLARE looks INT DEFAULT {looks}; \
-             WHILE looks > 0 DO \
-               IF {} THEN SET looks = 0; ELSE SET looks = looks - 1; DO SLEEP({}); END IF; \
+            "DECLARE polls INT DEFAULT {polls}; \
+             WHILE polls > 0 DO \
+               IF {} THEN SET polls = 0; ELSE SET polls = polls - 1; DO SLEEP({}); END IF; \
              END WHILE; ",
             found.join(" OR "),
             step.as_secs_f64(),
@@ -235,10 +243,10 @@ fn look_statement(engine: &Engine) -> String {
         ));
     }
     for kind in &kinds {
-        for (duty, has_any) in [(Duty::Promote, has_due(kind)), (Duty::TakeBack, has_lost(kind))] {
-            let duty = duty.as_str();
+        for (task, has_any) in [(Task::Promote, has_due(kind)), (Task::Rescue, has_lost(kind))] {
+            let task = task.as_str();
             facts.push(format!(
-                " UNION ALL SELECT 'duty', '{duty}' FROM DUAL WHERE {has_any}"
+                " UNION ALL SELECT 'task', '{task}' FROM DUAL WHERE {has_any}"
             ));
         }
     }
@@ -247,11 +255,11 @@ fn look_statement(engine: &Engine) -> String {
         "BEGIN NOT ATOMIC {waiting}\
            SELECT 'paused' AS fact, kind AS name FROM queue_paused_kinds \
            UNION ALL SELECT 'draining', '' FROM queue_workers WHERE id = x'{worker}' AND draining \
-           UNION ALL SELECT 'duty', duty FROM queue_duties WHERE due_us <= {now} AND duty IN ('{prune}', '{count}'){}; \
+           UNION ALL SELECT 'task', task FROM queue_tasks WHERE due_us <= {now} AND task IN ('{prune}', '{count}'){}; \
          END",
         facts.concat(),
-        prune = Duty::Prune.as_str(),
-        count = Duty::Count.as_str(),
+        prune = Task::Prune.as_str(),
+        count = Task::Count.as_str(),
     )
 }
 
@@ -279,18 +287,18 @@ fn has_lost(kind: &str) -> String {
     )
 }
 
-async fn look(conn: &mut MySqlConnection, statement: String) -> Result<Sighting, sqlx::Error> {
+async fn poll(conn: &mut MySqlConnection, statement: String) -> Result<Findings, sqlx::Error> {
     let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(conn).await?;
-    let mut sighting = Sighting::default();
+    let mut findings = Findings::default();
     for row in rows {
         let name: String = row.try_get(1)?;
         match row.try_get::<String, _>(0)?.as_str() {
-            "ready" => sighting.ready.push(name),
-            "paused" => sighting.paused.push(name),
-            "draining" => sighting.draining = true,
-            "duty" => sighting.duties.extend(Duty::named(&name)),
+            "ready" => findings.ready.push(name),
+            "paused" => findings.paused.push(name),
+            "draining" => findings.draining = true,
+            "task" => findings.tasks.extend(Task::named(&name)),
             _ => {}
         }
     }
-    Ok(sighting)
+    Ok(findings)
 }

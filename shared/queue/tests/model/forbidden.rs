@@ -3,13 +3,13 @@
 use serde_json::json;
 use sqlx::MySqlPool;
 
+use crate::ack::{End, PlainEnd, Within, ack_rows};
 use crate::id::{ClaimToken, JobId, WorkerId};
-use crate::job::NewJob;
+use crate::new_job::NewJob;
 use crate::outcome::Outcome;
 use crate::queue::Queue;
-use crate::settle::{End, PlainEnd, Within, settle_rows};
 use crate::state::{Move, State};
-use crate::{take, upkeep};
+use crate::{maintenance, take};
 
 use super::{KIND, LEASE, config, empty, want};
 
@@ -27,22 +27,25 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
                 reason: None,
             }),
         ),
-        (Move::Release, End::HandBack),
+        (Move::Release, End::Release),
         (Move::Stop, End::Handler(Outcome::Cancelled)),
     ];
     let mut tried = 0;
     for wanted in Move::ALL {
         for state in State::ALL {
             empty(&pool).await;
-            let taken_key = matches!(wanted, Move::Block | Move::ReviveBlocked);
+            let taken_key = matches!(wanted, Move::Block | Move::Unblock | Move::ReviveBlocked);
             let id = job_in(&queue, &pool, state, taken_key).await;
             match wanted {
                 Move::Promote | Move::Block => {
-                    upkeep::promote(&pool, &[KIND]).await.unwrap();
+                    maintenance::promote(&pool, &[KIND]).await.unwrap();
                 }
                 Move::Unblock => {
+                    let holder = put_in_line(&pool, id).await;
                     let mut tx = queue.begin().await.unwrap();
-                    crate::keys::release_concurrency(&mut tx, "k", id).await.unwrap();
+                    crate::keys::release_concurrency(&mut tx, "k", holder)
+                        .await
+                        .unwrap();
                     tx.commit().await.unwrap();
                 }
                 Move::Claim => {
@@ -55,9 +58,7 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
                     let (_, end) = ends.iter().find(|(step, _)| *step == wanted).unwrap();
                     let mut tx = queue.begin().await.unwrap();
                     let end = [(ClaimToken::new(id, 1), end.clone())];
-                    settle_rows(&mut tx, &end, &config(), Within::Callers)
-                        .await
-                        .unwrap();
+                    ack_rows(&mut tx, &end, &config(), Within::Callers).await.unwrap();
                     tx.commit().await.unwrap();
                 }
                 Move::Cancel => drop(queue.cancel(id).await),
@@ -72,8 +73,7 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
                     .unwrap();
                 assert_eq!(queue.find_job(id).await.unwrap().unwrap().state, after, "{state}");
             }
-            // Nobody passes a key to a job that is not in line for it: unblocking has a test of its own, the model.
-            let legal = wanted.is_legal_from(state) && wanted != Move::Unblock;
+            let legal = wanted.is_legal_from(state);
             assert_eq!(
                 after,
                 if legal { wanted.to() } else { state },
@@ -83,6 +83,33 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
         }
     }
     assert_eq!(tried, Move::ALL.len() * State::ALL.len());
+}
+
+/// Only a running job whose lease has ended is rescued.
+#[sqlx::test]
+async fn rescue_touches_running_jobs_only(pool: MySqlPool) {
+    let queue = Queue::new(pool.clone(), config());
+    for state in State::ALL {
+        empty(&pool).await;
+        let id = job_in(&queue, &pool, state, false).await;
+        maintenance::rescue(&pool, &config()).await.unwrap();
+        let after = queue.find_job(id).await.unwrap().unwrap().state;
+        let legal = Move::Release.is_legal_from(state);
+        assert_eq!(after, if legal { Move::Release.to() } else { state }, "{state}");
+    }
+}
+
+/// Puts the job in line for the concurrency key `k`, whatever its state; answers who has the key.
+async fn put_in_line(pool: &MySqlPool, id: JobId) -> JobId {
+    sqlx::query("INSERT IGNORE INTO queue_blocked SELECT 'k', rank_us, id FROM queue_jobs WHERE id = ?")
+        .bind(id)
+        .execute(pool)
+        .await
+        .unwrap();
+    sqlx::query_scalar("SELECT job_id FROM queue_concurrency_keys WHERE concurrency_key = 'k'")
+        .fetch_one(pool)
+        .await
+        .unwrap()
 }
 
 /// A job in some state, under claim 1 where that means something, with everything it could wait for come about.

@@ -1,4 +1,4 @@
-//! Keeps leases, hears of cancelled jobs, and keeps this worker's row fresh.
+//! Extends leases, learns of cancelled jobs, and renews this worker's row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::claim::CancelReason;
 use crate::id::ClaimToken;
-use crate::lease::{self, Standing};
+use crate::lease::{self, ClaimStatus};
 
 use super::Engine;
 use super::link::Link;
@@ -64,13 +64,13 @@ async fn serve(engine: &Engine, link: &mut Link) {
             .run(async |conn| round(conn, &tokens, extend.then_some(lease)).await)
             .await
         {
-            Ok(standings) => {
+            Ok(statuses) => {
                 link.succeeded();
                 if extend {
                     extended_at = asked_at;
                 }
-                for (token, standing) in standings {
-                    hear(engine, token, standing, extend.then_some(asked_at + lease));
+                for (token, status) in statuses {
+                    hear(engine, token, status, extend.then_some(asked_at + lease));
                 }
             }
             // The next beat is the next try.
@@ -94,32 +94,32 @@ async fn round(
     conn: &mut MySqlConnection,
     tokens: &[ClaimToken],
     extend: Option<Duration>,
-) -> Result<Vec<(ClaimToken, Standing)>, sqlx::Error> {
+) -> Result<Vec<(ClaimToken, ClaimStatus)>, sqlx::Error> {
     if let Some(lease) = extend {
         let mut tx = sqlx::Connection::begin(&mut *conn).await?;
         lease::extend(&mut tx, tokens, lease).await?;
         tx.commit().await?;
     }
-    let standings = lease::look_at(conn, tokens).await?;
-    Ok(standings.into_iter().collect())
+    let statuses = lease::check_claims(conn, tokens).await?;
+    Ok(statuses.into_iter().collect())
 }
 
-fn hear(engine: &Engine, token: ClaimToken, standing: Standing, lease_until: Option<Instant>) {
+fn hear(engine: &Engine, token: ClaimToken, status: ClaimStatus, lease_until: Option<Instant>) {
     let mut held = engine.held();
-    // Gone: settled meanwhile.
+    // Gone: acked meanwhile.
     let Some(held) = held.get_mut(&token) else { return };
-    match standing {
-        Standing::Live | Standing::CancelRequested => {
+    match status {
+        ClaimStatus::Live | ClaimStatus::CancelRequested => {
             if let Some(lease_until) = lease_until {
                 held.lease_until = lease_until;
             }
-            if standing == Standing::CancelRequested {
+            if status == ClaimStatus::CancelRequested {
                 held.claim.cancel(CancelReason::Requested);
             }
         }
-        Standing::Ended => {}
-        Standing::Lost => {
-            tracing::warn!(job.id = %token.job_id(), "a job was taken back from this worker");
+        ClaimStatus::Ended => {}
+        ClaimStatus::Lost => {
+            tracing::warn!(job.id = %token.job_id(), "a job was rescued from this worker: its lease had ended");
             held.lost = true;
             held.claim.cancel(CancelReason::LeaseLost);
         }
@@ -139,7 +139,7 @@ fn give_up_what_ran_out(engine: &Engine) {
 }
 
 async fn register(engine: &Engine, conn: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    let kinds = serde_json::to_string(&engine.lanes().capacities()).unwrap_or_default();
+    let kinds = serde_json::to_string(&engine.slots().capacities()).unwrap_or_default();
     sqlx::query(
         "INSERT INTO queue_workers (id, host, pid, kinds, started_at, seen_at) \
          VALUES (?, ?, ?, ?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)) \

@@ -7,24 +7,24 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::claim::Claim;
-use crate::take::{Got, Want};
+use crate::take::{ClaimedBatch, Want};
 
-/// How long a busy lane goes on from where its last claim ended before it looks from the beginning again: at least so
-/// long, and so many times as long as that look took. A job that belongs in front of those claimed last is overtaken for
+/// How long a busy kind continues from where its last claim ended before it starts from the beginning again: at least so
+/// long, and so many times as long as a claim from there took. A job that belongs in front of those claimed last is overtaken for
 /// no longer than this.
-const GO_ON_FOR: Duration = Duration::from_millis(50);
-const GO_ON_TIMES: u32 = 50;
+const CONTINUE_FOR: Duration = Duration::from_millis(50);
+const CONTINUE_TIMES: u32 = 50;
 
 #[derive(Default)]
-pub(super) struct Lanes {
-    open: BTreeMap<&'static str, Lane>,
-    /// No lane opens any more.
+pub(super) struct Slots {
+    open: BTreeMap<&'static str, KindSlots>,
+    /// No kind is served any more.
     retired: bool,
     /// Where the last claim went, for taking turns.
     last: &'static str,
 }
 
-struct Lane {
+struct KindSlots {
     capacity: usize,
     /// Claimed jobs whose handlers have not ended.
     occupied: usize,
@@ -32,9 +32,9 @@ struct Lane {
     announced: u64,
     exhausted: u64,
     /// Where the last claim ended, if it got all it asked for.
-    place: Option<i64>,
+    position: Option<i64>,
     /// Until when to go on from there.
-    go_on_until: Option<Instant>,
+    continue_until: Option<Instant>,
     paused: bool,
     jobs: mpsc::UnboundedSender<Claim>,
 }
@@ -47,7 +47,7 @@ pub(super) struct Order {
     announced: u64,
 }
 
-impl Lane {
+impl KindSlots {
     const fn free(&self) -> usize {
         self.capacity.saturating_sub(self.occupied)
     }
@@ -62,12 +62,12 @@ impl Lane {
     }
 
     fn floor(&self) -> Option<i64> {
-        let goes_on = self.go_on_until.is_some_and(|until| Instant::now() < until);
-        self.place.filter(|_| goes_on)
+        let continues = self.continue_until.is_some_and(|until| Instant::now() < until);
+        self.position.filter(|_| continues)
     }
 }
 
-impl Lanes {
+impl Slots {
     pub(super) fn open(
         &mut self,
         kind: &'static str,
@@ -79,17 +79,17 @@ impl Lanes {
         }
         let (jobs, receiver) = mpsc::unbounded_channel();
         let capacity = limit.max(1) + prefetch;
-        // Handlers of a lane that was there before may still run.
-        let occupied = self.open.get(kind).map_or(0, |lane| lane.occupied);
+        // Handlers of an earlier worker of the kind may still run.
+        let occupied = self.open.get(kind).map_or(0, |slots| slots.occupied);
         self.open.insert(
             kind,
-            Lane {
+            KindSlots {
                 capacity,
                 occupied,
                 announced: 1,
                 exhausted: 0,
-                place: None,
-                go_on_until: None,
+                position: None,
+                continue_until: None,
                 paused: false,
                 jobs,
             },
@@ -99,15 +99,15 @@ impl Lanes {
 
     /// Answers whether none is left open.
     pub(super) fn close(&mut self, kind: &str) -> bool {
-        if let Some(lane) = self.open.get(kind)
-            && lane.jobs.is_closed()
+        if let Some(slots) = self.open.get(kind)
+            && slots.jobs.is_closed()
         {
             self.open.remove(kind);
         }
         self.open.is_empty()
     }
 
-    /// Lets no lane open any more, if none is open.
+    /// Serves no kind any more, if none is served now.
     pub(super) fn retire(&mut self) -> bool {
         if self.open.is_empty() {
             self.retired = true;
@@ -116,79 +116,79 @@ impl Lanes {
     }
 
     pub(super) fn announce(&mut self, kind: &str) {
-        if let Some(lane) = self.open.get_mut(kind) {
-            lane.announced += 1;
+        if let Some(slots) = self.open.get_mut(kind) {
+            slots.announced += 1;
         }
     }
 
     pub(super) fn announce_all(&mut self) {
-        for lane in self.open.values_mut() {
-            lane.announced += 1;
+        for slots in self.open.values_mut() {
+            slots.announced += 1;
         }
     }
 
-    /// The next claim to try, the lanes taking turns.
+    /// The next claim to try, the slots taking turns.
     pub(super) fn next_order(&self, batch: usize) -> Option<Order> {
         let after = self
             .open
             .range(self.last..)
             .filter(|(kind, _)| **kind != self.last);
         let up_to = self.open.range(..=self.last);
-        let (kind, lane) = after
+        let (kind, slots) = after
             .chain(up_to)
-            .find(|(_, lane)| lane.may_have_jobs() && !lane.paused && lane.free() > 0)?;
+            .find(|(_, slots)| slots.may_have_jobs() && !slots.paused && slots.free() > 0)?;
         Some(Order {
             want: Want {
                 kind,
-                limit: lane.free().min(batch),
-                floor: lane.floor(),
+                limit: slots.free().min(batch),
+                floor: slots.floor(),
             },
-            is_small: lane.is_small(batch),
-            announced: lane.announced,
+            is_small: slots.is_small(batch),
+            announced: slots.announced,
         })
     }
 
     /// What came of an order. Fewer jobs than asked for: there are no more, unless some were announced meanwhile, or are
     /// in front of where the order began.
-    pub(super) fn record(&mut self, order: &Order, got: &Got) {
+    pub(super) fn record(&mut self, order: &Order, got: &ClaimedBatch) {
         self.last = order.want.kind;
-        let Some(lane) = self.open.get_mut(order.want.kind) else {
+        let Some(slots) = self.open.get_mut(order.want.kind) else {
             return;
         };
         if order.want.floor.is_none() {
-            let go_on_for = GO_ON_FOR.max(got.found_in * GO_ON_TIMES);
-            lane.go_on_until = Some(Instant::now() + go_on_for);
+            let continue_for = CONTINUE_FOR.max(got.found_in * CONTINUE_TIMES);
+            slots.continue_until = Some(Instant::now() + continue_for);
         }
-        lane.place = got.place.filter(|_| got.taken.len() >= order.want.limit);
-        if lane.place.is_none() && order.want.floor.is_none() {
-            lane.exhausted = order.announced;
+        slots.position = got.position.filter(|_| got.taken.len() >= order.want.limit);
+        if slots.position.is_none() && order.want.floor.is_none() {
+            slots.exhausted = order.announced;
         }
     }
 
-    /// Gives a job to its lane; answers whether anybody takes it.
+    /// Gives a job to its kind; answers whether anybody takes it.
     pub(super) fn hand_over(&mut self, claim: Claim) -> bool {
-        let Some(lane) = self.open.get_mut(claim.kind()) else {
+        let Some(slots) = self.open.get_mut(claim.kind()) else {
             return false;
         };
-        let taken = lane.jobs.send(claim).is_ok();
-        lane.occupied += usize::from(taken);
+        let taken = slots.jobs.send(claim).is_ok();
+        slots.occupied += usize::from(taken);
         taken
     }
 
     /// Frees a slot; answers whether enough of them are free by now to ask for more.
     pub(super) fn free(&mut self, kind: &str, batch: usize) -> bool {
-        let Some(lane) = self.open.get_mut(kind) else {
+        let Some(slots) = self.open.get_mut(kind) else {
             return true;
         };
-        lane.occupied = lane.occupied.saturating_sub(1);
-        !lane.is_small(batch)
+        slots.occupied = slots.occupied.saturating_sub(1);
+        !slots.is_small(batch)
     }
 
     pub(super) fn set_paused(&mut self, paused: &[String]) {
-        for (kind, lane) in &mut self.open {
-            let was_paused = std::mem::replace(&mut lane.paused, paused.iter().any(|other| other == kind));
-            if was_paused && !lane.paused {
-                lane.announced += 1;
+        for (kind, slots) in &mut self.open {
+            let was_paused = std::mem::replace(&mut slots.paused, paused.iter().any(|other| other == kind));
+            if was_paused && !slots.paused {
+                slots.announced += 1;
             }
         }
     }
@@ -199,28 +199,28 @@ impl Lanes {
 
     /// Kinds of which there was nothing to claim any more.
     pub(super) fn exhausted(&self) -> Vec<&'static str> {
-        let exhausted = self.open.iter().filter(|(_, lane)| !lane.may_have_jobs());
+        let exhausted = self.open.iter().filter(|(_, slots)| !slots.may_have_jobs());
         exhausted.map(|(kind, _)| *kind).collect()
     }
 
     /// Kinds that could take a job but have none: those to wait for.
-    pub(super) fn hungry(&self) -> Vec<&'static str> {
-        let hungry = self
+    pub(super) fn idle_kinds(&self) -> Vec<&'static str> {
+        let idle_kinds = self
             .open
             .iter()
-            .filter(|(_, lane)| !lane.may_have_jobs() && !lane.paused && lane.free() > 0);
-        hungry.map(|(kind, _)| *kind).collect()
+            .filter(|(_, slots)| !slots.may_have_jobs() && !slots.paused && slots.free() > 0);
+        idle_kinds.map(|(kind, _)| *kind).collect()
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.open.values().all(|lane| lane.occupied == 0)
+        self.open.values().all(|slots| slots.occupied == 0)
     }
 
     /// Kind -> how many at a time.
     pub(super) fn capacities(&self) -> BTreeMap<&'static str, usize> {
         self.open
             .iter()
-            .map(|(kind, lane)| (*kind, lane.capacity))
+            .map(|(kind, slots)| (*kind, slots.capacity))
             .collect()
     }
 }
@@ -231,7 +231,7 @@ mod tests {
     use crate::id::{ClaimToken, JobId};
     use crate::take::Taken;
 
-    fn got(jobs: usize, place: i64) -> Got {
+    fn got(jobs: usize, position: i64) -> ClaimedBatch {
         let taken = || Taken {
             token: ClaimToken::new(JobId::generate(), 1),
             payload: String::new(),
@@ -241,55 +241,55 @@ mod tests {
             trace_context: None,
             has_keys: false,
         };
-        Got {
+        ClaimedBatch {
             taken: (0..jobs).map(|_| taken()).collect(),
-            place: (jobs > 0).then_some(place),
+            position: (jobs > 0).then_some(position),
             found_in: Duration::ZERO,
         }
     }
 
     #[test]
-    fn a_busy_lane_goes_on_where_it_was_for_a_while() {
-        let mut lanes = Lanes::default();
-        let _jobs = lanes.open("k", 4, 0);
-        let first = lanes.next_order(100).unwrap();
+    fn a_busy_kind_continues_where_it_was_for_a_while() {
+        let mut slots = Slots::default();
+        let _jobs = slots.open("k", 4, 0);
+        let first = slots.next_order(100).unwrap();
         assert_eq!((first.want.limit, first.want.floor), (4, None));
-        lanes.record(&first, &got(4, 7));
-        let second = lanes.next_order(100).unwrap();
+        slots.record(&first, &got(4, 7));
+        let second = slots.next_order(100).unwrap();
         assert_eq!(second.want.floor, Some(7));
-        lanes.record(&second, &got(4, 9));
-        assert_eq!(lanes.next_order(100).unwrap().want.floor, Some(9));
-        std::thread::sleep(GO_ON_FOR);
-        assert_eq!(lanes.next_order(100).unwrap().want.floor, None);
+        slots.record(&second, &got(4, 9));
+        assert_eq!(slots.next_order(100).unwrap().want.floor, Some(9));
+        std::thread::sleep(CONTINUE_FOR);
+        assert_eq!(slots.next_order(100).unwrap().want.floor, None);
     }
 
     #[test]
-    fn a_lane_is_exhausted_only_when_a_look_from_the_beginning_says_so() {
-        let mut lanes = Lanes::default();
-        let _jobs = lanes.open("k", 4, 0);
-        let first = lanes.next_order(100).unwrap();
-        lanes.record(&first, &got(4, 7));
-        let from_there = lanes.next_order(100).unwrap();
-        lanes.record(&from_there, &got(3, 9));
-        let again = lanes.next_order(100).unwrap();
+    fn a_kind_is_exhausted_only_when_a_claim_from_the_beginning_says_so() {
+        let mut slots = Slots::default();
+        let _jobs = slots.open("k", 4, 0);
+        let first = slots.next_order(100).unwrap();
+        slots.record(&first, &got(4, 7));
+        let from_there = slots.next_order(100).unwrap();
+        slots.record(&from_there, &got(3, 9));
+        let again = slots.next_order(100).unwrap();
         assert_eq!(again.want.floor, None);
-        // What is announced while it looks counts.
-        lanes.announce("k");
-        lanes.record(&again, &got(0, 0));
-        let last = lanes.next_order(100).unwrap();
-        lanes.record(&last, &got(0, 0));
-        assert!(lanes.next_order(100).is_none());
-        assert_eq!(lanes.exhausted(), ["k"]);
+        // What is announced while it claims counts.
+        slots.announce("k");
+        slots.record(&again, &got(0, 0));
+        let last = slots.next_order(100).unwrap();
+        slots.record(&last, &got(0, 0));
+        assert!(slots.next_order(100).is_none());
+        assert_eq!(slots.exhausted(), ["k"]);
     }
 
     #[test]
     fn kinds_take_turns() {
-        let mut lanes = Lanes::default();
-        let _jobs = (lanes.open("a", 1, 0), lanes.open("b", 1, 0));
+        let mut slots = Slots::default();
+        let _jobs = (slots.open("a", 1, 0), slots.open("b", 1, 0));
         let mut kinds = Vec::new();
         for _ in 0..4 {
-            let order = lanes.next_order(100).unwrap();
-            lanes.record(&order, &got(1, 7));
+            let order = slots.next_order(100).unwrap();
+            slots.record(&order, &got(1, 7));
             kinds.push(order.want.kind);
         }
         assert!(

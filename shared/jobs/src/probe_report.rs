@@ -1,31 +1,7 @@
-//! The probe of a provider: the job's payload, and the report that is its output.
+//! The output of a [`ProviderProbe`](crate::ProviderProbe): what was tried, and what came of it.
 
-use apalis_mariadb::{JobKind, NewJob, QueueError};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-
-/// Tries every operation that this service relies on at a provider, with a store and files of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProviderProbe {
-    pub provider_type: String,
-}
-
-impl JobKind for ProviderProbe {
-    const KIND: &'static str = "provider_probe";
-}
-
-impl ProviderProbe {
-    /// One per provider is active at a time.
-    pub fn unique_key(&self) -> String {
-        format!("{}:{}", Self::KIND, self.provider_type)
-    }
-
-    /// Ready to be enqueued. A probe that fails says why in its report, so it is not tried again; it is only when its worker
-    /// was lost.
-    pub fn to_job(&self) -> Result<NewJob, QueueError> {
-        Ok(NewJob::of(self)?.unique_key(self.unique_key()).max_attempts(3))
-    }
-}
 
 /// What a probe found: the job's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

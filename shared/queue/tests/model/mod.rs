@@ -13,16 +13,16 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlPool};
 
+use crate::ack::{Acked, End, PlainEnd, Within, ack_rows};
 use crate::config::QueueConfig;
 use crate::id::{ClaimToken, JobId, WorkerId};
-use crate::job::NewJob;
+use crate::maintenance;
+use crate::new_job::NewJob;
 use crate::operate::Cancelled;
 use crate::outcome::Outcome;
 use crate::queue::Queue;
-use crate::settle::{End, PlainEnd, Settled, Within, settle_rows};
 use crate::state::{Move, State};
 use crate::take::{self, Want};
-use crate::upkeep;
 
 use expected::{Model, ModelJob, Seen};
 
@@ -87,7 +87,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(End::Handler(Outcome::Snooze { after: LEASE, reason: None })),
         1 => Just(End::Handler(Outcome::Fail { error: "f".to_owned() })),
         1 => Just(End::Handler(Outcome::Cancelled)),
-        1 => Just(End::HandBack),
+        1 => Just(End::Release),
     ];
     prop_oneof![
         4 => (key(), key(), prop::bool::weighted(0.2))
@@ -216,16 +216,16 @@ impl Machine {
 
     async fn end(&mut self, token: ClaimToken, end: &End) {
         let mut tx = self.queue.begin().await.unwrap();
-        let (settled, _) = settle_rows(&mut tx, &[(token, end.clone())], &config(), Within::Callers)
+        let (acked, _) = ack_rows(&mut tx, &[(token, end.clone())], &config(), Within::Callers)
             .await
             .unwrap();
         tx.commit().await.unwrap();
         let wanted = if self.model.end_if_current(token, end) {
-            Settled::Applied
+            Acked::Applied
         } else {
-            Settled::Bounced
+            Acked::Bounced
         };
-        assert_eq!(settled, [wanted]);
+        assert_eq!(acked, [wanted]);
     }
 
     async fn cancel(&mut self, at: usize) {
@@ -266,7 +266,7 @@ impl Machine {
 
     async fn comes_due(&mut self, at: usize) {
         self.set_time(at, State::Scheduled).await;
-        upkeep::promote(&self.pool, &[KIND]).await.unwrap();
+        maintenance::promote(&self.pool, &[KIND]).await.unwrap();
         if self.model.jobs[at].seen.state == State::Scheduled {
             self.model.queue_up(at);
         }
@@ -274,7 +274,7 @@ impl Machine {
 
     async fn lease_ends(&mut self, at: usize) {
         self.set_time(at, State::Running).await;
-        upkeep::take_back(&self.pool, &config()).await.unwrap();
+        maintenance::rescue(&self.pool, &config()).await.unwrap();
         if self.model.jobs[at].seen.state == State::Running {
             self.model.end(at, &End::LeaseLost);
         }

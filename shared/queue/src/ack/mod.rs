@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::sql::now_us;
 use crate::state::Move;
 
-pub(crate) use decide::settle;
+pub(crate) use decide::decide;
 pub(crate) use plain::{PlainEnd, write_plain_ends};
 pub(crate) use write::write;
 
@@ -24,7 +24,7 @@ pub(crate) use write::write;
 pub(crate) enum End {
     Handler(Outcome),
     /// The worker shuts down.
-    HandBack,
+    Release,
     /// Nobody extended the lease.
     LeaseLost,
 }
@@ -45,7 +45,7 @@ impl End {
             Self::Handler(Outcome::Snooze { reason, .. }) => {
                 2 * reason.as_ref().map_or(0, String::len).min(config.max_error_bytes)
             }
-            Self::Handler(Outcome::Cancelled) | Self::HandBack | Self::LeaseLost => 0,
+            Self::Handler(Outcome::Cancelled) | Self::Release | Self::LeaseLost => 0,
         };
         STATEMENT_BYTES + texts
     }
@@ -112,14 +112,14 @@ impl Held {
 }
 /// What became of an attempt to end a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum Acked {
     Applied,
     /// The claim had ended before: by [`Claim::complete`](crate::Claim::complete), or by an earlier try of this very
     /// write whose answer was lost. Or it is lost. Nothing was written.
     Bounced,
 }
 
-/// Whose transaction a settlement is part of.
+/// Whose transaction a decision is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Within {
     /// The caller's, who began it and ends it.
@@ -131,12 +131,12 @@ pub(crate) enum Within {
 
 /// Ends claims: locks the rows, decides, writes. The transaction must hold no other job's row, and jobs with keys must
 /// come one per transaction. Answers in the order of `ends`, and whether a key was passed on.
-pub(crate) async fn settle_rows(
+pub(crate) async fn ack_rows(
     conn: &mut MySqlConnection,
     ends: &[(ClaimToken, End)],
     config: &QueueConfig,
     within: Within,
-) -> Result<(Vec<Settled>, bool), sqlx::Error> {
+) -> Result<(Vec<Acked>, bool), sqlx::Error> {
     let begin = if within == Within::Own {
         "START TRANSACTION; "
     } else {
@@ -153,20 +153,20 @@ pub(crate) async fn settle_rows(
         let held = Held::from_row(row)?;
         rows_by_id.insert(held.id, held);
     }
-    let mut settlements = Vec::with_capacity(ends.len());
+    let mut decisions = Vec::with_capacity(ends.len());
     let mut answers = Vec::with_capacity(ends.len());
     for (token, end) in ends {
         let held = rows_by_id
             .get(&token.job_id())
             .filter(|held| held.is_running_under(*token));
         answers.push(if held.is_some() {
-            Settled::Applied
+            Acked::Applied
         } else {
-            Settled::Bounced
+            Acked::Bounced
         });
-        settlements.extend(held.map(|held| (held, settle(held, end, config))));
+        decisions.extend(held.map(|held| (held, decide(held, end, config))));
     }
-    let passed_on = write(conn, &settlements, config, within).await?;
+    let passed_on = write(conn, &decisions, config, within).await?;
     Ok((answers, passed_on))
 }
 /// `x'…', x'…'`: ids for an IN list of any length, in order.

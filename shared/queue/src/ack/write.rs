@@ -9,27 +9,27 @@ use crate::keys;
 use crate::sql::{micros, now_us, text_literal};
 use crate::state::State;
 
-use super::decide::Settlement;
+use super::decide::Decision;
 use super::{Held, Within};
 
-/// Writes settlements of locked rows, and gives back or passes on the keys of jobs that are over.
+/// Writes decisions of locked rows, and gives back or passes on the keys of jobs that are over.
 pub(crate) async fn write(
     conn: &mut MySqlConnection,
-    settlements: &[(&Held, Settlement)],
+    decisions: &[(&Held, Decision)],
     config: &QueueConfig,
     within: Within,
 ) -> Result<bool, sqlx::Error> {
-    let over: Vec<&Held> = settlements
+    let over: Vec<&Held> = decisions
         .iter()
-        .filter(|(_, settled)| settled.step.to().is_finished())
+        .filter(|(_, decision)| decision.step.to().is_finished())
         .map(|(held, _)| *held)
         .collect();
     let has_keys = over
         .iter()
         .any(|held| held.unique_key.is_some() || held.concurrency_key.is_some());
-    let mut statements: Vec<String> = settlements
+    let mut statements: Vec<String> = decisions
         .iter()
-        .map(|(held, settled)| update_statement(held, settled, config))
+        .map(|(held, decision)| update_statement(held, decision, config))
         .collect();
     if within == Within::Own && !has_keys {
         statements.push("COMMIT".to_owned());
@@ -60,10 +60,10 @@ pub(crate) async fn write(
 
 /// By the primary key, values as literals: one statement a job, all sent at once. One UPDATE that joins a table of values
 /// would be a single statement, but the server puts what it is to write into a temporary table on disk first.
-fn update_statement(held: &Held, settled: &Settlement, config: &QueueConfig) -> String {
+fn update_statement(held: &Held, decision: &Decision, config: &QueueConfig) -> String {
     let now = now_us!();
-    let (order_us, finished_at) = match settled.step.to() {
-        State::Scheduled => (format!("{now} + {}", micros(settled.delay)), "NULL"),
+    let (order_us, finished_at) = match decision.step.to() {
+        State::Scheduled => (format!("{now} + {}", micros(decision.delay)), "NULL"),
         State::Done | State::Failed | State::Cancelled => (now.to_owned(), "UTC_TIMESTAMP(6)"),
         State::Ready | State::Blocked | State::Running => ("rank_us".to_owned(), "NULL"),
     };
@@ -71,19 +71,19 @@ fn update_statement(held: &Held, settled: &Settlement, config: &QueueConfig) -> 
         "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{state}', order_us = {order_us}, \
            attempts = {attempts}, lease_losses = {lease_losses}, snoozes = {snoozes}, output = {output}, \
            finished_at = {finished_at}",
-        state = settled.step.to(),
-        attempts = settled.attempts,
-        lease_losses = settled.lease_losses,
-        snoozes = settled.snoozes,
-        output = optional_literal(settled.output.as_deref()),
+        state = decision.step.to(),
+        attempts = decision.attempts,
+        lease_losses = decision.lease_losses,
+        snoozes = decision.snoozes,
+        output = optional_literal(decision.output.as_deref()),
     );
-    if let Some(error) = &settled.error {
+    if let Some(error) = &decision.error {
         let _ = write!(statement, ", last_error = {}", text_literal(error));
     }
-    if let Some(reason) = &settled.snooze_reason {
+    if let Some(reason) = &decision.snooze_reason {
         let _ = write!(statement, ", snooze_reason = {}", text_literal(reason));
     }
-    if let Some(ending) = settled.ending {
+    if let Some(ending) = decision.ending {
         let _ = write!(
             statement,
             ", history = JSON_ARRAY_APPEND(CASE WHEN history IS NULL THEN '[]' \
@@ -93,7 +93,7 @@ fn update_statement(held: &Held, settled: &Settlement, config: &QueueConfig) -> 
                  'ended_at', DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')))",
             max_history = config.max_history.max(1),
             ending = ending.as_str(),
-            error = optional_literal(settled.error.as_deref()),
+            error = optional_literal(decision.error.as_deref()),
         );
     }
     let _ = write!(
@@ -101,7 +101,7 @@ fn update_statement(held: &Held, settled: &Settlement, config: &QueueConfig) -> 
         " WHERE id = x'{id}' AND claim_no = {claim_no} AND {from}",
         id = held.id.as_uuid().simple(),
         claim_no = held.claim_no,
-        from = settled.step.condition(),
+        from = decision.step.condition(),
     );
     statement
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::ack::End;
 use crate::id::{ClaimToken, JobId};
 use crate::outcome::Outcome;
-use crate::settle::End;
 use crate::state::State;
 
 use super::{MAX_ATTEMPTS, MAX_LOSSES};
@@ -98,7 +98,7 @@ impl Model {
                 seen.snoozes += 1;
                 seen.state = State::Scheduled;
             }
-            End::HandBack => seen.state = State::Ready,
+            End::Release => seen.state = State::Ready,
             End::LeaseLost => {
                 seen.losses += 1;
                 seen.state = State::Ready;

@@ -1,23 +1,25 @@
-//! What keeps a queue going beside its workers: promoting due jobs, taking back lost ones, deleting old ones. Any
-//! worker process does it, one at a time: whoever wins the duty's row. A process that dies in between loses its turn,
+//! Maintenance tasks of a queue: promoting due jobs, rescuing jobs whose lease has ended, deleting old ones, counting. Any
+//! worker process does it, one at a time: whoever wins the task's row. A process that dies in between loses its turn,
 //! nothing else.
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, FromRow, MySqlConnection, MySqlPool, Row};
+use sqlx::{AssertSqlSafe, FromRow, MySql, MySqlConnection, MySqlPool, QueryBuilder, Row};
 
+use crate::ack::{self, End, HELD_COLUMNS, Held, Within, id_list};
 use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::id::JobId;
 use crate::keys;
-use crate::settle::{self, End, HELD_COLUMNS, Held, Within, id_list};
-use crate::sql::{self, micros, now_us, retrying};
+use crate::sql::{self, micros, now_us, padded, retrying};
 use crate::state::{Move, State};
 
+/// Between two counts, whoever does them.
+pub(crate) const COUNT_REST: Duration = Duration::from_secs(15);
 const PROMOTE_BATCH: usize = 500;
-/// Then others get their turn; the rest follows at the next look.
+/// Then others get their turn; the rest follows at the next poll.
 const MAX_PROMOTE_BATCHES: usize = 20;
-const TAKE_BACK_BATCH: usize = 200;
+const RESCUE_BATCH: usize = 200;
 const PRUNE_BATCH: usize = 500;
 /// Between two batches of deletes, for others to get in between.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
@@ -26,24 +28,24 @@ const FORGET_WORKERS_AFTER: Duration = Duration::from_hours(1);
 
 /// Something that one process at a time does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Duty {
+pub(crate) enum Task {
     Promote,
-    TakeBack,
+    Rescue,
     Prune,
     Count,
 }
 
-impl Duty {
-    const ALL: [Self; 4] = [Self::Promote, Self::TakeBack, Self::Prune, Self::Count];
+impl Task {
+    const ALL: [Self; 4] = [Self::Promote, Self::Rescue, Self::Prune, Self::Count];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|duty| duty.as_str() == name)
+        Self::ALL.into_iter().find(|task| task.as_str() == name)
     }
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Promote => "promote",
-            Self::TakeBack => "take_back",
+            Self::Rescue => "rescue",
             Self::Prune => "prune",
             Self::Count => "count",
         }
@@ -52,9 +54,9 @@ impl Duty {
     /// Whether it is this process's turn; then nobody else's until `rest` has passed.
     pub(crate) async fn win(self, pool: &MySqlPool, rest: Duration) -> Result<bool, QueueError> {
         let statement = concat!(
-            "UPDATE queue_duties SET due_us = ",
+            "UPDATE queue_tasks SET due_us = ",
             now_us!(),
-            " + ? WHERE duty = ? AND due_us <= ",
+            " + ? WHERE task = ? AND due_us <= ",
             now_us!()
         );
         let won = sqlx::query(statement)
@@ -156,12 +158,12 @@ async fn promote_rows(conn: &mut MySqlConnection, step: Move, ids: &[JobId]) -> 
     Ok(())
 }
 
-/// Takes jobs back whose lease has ended. Answers how many.
-pub(crate) async fn take_back(pool: &MySqlPool, config: &QueueConfig) -> Result<usize, QueueError> {
+/// Rescues jobs whose lease has ended. Answers how many.
+pub(crate) async fn rescue(pool: &MySqlPool, config: &QueueConfig) -> Result<usize, QueueError> {
     let select = format!(
         "SELECT id, CAST(unique_key IS NOT NULL OR concurrency_key IS NOT NULL AS SIGNED) AS has_keys \
          FROM queue_jobs WHERE id IN (SELECT id FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
-           WHERE state = 'running' AND order_us <= {}) LIMIT {TAKE_BACK_BATCH}",
+           WHERE state = 'running' AND order_us <= {}) LIMIT {RESCUE_BATCH}",
         now_us!()
     );
     let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(pool).await?;
@@ -180,14 +182,14 @@ pub(crate) async fn take_back(pool: &MySqlPool, config: &QueueConfig) -> Result<
     }
     let mut taken = 0;
     for batch in batches {
-        taken += retrying!(take_back_batch(pool, &batch, config));
+        taken += retrying!(rescue_batch(pool, &batch, config));
     }
     Ok(taken)
 }
 
-async fn take_back_batch(pool: &MySqlPool, ids: &[JobId], config: &QueueConfig) -> Result<usize, QueueError> {
+async fn rescue_batch(pool: &MySqlPool, ids: &[JobId], config: &QueueConfig) -> Result<usize, QueueError> {
     let mut tx = sql::begin(pool).await?;
-    // A row that is locked belongs to a handler's fenced transaction, or is being settled: not ours.
+    // A row that is locked belongs to a handler's fenced transaction, or is being acked: not ours.
     let select = format!(
         "SELECT {HELD_COLUMNS} FROM queue_jobs FORCE INDEX (PRIMARY) WHERE id IN ({}) AND state = 'running' AND order_us <= {} \
          ORDER BY id FOR UPDATE SKIP LOCKED",
@@ -196,11 +198,11 @@ async fn take_back_batch(pool: &MySqlPool, ids: &[JobId], config: &QueueConfig) 
     );
     let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(&mut *tx).await?;
     let lost: Vec<Held> = rows.iter().map(Held::from_row).collect::<Result<_, _>>()?;
-    let settlements: Vec<_> = lost
+    let decisions: Vec<_> = lost
         .iter()
-        .map(|held| (held, settle::settle(held, &End::LeaseLost, config)))
+        .map(|held| (held, ack::decide(held, &End::LeaseLost, config)))
         .collect();
-    settle::write(&mut tx, &settlements, config, Within::Callers).await?;
+    ack::write(&mut tx, &decisions, config, Within::Callers).await?;
     tx.commit().await?;
     for held in &lost {
         tracing::warn!(job.id = %held.id, job.kind = held.kind, losses = held.lease_losses + 1, "a job's lease was lost");
@@ -266,4 +268,32 @@ async fn prune_batch(pool: &MySqlPool, state: State, kind: &str, age: Duration) 
         .rows_affected();
     tx.commit().await?;
     Ok(deleted)
+}
+
+/// Counts all jobs; the slow part, done by one worker at a time, seldom.
+pub(crate) async fn count(pool: &MySqlPool) -> Result<(), QueueError> {
+    let counts: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT kind, CAST(state AS CHAR), COUNT(*) FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
+         GROUP BY state, kind",
+    )
+    .fetch_all(pool)
+    .await?;
+    if !counts.is_empty() {
+        let mut insert: QueryBuilder<MySql> =
+            QueryBuilder::new("INSERT INTO queue_counts (kind, state, jobs, counted_at) ");
+        insert.push_values(padded(&counts), |mut row, (kind, state, jobs)| {
+            row.push_bind(kind)
+                .push_bind(state)
+                .push_bind(jobs)
+                .push("UTC_TIMESTAMP(6)");
+        });
+        insert.push(" ON DUPLICATE KEY UPDATE jobs = VALUES(jobs), counted_at = VALUES(counted_at)");
+        insert.build().execute(pool).await?;
+    }
+    // What is left of the count before has no jobs any more. No transaction: nobody minds a moment between the two.
+    sqlx::query("DELETE FROM queue_counts WHERE counted_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND")
+        .bind(micros(COUNT_REST) / 2)
+        .execute(pool)
+        .await?;
+    Ok(())
 }
