@@ -14,6 +14,7 @@ mod status;
 mod store_diff;
 mod store_settings;
 mod sync;
+mod transition;
 mod upload;
 mod way_in;
 
@@ -28,5 +29,6 @@ pub use status::UnknownStatus;
 pub use store_diff::{Claim, StoreDiff};
 pub use store_settings::{STORE_TAGS, Setting, StoreSettings};
 pub use sync::{Brake, FindingKind, ItemState, SyncCounts};
+pub use transition::Transition;
 pub use upload::UploadStatus;
 pub use way_in::{Call, Entrances, Waiting, WayIn, calls};
