@@ -1,65 +1,19 @@
-//! Every transition against a real MariaDB: the legal ones move exactly one row, the forbidden ones none.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+//! Rows: what goes in comes out, pages, stores, intents, compositions and builds.
 
-use std::time::Duration;
-
-use rag_db::attachments::{NewAttachment, Observation};
-use rag_db::intents::{Content, Declared, NewIntent, Operation};
-use rag_db::{DbError, attachments, builds, composition, files, index_files, indexes, intents, uploads};
-use rag_domain::{
-    AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId, IndexingStatus, UploadStatus, WayIn,
-};
+use rag_db::intents::{self, Declared, Operation};
+use rag_db::{DbError, attachments, builds, composition, files, index_files, indexes, uploads};
+use rag_domain::{ChunkingStrategy, IndexingStatus, UploadStatus};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
+use sqlx::MySqlPool;
 
-fn domain(name: &str) -> DomainId {
-    DomainId::try_from(name.to_owned()).unwrap()
-}
-
-async fn new_index(db: &mut MySqlConnection, domain: &DomainId) -> IndexId {
-    let id = IndexId::new();
-    let index = indexes::NewIndex {
-        id,
-        domain_id: domain.clone(),
-        name: "handbook".to_owned(),
-        description: None,
-        provider_type: "openai".to_owned(),
-        chunking_strategy: Some(ChunkingStrategy::AUTO),
-        expires_after: None,
-        metadata: Some(json!({"team": "ops"})),
-    };
-    indexes::insert(db, &index).await.unwrap();
-    id
-}
-
-async fn new_file(db: &mut MySqlConnection, domain: &DomainId, sha: char) -> FileId {
-    let id = FileId::new();
-    let file = files::NewFile {
-        id,
-        domain_id: domain.clone(),
-        file_name: "a.md".to_owned(),
-        file_type: "text/markdown".to_owned(),
-        size_bytes: 3,
-        sha256: sha.to_string().repeat(64),
-        local_path: "d/a.md".to_owned(),
-        tags: Some(vec!["x".to_owned()]),
-        notes: None,
-        chunking_strategy: None,
-    };
-    files::insert(db, &file).await.unwrap();
-    id
-}
-
-fn is_conflict<T>(result: &Result<T, DbError>) -> bool {
-    matches!(result, Err(DbError::Conflict { .. }))
-}
+use crate::fixtures::{OPENAI, attachment, domain_named, file_of, index_of, is_conflict, upload_intent};
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn rows_come_back_as_they_went_in(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let (mine, other) = (domain("mine"), domain("Mine"));
-    let index = new_index(&mut db, &mine).await;
-    let file = new_file(&mut db, &mine, 'a').await;
+    let (mine, other) = (domain_named("mine"), domain_named("Mine"));
+    let index = index_of(&mut db, &mine).await;
+    let file = file_of(&mut db, &mine).await;
 
     let row = indexes::get(&mut db, &mine, index).await.unwrap();
     assert_eq!(row.indexing_status, IndexingStatus::NotIndexed);
@@ -84,9 +38,9 @@ async fn rows_come_back_as_they_went_in(pool: MySqlPool) {
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn pages_follow_each_other_without_gaps(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let mine = domain("mine");
+    let mine = domain_named("mine");
     for _ in 0..5 {
-        new_index(&mut db, &mine).await;
+        index_of(&mut db, &mine).await;
     }
     let mut seen = Vec::new();
     let mut before = None;
@@ -101,38 +55,9 @@ async fn pages_follow_each_other_without_gaps(pool: MySqlPool) {
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
-async fn an_index_moves_along_legal_edges_only(pool: MySqlPool) {
-    let mut db = pool.acquire().await.unwrap();
-    let mine = domain("mine");
-    let index = new_index(&mut db, &mine).await;
-
-    assert!(
-        is_conflict(&indexes::mark_built(&mut db, index, IndexingStatus::Done, None).await),
-        "not from not_indexed"
-    );
-    indexes::mark_in_progress(&mut db, index).await.unwrap();
-    indexes::mark_built(&mut db, index, IndexingStatus::Failed, Some("why"))
-        .await
-        .unwrap();
-    assert!(
-        is_conflict(&indexes::mark_built(&mut db, index, IndexingStatus::Done, None).await),
-        "a build ends once"
-    );
-    let row = indexes::get(&mut db, &mine, index).await.unwrap();
-    assert_eq!(row.last_error.as_deref(), Some("why"));
-    assert!(row.indexed_at.is_some());
-
-    indexes::mark_in_progress(&mut db, index).await.unwrap();
-    assert_eq!(
-        indexes::get(&mut db, &mine, index).await.unwrap().last_error,
-        None
-    );
-}
-
-#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_index_takes_one_store(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let index = new_index(&mut db, &domain("mine")).await;
+    let index = index_of(&mut db, &domain_named("mine")).await;
     indexes::set_external_id(&mut db, index, "vs_1").await.unwrap();
     assert!(is_conflict(
         &indexes::set_external_id(&mut db, index, "vs_2").await
@@ -144,69 +69,11 @@ async fn an_index_takes_one_store(pool: MySqlPool) {
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
-async fn attachments_move_along_legal_edges_only(pool: MySqlPool) {
-    let mut db = pool.acquire().await.unwrap();
-    let mine = domain("mine");
-    let (index, file) = (
-        new_index(&mut db, &mine).await,
-        new_file(&mut db, &mine, 'a').await,
-    );
-    for from in AttachmentState::ALL {
-        for to in AttachmentState::ALL {
-            let new = NewAttachment {
-                index_id: index,
-                external_store_id: "vs_1",
-                local_file_id: file,
-                external_file_id: &format!("file-{from}-{to}"),
-                content_sha256: &"a".repeat(64),
-                size_bytes: 3,
-                chunking_strategy: None,
-            };
-            let id = attachments::insert(&mut db, &new).await.unwrap();
-            let force = format!("UPDATE rag_index_attachments SET state = '{from}' WHERE id = '{id}'");
-            sqlx::query(AssertSqlSafe(force)).execute(&mut *db).await.unwrap();
-            let seen = Observation {
-                external_store_file_id: None,
-                strategy_applied: None,
-                state: *to,
-                reported_strategy: None,
-                usage_bytes: None,
-                error_code: None,
-                last_error: None,
-            };
-            let moved = match to {
-                AttachmentState::Pending => attachments::mark_pending(&mut db, &[id]).await,
-                AttachmentState::Attaching => {
-                    attachments::mark_attaching(&mut db, &[id], WayIn::Single, Duration::ZERO).await
-                }
-                AttachmentState::Detaching => attachments::mark_detaching(&mut db, &[id]).await,
-                AttachmentState::InProgress => {
-                    attachments::mark_in_progress(&mut db, &[id], Some("vsfb_1")).await
-                }
-                _ => attachments::observe(&mut db, id, &seen).await,
-            };
-            assert_eq!(moved.is_ok(), to.predecessors().contains(from), "{from} -> {to}");
-        }
-    }
-}
-
-#[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_attachment_is_deleted_only_on_its_way_out(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let mine = domain("mine");
-    let (index, file) = (
-        new_index(&mut db, &mine).await,
-        new_file(&mut db, &mine, 'a').await,
-    );
-    let new = NewAttachment {
-        index_id: index,
-        external_store_id: "vs_1",
-        local_file_id: file,
-        external_file_id: "file-1",
-        content_sha256: &"a".repeat(64),
-        size_bytes: 3,
-        chunking_strategy: Some(ChunkingStrategy::fixed(400, 100)),
-    };
+    let mine = domain_named("mine");
+    let (index, file) = (index_of(&mut db, &mine).await, file_of(&mut db, &mine).await);
+    let new = attachment(index, file, "file-1");
     let id = attachments::insert(&mut db, &new).await.unwrap();
     assert!(matches!(
         attachments::insert(&mut db, &new).await,
@@ -221,32 +88,28 @@ async fn an_attachment_is_deleted_only_on_its_way_out(pool: MySqlPool) {
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_upload_is_finished_for_the_content_it_was_started_for(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let file = new_file(&mut db, &domain("mine"), 'a').await;
+    let file = file_of(&mut db, &domain_named("mine")).await;
     let (old, new) = ("a".repeat(64), "b".repeat(64));
-    uploads::mark_pending(&mut db, "openai", file, &old)
-        .await
-        .unwrap();
-    let first = uploads::mark_uploaded(&mut db, "openai", file, &old, "file-1", &json!({}))
+    uploads::mark_pending(&mut db, OPENAI, file, &old).await.unwrap();
+    let first = uploads::mark_uploaded(&mut db, OPENAI, file, &old, "file-1", &json!({}))
         .await
         .unwrap();
     assert_eq!(first, None);
     assert!(
-        is_conflict(&uploads::mark_failed(&mut db, "openai", file, &old, ("invalid_request", "late")).await),
+        is_conflict(&uploads::mark_failed(&mut db, OPENAI, file, &old, ("invalid_request", "late")).await),
         "uploaded stays uploaded"
     );
 
     // The bytes change while an upload of the old ones is on the wire: its outcome must not pass for the new content.
-    uploads::mark_pending(&mut db, "openai", file, &new)
-        .await
-        .unwrap();
+    uploads::mark_pending(&mut db, OPENAI, file, &new).await.unwrap();
     assert!(is_conflict(
-        &uploads::mark_uploaded(&mut db, "openai", file, &old, "file-x", &json!({})).await
+        &uploads::mark_uploaded(&mut db, OPENAI, file, &old, "file-x", &json!({})).await
     ));
-    let replaced = uploads::mark_uploaded(&mut db, "openai", file, &new, "file-2", &json!({}))
+    let replaced = uploads::mark_uploaded(&mut db, OPENAI, file, &new, "file-2", &json!({}))
         .await
         .unwrap();
     assert_eq!(replaced.as_deref(), Some("file-1"));
-    let row = uploads::find(&mut db, "openai", file).await.unwrap().unwrap();
+    let row = uploads::find(&mut db, OPENAI, file).await.unwrap().unwrap();
     assert_eq!(
         (row.status, row.external_file_id.as_deref()),
         (UploadStatus::Uploaded, Some("file-2"))
@@ -256,18 +119,7 @@ async fn an_upload_is_finished_for_the_content_it_was_started_for(pool: MySqlPoo
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn an_intent_has_one_holder(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let intent = |token| NewIntent {
-        provider_id: "openai",
-        operation: Operation::UploadFile,
-        subject: "file",
-        index_id: None,
-        content: Some(Content {
-            sha256: "a",
-            file_name: "a.md",
-            size_bytes: 3,
-        }),
-        claim_token: token,
-    };
+    let intent = |token| upload_intent("file", token);
     let Declared::New(first) = intents::declare(&mut db, &intent("one")).await.unwrap() else {
         panic!("must be new")
     };
@@ -289,32 +141,30 @@ async fn an_intent_has_one_holder(pool: MySqlPool) {
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn only_an_unreferenced_file_is_retired(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let file = new_file(&mut db, &domain("mine"), 'a').await;
+    let file = file_of(&mut db, &domain_named("mine")).await;
     let sha = "a".repeat(64);
-    uploads::mark_pending(&mut db, "openai", file, &sha)
+    uploads::mark_pending(&mut db, OPENAI, file, &sha).await.unwrap();
+    uploads::mark_uploaded(&mut db, OPENAI, file, &sha, "file-1", &json!({}))
         .await
         .unwrap();
-    uploads::mark_uploaded(&mut db, "openai", file, &sha, "file-1", &json!({}))
-        .await
-        .unwrap();
-    assert!(!intents::retire_file(&mut db, "openai", "file-1").await.unwrap());
+    assert!(!intents::retire_file(&mut db, OPENAI, "file-1").await.unwrap());
     assert!(
-        intents::is_file_referenced(&mut db, "openai", "file-1")
+        intents::is_file_referenced(&mut db, OPENAI, "file-1")
             .await
             .unwrap()
     );
-    assert!(intents::retire_file(&mut db, "openai", "file-2").await.unwrap());
+    assert!(intents::retire_file(&mut db, OPENAI, "file-2").await.unwrap());
     assert!(
-        intents::is_file_referenced(&mut db, "openai", "file-2")
+        intents::is_file_referenced(&mut db, OPENAI, "file-2")
             .await
             .unwrap()
     );
     assert!(
-        !intents::is_file_referenced(&mut db, "openai", "file-3")
+        !intents::is_file_referenced(&mut db, OPENAI, "file-3")
             .await
             .unwrap()
     );
-    let waiting = intents::list_deletions(&mut db, "openai", Operation::DeleteFile, 10)
+    let waiting = intents::list_deletions(&mut db, OPENAI, Operation::DeleteFile, 10)
         .await
         .unwrap();
     assert_eq!(waiting.len(), 1);
@@ -323,13 +173,10 @@ async fn only_an_unreferenced_file_is_retired(pool: MySqlPool) {
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn the_composition_names_the_nearest_strategy_and_skips_foreign_files(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let mine = domain("mine");
-    let index = new_index(&mut db, &mine).await;
-    let (first, second) = (
-        new_file(&mut db, &mine, 'a').await,
-        new_file(&mut db, &mine, 'b').await,
-    );
-    let foreign = new_file(&mut db, &domain("other"), 'c').await;
+    let mine = domain_named("mine");
+    let index = index_of(&mut db, &mine).await;
+    let (first, second) = (file_of(&mut db, &mine).await, file_of(&mut db, &mine).await);
+    let foreign = file_of(&mut db, &domain_named("other")).await;
     let strategy = ChunkingStrategy::fixed(400, 100);
     index_files::insert(&mut db, index, second, None, None)
         .await
@@ -360,8 +207,8 @@ async fn the_composition_names_the_nearest_strategy_and_skips_foreign_files(pool
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_build_begins_once_and_ends_once(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let mine = domain("mine");
-    let index = new_index(&mut db, &mine).await;
+    let mine = domain_named("mine");
+    let index = index_of(&mut db, &mine).await;
     assert!(
         builds::begin(&mut db, "job", index, &mine, "upload_files")
             .await
