@@ -1,5 +1,4 @@
 //! What a fleet keeps of a provider that wants less: backoffs without a hint, and exhausted accounts.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 use std::time::Duration;
 

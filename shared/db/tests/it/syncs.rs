@@ -1,50 +1,25 @@
-//! What syncs write: turns of the schedule, and other tables' rows by the provider's word.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+//! What syncs write: turns of the schedule, and rows of other tables by the provider's word.
 
 use std::time::Duration;
 
-use rag_db::attachments::{NewAttachment, Observation, SeenAttachment};
-use rag_db::files::NewFile;
+use rag_db::attachments::{NewAttachment, SeenAttachment};
 use rag_db::imports::{self, SeenCopy};
 use rag_db::{DbError, attachments, index_files, indexes, schedules, uploads};
 use rag_domain::{AttachmentState, DomainId, FileId, IndexId, IndexingStatus};
 use sqlx::{MySqlConnection, MySqlPool};
 
-fn domain(name: &str) -> DomainId {
-    DomainId::try_from(name.to_owned()).unwrap()
-}
+use crate::fixtures::{attachment, domain, domain_named, file_row, new_index, observation};
 
 /// An index with this store.
 async fn index(db: &mut MySqlConnection, store: &str) -> IndexId {
-    let new = indexes::NewIndex {
-        id: IndexId::new(),
-        domain_id: domain("mine"),
-        name: "n".to_owned(),
-        description: None,
-        provider_type: "openai".to_owned(),
-        chunking_strategy: None,
-        expires_after: None,
-        metadata: None,
-    };
-    indexes::insert(db, &new).await.unwrap();
-    indexes::set_external_id(db, new.id, store).await.unwrap();
-    new.id
+    let id = new_index(db).await;
+    indexes::set_external_id(db, id, store).await.unwrap();
+    id
 }
 
 /// A file that came with this id.
 async fn file(db: &mut MySqlConnection, domain: &DomainId, external_id: &str) -> FileId {
-    let new = NewFile {
-        id: FileId::new(),
-        domain_id: domain.clone(),
-        file_name: "a.md".to_owned(),
-        file_type: "text/markdown".to_owned(),
-        size_bytes: 3,
-        sha256: "a".repeat(64),
-        local_path: "d/a.md".to_owned(),
-        tags: None,
-        notes: None,
-        chunking_strategy: None,
-    };
+    let new = file_row(domain);
     imports::insert_file(db, &new, external_id, None).await.unwrap();
     new.id
 }
@@ -61,39 +36,22 @@ async fn copy(db: &mut MySqlConnection, file: FileId, external_id: &str, files_a
     imports::insert_copy(db, "openai", &copy).await.unwrap()
 }
 
-fn seen(state: AttachmentState) -> Observation<'static> {
-    Observation {
-        state,
-        external_store_file_id: None,
-        reported_strategy: None,
-        strategy_applied: None,
-        usage_bytes: Some(1),
-        error_code: None,
-        last_error: None,
-    }
-}
-
-/// The file hangs in the store, indexed.
+/// The file is attached to the store, and indexed.
 async fn attach(db: &mut MySqlConnection, index: IndexId, store: &str, file: FileId, external_id: &str) {
     let row = NewAttachment {
-        index_id: index,
         external_store_id: store,
-        local_file_id: file,
-        external_file_id: external_id,
-        content_sha256: "b",
-        size_bytes: 3,
-        chunking_strategy: None,
+        ..attachment(index, file, external_id)
     };
     let file = SeenAttachment {
         row,
-        seen: seen(AttachmentState::Completed),
+        seen: observation(AttachmentState::Completed),
         attached_at: None,
     };
     attachments::insert_seen(db, &[file]).await.unwrap();
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
-async fn a_look_moves_an_index_by_legal_edges_only(pool: MySqlPool) {
+async fn a_sync_moves_an_index_to_any_status(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let id = index(&mut db, "vs_1").await;
     for next in [
@@ -104,7 +62,7 @@ async fn a_look_moves_an_index_by_legal_edges_only(pool: MySqlPool) {
         IndexingStatus::NotIndexed,
     ] {
         indexes::mark_seen(&mut db, id, next, None, None).await.unwrap();
-        let row = indexes::get(&mut db, &domain("mine"), id).await.unwrap();
+        let row = indexes::get(&mut db, &domain(), id).await.unwrap();
         assert_eq!(row.indexing_status, next);
     }
     let gone = indexes::mark_seen(&mut db, IndexId::new(), IndexingStatus::Done, None, None).await;
@@ -112,10 +70,10 @@ async fn a_look_moves_an_index_by_legal_edges_only(pool: MySqlPool) {
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
-async fn a_look_corrects_what_hangs_there_and_leaves_what_is_leaving(pool: MySqlPool) {
+async fn a_sync_corrects_attached_files_and_leaves_those_being_detached(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let id = index(&mut db, "vs_1").await;
-    let file = file(&mut db, &domain("mine"), "file-1").await;
+    let file = file(&mut db, &domain(), "file-1").await;
     attach(&mut db, id, "vs_1", file, "file-1").await;
     let row = attachments::list(&mut db, id).await.unwrap().remove(0);
     for state in [
@@ -123,14 +81,16 @@ async fn a_look_corrects_what_hangs_there_and_leaves_what_is_leaving(pool: MySql
         AttachmentState::InProgress,
         AttachmentState::Completed,
     ] {
-        attachments::correct(&mut db, row.id, &seen(state)).await.unwrap();
+        attachments::correct(&mut db, row.id, &observation(state))
+            .await
+            .unwrap();
         assert_eq!(attachments::list(&mut db, id).await.unwrap()[0].state, state);
     }
     // A settled state is final for everybody else.
-    let observed = attachments::observe(&mut db, row.id, &seen(AttachmentState::Failed)).await;
+    let observed = attachments::observe(&mut db, row.id, &observation(AttachmentState::Failed)).await;
     assert!(matches!(observed, Err(DbError::Conflict { .. })));
     attachments::mark_detaching(&mut db, &[row.id]).await.unwrap();
-    let corrected = attachments::correct(&mut db, row.id, &seen(AttachmentState::Completed)).await;
+    let corrected = attachments::correct(&mut db, row.id, &observation(AttachmentState::Completed)).await;
     assert!(matches!(corrected, Err(DbError::Conflict { .. })));
     let gone = attachments::delete_gone(&mut db, row.id).await;
     assert!(
@@ -142,7 +102,7 @@ async fn a_look_corrects_what_hangs_there_and_leaves_what_is_leaving(pool: MySql
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn files_are_known_by_their_copies_within_their_domain(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
-    let (mine, other) = (domain("mine"), domain("other"));
+    let (mine, other) = (domain(), domain_named("other"));
     let imported = file(&mut db, &mine, "file-1").await;
     let uploaded = file(&mut db, &mine, "unused").await;
     assert!(copy(&mut db, uploaded, "in-store", Some("file-2")).await);
@@ -180,7 +140,7 @@ async fn a_lost_store_takes_its_copies_with_it_but_not_those_of_other_stores(poo
     let mut files = Vec::new();
     for n in 0..3 {
         let external_id = format!("file-{n}");
-        let file = file(&mut db, &domain("mine"), &external_id).await;
+        let file = file(&mut db, &domain(), &external_id).await;
         copy(&mut db, file, &external_id, None).await;
         index_files::insert(&mut db, lost, file, None, None)
             .await

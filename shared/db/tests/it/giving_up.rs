@@ -1,58 +1,23 @@
-//! What a build that ends early leaves: nothing says `pending`, unless somebody else goes on with it.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+//! What a build leaves that ends early: nothing says `pending`, unless another build or job works on it.
 
-use rag_db::attachments::NewAttachment;
-use rag_db::{attachments, builds, files, index_files, indexes, upload_jobs, uploads};
-use rag_domain::{AttachmentState, DomainId, FileId, IndexId, IndexingStatus, UploadStatus};
+use rag_db::{attachments, builds, index_files, indexes, upload_jobs, uploads};
+use rag_domain::{AttachmentState, FileId, IndexId, IndexingStatus, UploadStatus};
 use sqlx::{MySqlConnection, MySqlPool};
 
-const SHA: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-
-fn domain() -> DomainId {
-    DomainId::try_from("mine".to_owned()).unwrap()
-}
-
-async fn new_index(db: &mut MySqlConnection) -> IndexId {
-    let id = IndexId::new();
-    let index = indexes::NewIndex {
-        id,
-        domain_id: domain(),
-        name: "handbook".to_owned(),
-        description: None,
-        provider_type: "openai".to_owned(),
-        chunking_strategy: None,
-        expires_after: None,
-        metadata: None,
-    };
-    indexes::insert(db, &index).await.unwrap();
-    id
-}
+use crate::fixtures::{OPENAI, attachment, domain, new_file, new_index, sha};
 
 /// A file of these indexes with a copy that is wanted.
 async fn pending(db: &mut MySqlConnection, of: &[IndexId]) -> FileId {
-    let id = FileId::new();
-    let file = files::NewFile {
-        id,
-        domain_id: domain(),
-        file_name: "a.md".to_owned(),
-        file_type: "text/markdown".to_owned(),
-        size_bytes: 3,
-        sha256: SHA.to_owned(),
-        local_path: "d/a.md".to_owned(),
-        tags: None,
-        notes: None,
-        chunking_strategy: None,
-    };
-    files::insert(db, &file).await.unwrap();
+    let id = new_file(db).await;
     for index in of {
         index_files::insert(db, *index, id, None, None).await.unwrap();
     }
-    uploads::mark_pending(db, "openai", id, SHA).await.unwrap();
+    uploads::mark_pending(db, OPENAI, id, &sha()).await.unwrap();
     id
 }
 
 async fn upload(db: &mut MySqlConnection, file: FileId) -> (UploadStatus, Option<String>, Option<String>) {
-    let row = uploads::find(db, "openai", file).await.unwrap().unwrap();
+    let row = uploads::find(db, OPENAI, file).await.unwrap().unwrap();
     (row.status, row.error_code, row.last_error)
 }
 
@@ -74,11 +39,11 @@ async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPo
     let shared = pending(&mut db, &[mine, other]).await;
     let single = pending(&mut db, &[mine]).await;
     let foreign = pending(&mut db, &[other]).await;
-    upload_jobs::begin(&mut db, "job-single", "openai", single)
+    upload_jobs::begin(&mut db, "job-single", OPENAI, single)
         .await
         .unwrap();
     let met = ("unavailable", "HTTP 503");
-    uploads::note_error(&mut db, "openai", told, met).await.unwrap();
+    uploads::note_error(&mut db, OPENAI, told, met).await.unwrap();
     assert_eq!(
         upload(&mut db, told).await,
         (
@@ -87,17 +52,12 @@ async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPo
             Some("HTTP 503".to_owned())
         )
     );
-    let new = |file: &'static str, id| NewAttachment {
-        index_id: mine,
-        external_store_id: "vs_1",
-        local_file_id: id,
-        external_file_id: file,
-        content_sha256: SHA,
-        size_bytes: 3,
-        chunking_strategy: None,
-    };
-    let wanted = attachments::insert(&mut db, &new("file-1", own)).await.unwrap();
-    let accepted = attachments::insert(&mut db, &new("file-2", told)).await.unwrap();
+    let wanted = attachments::insert(&mut db, &attachment(mine, own, "file-1"))
+        .await
+        .unwrap();
+    let accepted = attachments::insert(&mut db, &attachment(mine, told, "file-2"))
+        .await
+        .unwrap();
     let way = rag_domain::AttachMethod::Single;
     attachments::mark_attaching(&mut db, &[accepted], way, std::time::Duration::ZERO)
         .await
@@ -129,7 +89,7 @@ async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPo
         assert_eq!(
             upload(&mut db, file).await.0,
             UploadStatus::Pending,
-            "others go on with it"
+            "another build or job works on it"
         );
     }
     let rows = attachments::list(&mut db, mine).await.unwrap();
@@ -149,7 +109,7 @@ async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPo
     // The next build begins without it, and so has nothing to take out.
     assert_eq!(attachments::forget_given_up(&mut db, mine).await.unwrap(), 1);
     assert_eq!(attachments::retry_failed(&mut db, mine).await.unwrap(), 0);
-    uploads::reset_for_build(&mut db, "openai", mine, false)
+    uploads::reset_for_build(&mut db, OPENAI, mine, false)
         .await
         .unwrap();
     assert_eq!(upload(&mut db, own).await, (UploadStatus::Pending, None, None));
@@ -173,7 +133,7 @@ async fn each_kind_of_error_is_cleared_by_its_own_kind(pool: MySqlPool) {
         .await
         .unwrap();
     let index = indexes::get(&mut db, &domain(), id).await.unwrap();
-    assert_eq!(index.any_error(), None, "no build is under way");
+    assert_eq!(index.any_error(), None, "no build is at work");
     let updated_at = index.updated_at;
     indexes::set_query_error(&mut db, id, Some("search"))
         .await
@@ -197,4 +157,20 @@ async fn each_kind_of_error_is_cleared_by_its_own_kind(pool: MySqlPool) {
     indexes::set_external_id(&mut db, id, "vs_1").await.unwrap();
     let index = indexes::get(&mut db, &domain(), id).await.unwrap();
     assert_eq!(index.query_error, None);
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn a_build_that_begins_clears_the_error_of_the_last_one(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let id = new_index(&mut db).await;
+    begin(&mut db, id, "one").await;
+    indexes::mark_built(&mut db, id, IndexingStatus::Failed, Some("why"))
+        .await
+        .unwrap();
+    let failed = indexes::get(&mut db, &domain(), id).await.unwrap();
+    assert_eq!(failed.last_error.as_deref(), Some("why"));
+    assert!(failed.indexed_at.is_some());
+    begin(&mut db, id, "two").await;
+    let index = indexes::get(&mut db, &domain(), id).await.unwrap();
+    assert_eq!(index.last_error, None);
 }

@@ -1,55 +1,17 @@
-//! Copies that were deleted at their provider: on record, and nowhere else. Against a real MariaDB.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+//! Copies that were deleted at their provider: recorded, and no longer counted as copies.
 
 use rag_db::imports::{self, SeenCopy};
 use rag_db::intents::{self, Operation, Owner};
 use rag_db::uploads::{self, Upload};
-use rag_db::{DbError, composition, files, index_files, indexes};
-use rag_domain::{DomainId, FileId, IndexId, UploadStatus};
+use rag_db::{DbError, composition, files, index_files};
+use rag_domain::{FileId, IndexId, UploadStatus};
 use serde_json::json;
 use sqlx::{MySqlConnection, MySqlPool};
 
-const OPENAI: &str = "openai";
-
-fn domain() -> DomainId {
-    DomainId::try_from("mine".to_owned()).unwrap()
-}
-
-fn sha() -> String {
-    "a".repeat(64)
-}
-
-async fn new_file(db: &mut MySqlConnection) -> FileId {
-    let id = FileId::new();
-    let file = files::NewFile {
-        id,
-        domain_id: domain(),
-        file_name: "a.md".to_owned(),
-        file_type: "text/markdown".to_owned(),
-        size_bytes: 3,
-        sha256: sha(),
-        local_path: format!("d/{id}/x"),
-        tags: None,
-        notes: None,
-        chunking_strategy: None,
-    };
-    files::insert(db, &file).await.unwrap();
-    id
-}
+use crate::fixtures::{self, OPENAI, domain, new_file, sha};
 
 async fn new_index(db: &mut MySqlConnection, file: FileId) -> IndexId {
-    let id = IndexId::new();
-    let index = indexes::NewIndex {
-        id,
-        domain_id: domain(),
-        name: "handbook".to_owned(),
-        description: None,
-        provider_type: OPENAI.to_owned(),
-        chunking_strategy: None,
-        expires_after: None,
-        metadata: None,
-    };
-    indexes::insert(db, &index).await.unwrap();
+    let id = fixtures::new_index(db).await;
     index_files::insert(db, id, file, None, None).await.unwrap();
     id
 }
