@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::site::{LIMIT, PROVIDER, Site};
-use crate::build::{fixed, prose};
+use crate::build::basic::{fixed, prose};
 
 /// Takes a server a moment to index, where indexing can be slowed down by the text.
 fn slow(seed: &str, ms: u32) -> Vec<u8> {
@@ -55,7 +55,7 @@ pub(crate) async fn mixed_strategies_end_right_and_a_rebuild_changes_nothing(sit
 
 pub(crate) async fn a_probe_tells_what_the_server_can_do(site: &Site) {
     let _worker = site.worker();
-    let report = crate::probe::probe_of(&site.stack, PROVIDER).await;
+    let report = crate::provider::probe::probe_of(&site.stack, PROVIDER).await;
     println!("{report:#}");
     assert_ne!(report["verdict"], "unusable", "{report:#}");
     assert_eq!(report["left_behind"], json!([]), "{report:#}");
@@ -66,7 +66,7 @@ pub(crate) async fn a_probe_tells_what_the_server_can_do(site: &Site) {
         "search",
         "delete_vector_store",
     ] {
-        let result = crate::probe::result(&report, check);
+        let result = crate::provider::probe::result(&report, check);
         assert!(["works", "differs"].contains(&result), "{check}: {report:#}");
     }
 }

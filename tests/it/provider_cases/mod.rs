@@ -4,6 +4,7 @@
 
 mod cases;
 mod probing;
+mod real_servers;
 mod server;
 mod site;
 

@@ -24,7 +24,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
-use crate::orphans;
+use crate::deletion::orphans;
 use strangers::Strangers;
 use world::World;
 
