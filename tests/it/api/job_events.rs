@@ -8,7 +8,7 @@ use rag_tests::{Stack, eventually};
 use reqwest::{Method, Response};
 use serde_json::Value;
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 
 const LIMIT: Duration = Duration::from_mins(1);
 const LISTENERS: usize = 300;

@@ -7,7 +7,7 @@ use rag_tests::Stack;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 
 async fn build(stack: &Stack, index: &str, seconds: u32) -> Response {
     stack

@@ -4,36 +4,12 @@ use std::time::Duration;
 
 use rag_emulator::{Action, Effect, Rule, When};
 use rag_tests::Stack;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::fixtures::indexes::{fixed, index_with, prose};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-pub(crate) fn fixed(size: u32, overlap: u32) -> Value {
-    json!({"type": "static", "static": {"max_chunk_size_tokens": size, "chunk_overlap_tokens": overlap}})
-}
-
-/// Text of about this many words, different for each seed.
-pub(crate) fn prose(seed: &str, words: usize) -> Vec<u8> {
-    let words: Vec<_> = (0..words).map(|n| format!("{seed}{n}")).collect();
-    words.join(" ").into_bytes()
-}
-
-/// An index with `count` small files; answers index and files.
-pub(crate) async fn index_with(stack: &Stack, count: usize) -> (String, Vec<String>) {
-    let index = stack.client.create_index("handbook", "openai").await;
-    let mut files = Vec::new();
-    for n in 0..count {
-        let file = stack
-            .client
-            .upload(&format!("page-{n}.md"), &prose(&format!("w{n}x"), 50), None)
-            .await;
-        stack.client.link(&index, &file).await;
-        files.push(file);
-    }
-    (index, files)
-}
 
 #[tokio::test]
 async fn an_index_is_built_with_each_files_own_strategy() {

@@ -6,7 +6,7 @@ use rag_emulator::{Action, Effect, Emulator, Rule, When};
 use rag_tests::{Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_mins(1);

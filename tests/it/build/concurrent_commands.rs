@@ -7,8 +7,8 @@ use rag_emulator::{Action, Emulator, Loss, Rule, When};
 use rag_tests::{Client, Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::build::basic::prose;
-use crate::deletion::orphans::search;
+use crate::fixtures::indexes::prose;
+use crate::fixtures::jobs::search_orphans;
 use crate::fixtures::ledger::assert_no_orphans;
 
 const LIMIT: Duration = Duration::from_mins(3);
@@ -195,7 +195,7 @@ async fn cancel_delete_and_rebuild_race_on_one_index() {
     }
     quiet(&stack).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    search(&stack, "delete").await;
+    search_orphans(&stack, "openai", "delete", &json!({})).await;
     settle_intents(&stack).await;
 
     // I2 to I4: one store per index, nothing unreferenced, every file once and with its own strategy.

@@ -7,7 +7,7 @@ use rag_emulator::{Action, Effect, Emulator, Rule, When};
 use rag_tests::{Client, Stack};
 use serde_json::{Value, json};
 
-use crate::build::basic::{fixed, prose};
+use crate::fixtures::indexes::{fixed, prose};
 use crate::fixtures::killing::Killing;
 use crate::fixtures::ledger::{assert_no_orphans, effects, spare_copies};
 

@@ -2,28 +2,23 @@
 
 use std::time::Duration;
 
-use rag_emulator::{Action, Effect, Loss, Rule, When};
+use rag_emulator::{Action, Effect, Loss, Rule};
 use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::json;
 
-use crate::build::basic::{fixed, index_with};
+use crate::fixtures::faults::hold;
+use crate::fixtures::indexes::{fixed, index_with};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-fn on(operation: &str, then: Action) -> Rule {
-    let when = When {
-        operation: Some(operation.to_owned()),
-        ..When::default()
-    };
-    Rule { when, then }
-}
-
 #[tokio::test]
 async fn a_store_that_vanishes_amid_a_build_ends_it() {
     let stack = Stack::start().await;
-    let uploading = on("files.create", Action::Delay { ms: 1000 });
-    stack.control().add_fault(uploading).unwrap();
+    stack
+        .control()
+        .add_fault(hold("files.create", "uploads"))
+        .unwrap();
     let _worker = stack.worker("worker");
     let (index, files) = index_with(&stack, 2).await;
     let job = stack.client.build(&index).await;
@@ -40,6 +35,7 @@ async fn a_store_that_vanishes_amid_a_build_ends_it() {
         .await
         .unwrap();
     assert!(answer.status().is_success(), "{url}: {answer:?}");
+    stack.control().open_gate("uploads");
 
     let job = stack.client.finished(&job, LIMIT).await;
     assert_eq!(job["state"], "failed", "{job}");
@@ -58,9 +54,9 @@ async fn a_store_that_vanishes_amid_a_build_ends_it() {
 #[tokio::test]
 async fn an_upload_that_nobody_wants_any_more_is_cleaned_up() {
     let stack = Stack::start().await;
-    let mut lost = on("files.create", Action::LoseAnswer { how: Loss::Hang });
-    lost.when.nth = Some(2);
-    lost.when.times = Some(1);
+    let lost = Rule::on("files.create", Action::LoseAnswer { how: Loss::Hang })
+        .from_nth(2)
+        .times(1);
     stack.control().add_fault(lost).unwrap();
     let worker = stack.worker("killed");
     let (index, _) = index_with(&stack, 3).await;
@@ -105,8 +101,10 @@ async fn a_strategy_that_changes_amid_a_build_spends_no_attempt() {
     let (index, files) = index_with(&stack, 2).await;
     client.finished(&client.build(&index).await, LIMIT).await;
 
-    let detaching = on("vector_stores.files.delete", Action::Delay { ms: 1000 });
-    stack.control().add_fault(detaching).unwrap();
+    stack
+        .control()
+        .add_fault(hold("vector_stores.files.delete", "detaching"))
+        .unwrap();
     let strategy = json!({"chunking_strategy": fixed(200, 0)});
     client
         .patch(&format!("/files/{}", files[0]), &strategy)
@@ -126,6 +124,7 @@ async fn a_strategy_that_changes_amid_a_build_spends_no_attempt() {
         .patch(&format!("/files/{}", files[1]), &strategy)
         .await
         .expect(200);
+    stack.control().open_gate("detaching");
     let job = client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_eq!(job["attempts"], 0, "{job}");

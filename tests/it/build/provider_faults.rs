@@ -7,7 +7,7 @@ use rag_emulator::{Action, Effect, Loss, RetryAfter, Rule, When};
 use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::json;
 
-use crate::build::basic::{index_with, prose};
+use crate::fixtures::indexes::{index_with, prose};
 use crate::fixtures::ledger::{assert_no_orphans, effects, spare_copies};
 
 const LIMIT: Duration = Duration::from_mins(1);

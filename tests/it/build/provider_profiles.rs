@@ -6,7 +6,7 @@ use rag_emulator::{Action, Builder, Effect, Emulator, Loss, Profile, Rule, When}
 use rag_tests::Stack;
 use serde_json::{Value, json};
 
-use crate::build::basic::{fixed, prose};
+use crate::fixtures::indexes::{fixed, prose};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_secs(30);

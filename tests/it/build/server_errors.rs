@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rag_emulator::{Action, Effect, Emulator, RetryAfter, Rule, When};
+use rag_emulator::{Action, Effect, Emulator, Rule, When};
 use rag_tests::{PROVIDER_KEY, Stack};
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::faults::hold;
+use crate::fixtures::indexes::index_with;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -96,18 +97,18 @@ async fn a_file_that_the_server_lost_before_it_indexed_it_is_uploaded_again() {
         options.deviations.unchecked_batches = true;
     });
     let stack = Stack::builder().emulator(emulator).start().await;
-    let limited = Action::RateLimit {
-        retry_after: Some(RetryAfter::Seconds(3)),
-    };
-    on(&stack, "vector_stores.file_batches.create", Some(1), limited);
+    stack
+        .control()
+        .add_fault(hold("vector_stores.file_batches.create", "attaching"))
+        .unwrap();
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, 2).await;
     let job = stack.client.build(&index).await;
-    let created = rag_tests::eventually("the uploads", LIMIT, || async {
-        let created = effects(&stack, Effect::FileCreated);
-        (created.len() == 2).then_some(created)
+    rag_tests::eventually("the files to be attached", LIMIT, || async {
+        (stack.control().faults()[0].fired > 0).then_some(())
     })
     .await;
+    let created = effects(&stack, Effect::FileCreated);
     let lost = created[0].file_id.as_deref().unwrap();
     let answer = reqwest::Client::new()
         .delete(format!("{}/files/{lost}", stack.emulator.url()))
@@ -116,6 +117,7 @@ async fn a_file_that_the_server_lost_before_it_indexed_it_is_uploaded_again() {
         .await
         .unwrap();
     assert!(answer.status().is_success(), "{}", answer.status());
+    stack.control().open_gate("attaching");
     let job = stack.client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_eq!(

@@ -2,52 +2,52 @@
 
 use std::time::Duration;
 
-use rag_emulator::{Action, Effect, Emulator, Rule, When};
-use rag_tests::{Stack, eventually};
-use reqwest::Method;
-use serde_json::{Value, json};
+use rag_emulator::{Effect, Emulator, Rule};
+use rag_tests::{Program, Stack, eventually};
+use serde_json::json;
 
-use crate::build::basic::{fixed, index_with, prose};
 use crate::fixtures::external_changes::Other;
+use crate::fixtures::faults::{hold, hold_indexing};
+use crate::fixtures::indexes::built;
+use crate::fixtures::indexes::{fixed, index_with, prose};
+use crate::fixtures::jobs::sync;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
-use crate::sync::index::built;
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-async fn sync(stack: &Stack, index: &str) -> Value {
-    let path = format!("/indexes/{index}/sync?force=true");
-    let request = stack
-        .client
-        .request(Method::POST, &path)
-        .header("Prefer", "wait=25");
-    stack.client.send(request.json(&json!({}))).await.expect(200)
+/// The first of these calls, which its sender never hears of.
+fn late_call(operation: &str) -> Rule {
+    hold(operation, "late").times(1)
 }
 
-fn delayed(operation: &str, ms: u64) -> Rule {
-    let when = When {
-        operation: Some(operation.to_owned()),
-        times: Some(1),
-        ..When::default()
-    };
-    let then = Action::Delay { ms };
-    Rule { when, then }
+/// Freezes the worker once its call waits at the provider.
+async fn freeze_amid_the_call(stack: &Stack, worker: &Program) {
+    eventually("the call to arrive", LIMIT, || async {
+        let rules = stack.control().faults();
+        let late = rules
+            .iter()
+            .find(|state| state.rule.when.times == Some(1))
+            .unwrap();
+        (late.fired == 1).then_some(())
+    })
+    .await;
+    worker.signal("STOP").await;
 }
 
-fn slow_indexing(filename: &str, ms: u64) -> Rule {
-    let when = When {
-        filename: Some(filename.to_owned()),
-        ..When::default()
-    };
-    let then = Action::DelayIndexing { ms };
-    Rule { when, then }
+/// What waits at the provider takes effect now: answers once `count` calls have had it.
+async fn land(stack: &Stack, effect: Effect, count: usize) {
+    stack.control().open_gate("late");
+    eventually("the late call to take effect", LIMIT, || async {
+        (effects(stack, effect).len() == count).then_some(())
+    })
+    .await;
 }
 
-async fn rows_in(stack: &Stack, state: &str) -> i64 {
-    sqlx::query_scalar("SELECT COUNT(*) FROM rag_index_attachments WHERE state = ?")
-        .bind(state)
-        .fetch_one(&stack.database.pool)
-        .await
-        .unwrap()
+async fn attached(stack: &Stack, count: usize) {
+    eventually("the next worker to attach its files", LIMIT, || async {
+        (effects(stack, Effect::Attached).len() == count).then_some(())
+    })
+    .await;
 }
 
 /// Condition 8: a detach from one store takes a shared file out of another.
@@ -70,7 +70,7 @@ async fn a_file_that_another_stores_detach_took_along_is_missed_and_put_back() {
     built(client, &index).await;
 
     for _ in 0..2 {
-        let synced = sync(&stack, &shared).await;
+        let synced = sync(client, &shared).await;
         assert_eq!(synced["indexing_status"], "failed", "{synced}");
         let error = synced["last_error"].as_str().unwrap();
         assert!(
@@ -88,7 +88,7 @@ async fn a_file_that_another_stores_detach_took_along_is_missed_and_put_back() {
         "{status}"
     );
     built(client, &shared).await;
-    assert_eq!(sync(&stack, &shared).await["indexing_status"], "done");
+    assert_eq!(sync(client, &shared).await["indexing_status"], "done");
     let stores = stack.control().state().stores;
     let mut held: Vec<usize> = stores.iter().map(|store| store.files.len()).collect();
     held.sort_unstable();
@@ -134,11 +134,11 @@ async fn a_detach_that_lands_after_the_attach_is_made_good() {
     client.link(&index, &slow).await;
     stack
         .control()
-        .add_fault(slow_indexing("slow.md", 12_000))
+        .add_fault(hold_indexing("slow.md", "slow"))
         .unwrap();
     stack
         .control()
-        .add_fault(delayed("vector_stores.files.delete", 8_000))
+        .add_fault(late_call("vector_stores.files.delete"))
         .unwrap();
     client
         .patch(
@@ -148,20 +148,14 @@ async fn a_detach_that_lands_after_the_attach_is_made_good() {
         .await
         .expect(200);
     let job = client.build(&index).await;
-    eventually("the detach", LIMIT, || async {
-        (rows_in(&stack, "detaching").await == 1).then_some(())
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    frozen.signal("STOP").await;
+    freeze_amid_the_call(&stack, &frozen).await;
     let _second = stack.worker("second");
+    // Three pages, the slow file, and the first page with its new strategy.
+    attached(&stack, 3 + 1 + 1).await;
+    land(&stack, Effect::Detached, 2).await;
+    stack.control().open_gate("slow");
     let job = client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
-    assert_eq!(
-        effects(&stack, Effect::Detached).len(),
-        2,
-        "the second one was late"
-    );
     assert_eq!(stack.control().state().stores[0].files.len(), 4, "{job}");
     assert_no_orphans(&stack).await;
     frozen.kill().await;
@@ -179,23 +173,21 @@ async fn an_attach_that_lands_after_the_unlink_is_taken_out() {
     client.link(&index, &late).await;
     stack
         .control()
-        .add_fault(delayed("vector_stores.files.create", 10_000))
+        .add_fault(late_call("vector_stores.files.create"))
         .unwrap();
     let job = client.build(&index).await;
-    eventually("the attach", LIMIT, || async {
-        (rows_in(&stack, "attaching").await == 1).then_some(())
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    frozen.signal("STOP").await;
+    freeze_amid_the_call(&stack, &frozen).await;
     client.unlink(&index, &late).await;
     let slow = client.upload("slow.md", &prose("slow", 50), None).await;
     client.link(&index, &slow).await;
     stack
         .control()
-        .add_fault(slow_indexing("slow.md", 12_000))
+        .add_fault(hold_indexing("slow.md", "slow"))
         .unwrap();
     let _second = stack.worker("second");
+    attached(&stack, 2 + 1).await;
+    land(&stack, Effect::Attached, 2 + 1 + 1).await;
+    stack.control().open_gate("slow");
     let job = client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     let names: Vec<String> = stack.control().state().stores[0]
@@ -229,7 +221,7 @@ async fn a_detach_that_lands_after_the_build_is_made_good_by_the_next() {
     let store = built(client, &index).await;
     stack
         .control()
-        .add_fault(delayed("vector_stores.files.delete", 15_000))
+        .add_fault(late_call("vector_stores.files.delete"))
         .unwrap();
     client
         .patch(
@@ -239,16 +231,12 @@ async fn a_detach_that_lands_after_the_build_is_made_good_by_the_next() {
         .await
         .expect(200);
     let job = client.build(&index).await;
-    eventually("the detach", LIMIT, || async {
-        (rows_in(&stack, "detaching").await == 1).then_some(())
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    frozen.signal("STOP").await;
+    freeze_amid_the_call(&stack, &frozen).await;
     let _second = stack.worker("second");
     let job = client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_eq!(names(&stack, &store), ["page-0.md"]);
+    stack.control().open_gate("late");
     eventually("the detach to land", LIMIT, || async {
         names(&stack, &store).is_empty().then_some(())
     })
@@ -286,15 +274,10 @@ async fn late_attach(slow: bool) {
     client.link(&index, &late).await;
     stack
         .control()
-        .add_fault(delayed("vector_stores.files.create", 12_000))
+        .add_fault(late_call("vector_stores.files.create"))
         .unwrap();
     let job = client.build(&index).await;
-    eventually("the attach", LIMIT, || async {
-        (rows_in(&stack, "attaching").await == 1).then_some(())
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    frozen.signal("STOP").await;
+    freeze_amid_the_call(&stack, &frozen).await;
     client.unlink(&index, &late).await;
     let mut expected = vec!["page-0.md", "page-1.md"];
     if slow {
@@ -303,13 +286,19 @@ async fn late_attach(slow: bool) {
         expected.push("slow.md");
         stack
             .control()
-            .add_fault(slow_indexing("slow.md", 16_000))
+            .add_fault(hold_indexing("slow.md", "slow"))
             .unwrap();
     }
     let _second = stack.worker("second");
+    if slow {
+        // Two pages, the late file in the other store, and the slow one.
+        attached(&stack, 2 + 1 + 1).await;
+        land(&stack, Effect::Attached, 2 + 1 + 1 + 1).await;
+        stack.control().open_gate("slow");
+    }
     let job = client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
-    let attached = || {
+    let attached_here = || {
         let made = effects(&stack, Effect::Attached);
         let here = |id: &rag_emulator::Id| id.to_string() == store;
         made.iter()
@@ -318,11 +307,12 @@ async fn late_attach(slow: bool) {
     };
     if slow {
         assert_eq!(
-            attached(),
+            attached_here(),
             4,
             "two pages, the slow file, and the late one by its first worker alone"
         );
     } else {
+        stack.control().open_gate("late");
         eventually("the attach to land", LIMIT, || async {
             names(&stack, &store)
                 .contains(&"late.md".to_owned())

@@ -6,7 +6,7 @@ use rag_emulator::{Action, Effect, Rule, When};
 use rag_tests::{PROVIDER_KEY, Stack};
 use serde_json::{Value, json};
 
-use crate::build::basic::{index_with, prose};
+use crate::fixtures::indexes::{index_with, prose};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -82,7 +82,7 @@ async fn changed_settings_reach_the_store_with_the_next_build() {
     assert_eq!(fields(&dry), ["name", "expires_after", "metadata"], "{dry}");
 
     // A sync in between takes nothing back that no build has pushed yet.
-    crate::sync::provider::sync(&stack, "").await;
+    crate::fixtures::jobs::provider_sync(&stack, "").await;
     let row = client.index(&index).await;
     assert_eq!(
         (&row["name"], &row["expires_after"]),

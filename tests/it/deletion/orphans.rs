@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use rag_emulator::{Action, Effect, Rule, When};
-use rag_tests::{PROVIDER_KEY, Stack};
-use reqwest::multipart::{Form, Part};
+use rag_tests::Stack;
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::external_changes::Other;
+use crate::fixtures::indexes::{built, index_with};
+use crate::fixtures::jobs::search_orphans;
 use crate::fixtures::ledger::effects;
+use crate::fixtures::rows::execute;
 
 const LIMIT: Duration = Duration::from_mins(1);
 const ORPHANS: &str = "/admin/providers/openai/orphans";
@@ -21,52 +23,8 @@ async fn stack(min_age: &str) -> Stack {
         .await
 }
 
-pub(crate) async fn search(stack: &Stack, mode: &str) -> Value {
-    search_with(stack, mode, &json!({})).await
-}
-
-async fn search_with(stack: &Stack, mode: &str, body: &Value) -> Value {
-    let answer = stack.admin.post(&format!("{ORPHANS}?mode={mode}"), body).await;
-    let job = answer.expect(202);
-    let path = format!("{ORPHANS}/{}", job["id"].as_str().unwrap());
-    let job = rag_tests::eventually("the end of the search", LIMIT, || async {
-        let job = stack.admin.get(&path).await.expect(200);
-        matches!(job["state"].as_str(), Some("done" | "failed" | "cancelled")).then_some(job)
-    })
-    .await;
-    assert_eq!(job["state"], "done", "{job}");
-    job["output"].clone()
-}
-
-async fn execute(stack: &Stack, sql: &'static str) {
-    sqlx::query(sql).execute(&stack.database.pool).await.unwrap();
-}
-
-/// Behind our back, as another program on the same account.
-pub(crate) async fn upload(stack: &Stack, name: &str, content: &[u8]) -> String {
-    let part = Part::bytes(content.to_vec()).file_name(name.to_owned());
-    let form = Form::new().text("purpose", "assistants").part("file", part);
-    let answer = reqwest::Client::new()
-        .post(format!("{}/files", stack.emulator.url()))
-        .bearer_auth(PROVIDER_KEY)
-        .multipart(form)
-        .send()
-        .await
-        .unwrap();
-    let file: Value = answer.json().await.unwrap();
-    file["id"].as_str().unwrap().to_owned()
-}
-
-async fn make_store(stack: &Stack, metadata: Value) -> String {
-    let answer = reqwest::Client::new()
-        .post(format!("{}/vector_stores", stack.emulator.url()))
-        .bearer_auth(PROVIDER_KEY)
-        .json(&json!({"name": "theirs", "metadata": metadata}))
-        .send()
-        .await
-        .unwrap();
-    let store: Value = answer.json().await.unwrap();
-    store["id"].as_str().unwrap().to_owned()
+async fn search(stack: &Stack, mode: &str) -> Value {
+    search_orphans(stack, "openai", mode, &json!({})).await
 }
 
 fn verdicts(report: &Value) -> Vec<(String, String)> {
@@ -89,13 +47,9 @@ async fn only_what_is_provably_ours_is_deleted() {
     let _worker = stack.worker("worker");
     let client = &stack.client;
     let (kept, _) = index_with(&stack, 2).await;
-    client.finished(&client.build(&kept).await, LIMIT).await;
+    built(client, &kept).await;
     let (lost, _) = index_with(&stack, 2).await;
-    client.finished(&client.build(&lost).await, LIMIT).await;
-    let orphan = client.index(&lost).await["external_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let orphan = built(client, &lost).await;
     // Somebody lost the rows of one index: its store and its copies are orphans.
     sqlx::query("UPDATE rag_indexes SET external_id = NULL WHERE id = ?")
         .bind(&lost)
@@ -115,10 +69,16 @@ async fn only_what_is_provably_ours_is_deleted() {
     .await
     .unwrap();
     // Others on the same account: one unlike anything of ours, one whose tags are like ours, one that copies a tag.
-    upload(&stack, "page-0.md", b"somebody else's").await;
-    make_store(&stack, json!({})).await;
+    Other::at(&stack)
+        .create_file("page-0.md", b"somebody else's")
+        .await;
+    Other::at(&stack)
+        .create_store(&json!({"name": "theirs", "metadata": {}}))
+        .await;
     let unknown = uuid::Uuid::new_v4().to_string();
-    let stranger = make_store(&stack, json!({"rag_intent": unknown, "rag_index_id": kept})).await;
+    let stranger = Other::at(&stack)
+        .create_store(&json!({"name": "theirs", "metadata": {"rag_intent": unknown, "rag_index_id": kept}}))
+        .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
 
     let report = search(&stack, "report").await;
@@ -177,10 +137,7 @@ async fn what_is_young_is_left_alone_and_a_failed_listing_deletes_nothing() {
     let stack = stack("3600").await;
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, 1).await;
-    stack
-        .client
-        .finished(&stack.client.build(&index).await, LIMIT)
-        .await;
+    built(&stack.client, &index).await;
     execute(&stack, "DELETE FROM rag_index_attachments").await;
     execute(&stack, "DELETE FROM rag_provider_file_uploads").await;
     let report = search(&stack, "delete").await;
@@ -194,10 +151,7 @@ async fn what_is_young_is_left_alone_and_a_failed_listing_deletes_nothing() {
     let stack = self::stack("1").await;
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, 1).await;
-    stack
-        .client
-        .finished(&stack.client.build(&index).await, LIMIT)
-        .await;
+    built(&stack.client, &index).await;
     execute(&stack, "DELETE FROM rag_index_attachments").await;
     execute(&stack, "DELETE FROM rag_provider_file_uploads").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -265,9 +219,11 @@ async fn an_upload_that_nobody_heard_of_is_reported_and_an_admin_decides() {
     assert_eq!(effects(&stack, Effect::FileCreated).len(), 1);
     let sha256 = stack.control().state().files[0].sha256.to_string();
     // Now it arrives.
-    let late = upload(&stack, "late.md", content).await;
+    let late = Other::at(&stack).create_file("late.md", content).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let theirs = upload(&stack, "late.md", b"a page that is a strangers").await;
+    let theirs = Other::at(&stack)
+        .create_file("late.md", b"a page that is a strangers")
+        .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let report = search(&stack, "delete").await;
     assert_eq!(report["files"]["deleted"], 0, "{report}");
@@ -289,7 +245,7 @@ async fn an_upload_that_nobody_heard_of_is_reported_and_an_admin_decides() {
     // Named, and unknown, and one that is in use.
     let kept = effects(&stack, Effect::FileCreated)[0].file_id.clone().unwrap();
     let decision = json!({"confirmed_files": [late, "file-unknown", kept.to_string()]});
-    let report = search_with(&stack, "report", &decision).await;
+    let report = search_orphans(&stack, "openai", "report", &decision).await;
     assert_eq!(report["files"]["deleted"], 1, "{report}");
     let left: Vec<_> = stack
         .control()

@@ -1,12 +1,14 @@
 //! an index's store that is deleted on its own command.
 
-use rag_emulator::Effect;
+use rag_emulator::{Action, Effect, Rule};
 use rag_tests::{Stack, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::build::basic::prose;
-use crate::deletion::index_and_file::{LIMIT, built, delete, done, fails, on};
+use super::{LIMIT, delete};
+use crate::fixtures::indexes::built_with;
+use crate::fixtures::indexes::prose;
+use crate::fixtures::jobs::{done, retry_now};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 #[tokio::test]
@@ -14,7 +16,7 @@ async fn a_store_is_deleted_alone_and_the_next_build_makes_another() {
     let stack = Stack::start().await;
     let worker = stack.worker("worker");
     let client = &stack.client;
-    let (index, files) = built(&stack, 3).await;
+    let (index, files) = built_with(&stack, 3).await;
     let first = client.index(&index).await["external_id"].clone();
     let path = format!("/indexes/{index}/vector-store");
     // An old version that only the store has left.
@@ -39,7 +41,7 @@ async fn a_store_is_deleted_alone_and_the_next_build_makes_another() {
     // A kill amid it, and a provider that fails: it goes on.
     stack
         .control()
-        .add_fault(on("vector_stores.delete", None, fails()))
+        .add_fault(Rule::on("vector_stores.delete", Action::refuse(500)))
         .unwrap();
     let killed = stack.worker("killed");
     eventually("a failure", LIMIT, || async {
@@ -57,8 +59,7 @@ async fn a_store_is_deleted_alone_and_the_next_build_makes_another() {
     let build = client.build(&index).await;
     let second = stack.worker("second");
     stack.control().clear_faults();
-    let retry = format!("/jobs/{}/retry", job["id"].as_str().unwrap());
-    client.post(&retry, &json!({})).await;
+    retry_now(client, job["id"].as_str().unwrap()).await;
     let job = done(&stack, &job).await;
     assert_eq!(job["output"]["external_id"], first, "{job}");
     let job_of_build = client.finished(&build, LIMIT).await;

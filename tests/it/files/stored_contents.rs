@@ -8,11 +8,11 @@ use rag_tests::{Stack, eventually, free_address};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::build::basic::{index_with, prose};
 use crate::fixtures::external_changes::Other;
+use crate::fixtures::indexes::built;
+use crate::fixtures::indexes::{index_with, prose};
+use crate::fixtures::jobs::provider_sync as sync;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
-use crate::sync::index::built;
-use crate::sync::provider::sync;
 
 const LIMIT: Duration = Duration::from_mins(1);
 

@@ -7,7 +7,7 @@ use rag_test_mariadb::Server;
 use rag_tests::{Stack, TestDatabase, eventually, free_address};
 use serde_json::json;
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

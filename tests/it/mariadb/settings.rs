@@ -5,7 +5,7 @@ use std::time::Duration;
 use rag_test_mariadb::{Server, ServerBuilder};
 use rag_tests::{Ended, Stack, TestDatabase, run};
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

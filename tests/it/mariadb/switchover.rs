@@ -7,7 +7,7 @@ use rag_tests::{Stack, TestDatabase, eventually};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 
 /// How soon everything goes on.
 const WITHIN: Duration = Duration::from_secs(5);

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use rag_emulator::{Action, Effect, Emulator, LedgerQuery, Rule, When};
+use rag_emulator::{Action, Effect, Emulator, LedgerQuery, Rule};
 use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -17,14 +17,10 @@ const FILES: usize = 24;
 /// Requests of a worker that may have had leave before the connection was changed.
 const ON_THE_WAY: usize = 4;
 
-/// Each of these calls takes so long that a change always comes amid them.
+/// All but the first few of these calls take so long that a change always comes amid them.
 fn slow(stack: &Stack, operation: &str) {
-    let when = When {
-        operation: Some(operation.to_owned()),
-        ..When::default()
-    };
-    let then = Action::Delay { ms: 150 };
-    stack.control().add_fault(Rule { when, then }).unwrap();
+    let rule = Rule::on(operation, Action::Delay { ms: 1000 }).from_nth(4);
+    stack.control().add_fault(rule).unwrap();
 }
 
 fn calls(emulator: &Emulator, operation: &str) -> usize {

@@ -9,7 +9,7 @@ use rag_secrets::Keyring;
 use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 
 const LIMIT: Duration = Duration::from_mins(1);
 const OLD: &str = "correct horse battery staple";

@@ -7,7 +7,7 @@ use rag_emulator::{Action, Builder, Effect, Emulator, Loss};
 use rag_tests::{Client, PROVIDER_KEY, Stack};
 use serde_json::json;
 
-use crate::deletion::orphans;
+use crate::fixtures::jobs::search_orphans;
 use crate::fixtures::ledger::{assert_no_orphans, effects, spare_copies};
 use crate::provider::ownership::{
     answer, built, found, is_there, killed_amid_the_upload, linked, lose, stranger,
@@ -103,9 +103,9 @@ async fn a_spare_copy_is_proven_by_its_bytes_and_removed() {
     built(&stack.client, &index).await;
     let spare = stranger(&stack, "the word is public").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let report = orphans::search(&stack, "report").await;
+    let report = search_orphans(&stack, "openai", "report", &json!({})).await;
     assert_eq!(report["files"]["orphans"], 1, "{report}");
-    let report = orphans::search(&stack, "delete").await;
+    let report = search_orphans(&stack, "openai", "delete", &json!({})).await;
     assert_eq!(report["files"]["deleted"], 1, "{report}");
     let items = report["items"].as_array().unwrap();
     let proof = |id: &str| {

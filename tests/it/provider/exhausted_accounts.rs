@@ -6,7 +6,7 @@ use rag_emulator::{Action, When};
 use rag_tests::{Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 use crate::fixtures::ledger::assert_no_orphans;
 use crate::provider::rate_limits::{LIMIT, fired, on, respond};
 

@@ -1,40 +1,23 @@
 //! What a provider answered wrong stands at the entity that it is about, until the same works.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rag_emulator::{Action, Effect, Rule, When};
+use rag_emulator::{Action, Effect, Rule};
 use rag_tests::{Stack, eventually};
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::built;
+use crate::fixtures::indexes::index_with;
+use crate::fixtures::jobs::{self, provider_sync};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
-use crate::sync::index::built;
+use crate::fixtures::rows::count;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// From now on this operation is answered 503.
 fn sick(stack: &Stack, operation: &str) {
-    let when = When {
-        operation: Some(operation.to_owned()),
-        ..When::default()
-    };
-    let then = Action::Respond {
-        status: 503,
-        headers: BTreeMap::default(),
-        body: None,
-        text: None,
-        after_effect: false,
-    };
-    stack.control().add_fault(Rule { when, then }).unwrap();
-}
-
-async fn count(stack: &Stack, sql: &'static str) -> i64 {
-    sqlx::query_scalar(sql)
-        .fetch_one(&stack.database.pool)
-        .await
-        .unwrap()
+    let rule = Rule::on(operation, Action::refuse(503));
+    stack.control().add_fault(rule).unwrap();
 }
 
 /// As the index and its status tell it: two reads, and what is written between them is in the second alone.
@@ -114,13 +97,8 @@ async fn a_build_that_gives_up_its_attaches_leaves_none_pending() {
     let client = &stack.client;
     let (index, _) = index_with(&stack, 3).await;
     // Refused without effect, for good: so the files are wanted in the store, and nobody knows of them there.
-    let rule = Rule {
-        when: When {
-            operation: Some("vector_stores.file_batches.create".to_owned()),
-            ..When::default()
-        },
-        then: Action::RateLimit { retry_after: None },
-    };
+    let limited = Action::RateLimit { retry_after: None };
+    let rule = Rule::on("vector_stores.file_batches.create", limited);
     stack.control().add_fault(rule).unwrap();
     let job = client.build(&index).await;
     eventually("the attach to be wanted", LIMIT, || async {
@@ -226,22 +204,15 @@ async fn a_provider_sync_that_fails_is_told_by_connection_and_index_until_one_wo
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, 1).await;
     built(&stack.client, &index).await;
-    let sync = async || {
-        let request = stack
-            .admin
-            .request(Method::POST, "/admin/providers/openai/sync")
-            .header("Prefer", "wait=25");
-        stack.admin.send(request.json(&json!({}))).await
-    };
     // The store alone.
     sick(&stack, "vector_stores.files.list");
-    let job = sync().await.expect(200);
-    assert_eq!(job["output"]["stores_failed"], 1, "{job}");
+    let result = provider_sync(&stack, "").await;
+    assert_eq!(result["stores_failed"], 1, "{result}");
     let error = index_error(&stack, &index).await;
     assert!(says_503(&error) && error.to_string().contains("sync"), "{error}");
     stack.control().clear_faults();
-    let job = sync().await.expect(200);
-    assert_eq!(job["output"]["stores_failed"], 0, "{job}");
+    let result = provider_sync(&stack, "").await;
+    assert_eq!(result["stores_failed"], 0, "{result}");
     assert_eq!(index_error(&stack, &index).await, json!(null));
     assert_eq!(connection_error(&stack).await, json!(null));
 
@@ -278,7 +249,7 @@ async fn a_probe_and_an_admins_listing_that_fail_are_told_by_the_connection() {
     let stack = Stack::start().await;
     let _worker = stack.worker("worker");
     sick(&stack, "vector_stores.create");
-    let report = crate::provider::probe::probe_of(&stack, "openai").await;
+    let report = jobs::probe(&stack, "openai").await;
     assert_eq!(report["verdict"], "unusable", "{report}");
     assert!(says_503(&connection_error(&stack).await));
     stack.control().clear_faults();

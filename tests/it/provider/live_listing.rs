@@ -7,7 +7,7 @@ use rag_emulator::{Action, Rule, When};
 use rag_tests::Stack;
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
+use crate::fixtures::indexes::index_with;
 
 const LIMIT: Duration = Duration::from_mins(1);
 

@@ -2,7 +2,6 @@
 
 mod concurrency_limits;
 mod connection_changes;
-mod copy_records;
 mod credentials;
 mod exclusive_accounts;
 mod exhausted_accounts;

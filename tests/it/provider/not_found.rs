@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use rag_emulator::{Action, Effect, Rule, When};
 use rag_tests::{Stack, eventually};
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::build::basic::index_with;
 use crate::fixtures::external_changes::Other;
+use crate::fixtures::indexes::built;
+use crate::fixtures::indexes::index_with;
+use crate::fixtures::jobs::{sync, waited};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
-use crate::sync::index::built;
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -41,21 +41,9 @@ async fn age(stack: &Stack) {
         .unwrap();
 }
 
-async fn waited(stack: &Stack, path: &str) -> Value {
-    let request = stack
-        .client
-        .request(Method::POST, path)
-        .header("Prefer", "wait=25");
-    stack.client.send(request.json(&json!({}))).await.expect(200)
-}
-
-async fn sync(stack: &Stack, index: &str) -> Value {
-    waited(stack, &format!("/indexes/{index}/sync?force=true")).await
-}
-
 /// The result of a sync of the whole provider.
 async fn provider_sync(stack: &Stack) -> Value {
-    crate::sync::provider::sync(stack, "").await
+    crate::fixtures::jobs::provider_sync(stack, "").await
 }
 
 #[tokio::test]
@@ -73,7 +61,7 @@ async fn a_stray_404_detaches_no_index() {
                 .control()
                 .add_fault(on(operation, Some(1), not_found()))
                 .unwrap();
-            let synced = sync(&stack, &index).await;
+            let synced = sync(&stack.client, &index).await;
             assert_eq!(
                 synced["external_id"],
                 json!(store),
@@ -129,7 +117,7 @@ async fn a_store_that_is_listed_and_not_found_is_unknown() {
         .control()
         .add_fault(on("vector_stores.retrieve", None, not_found()))
         .unwrap();
-    let synced = sync(&stack, &index).await;
+    let synced = sync(&stack.client, &index).await;
     assert_eq!(synced["external_id"], json!(store), "{synced}");
     let unknown = synced["sync_report"]["unknown"]
         .as_str()
@@ -142,7 +130,7 @@ async fn a_store_that_is_listed_and_not_found_is_unknown() {
         .expect(200);
     assert!(status["store_missed_at"].is_string(), "{status}");
     for (what, answer) in [
-        ("domain", waited(&stack, "/indexes/sync?force=true").await),
+        ("domain", waited(&stack.client, "/indexes/sync?force=true").await),
         ("provider", provider_sync(&stack).await),
     ] {
         assert!(
@@ -177,7 +165,7 @@ async fn without_a_listing_of_files_nothing_is_detached_and_builds_end() {
         "what could not be verified is told: {job}"
     );
     age(&stack).await;
-    let synced = sync(&stack, &index).await;
+    let synced = sync(&stack.client, &index).await;
     assert!(synced["external_id"].is_string(), "{synced}");
     assert!(
         synced["sync_report"]["unknown"]
@@ -186,7 +174,7 @@ async fn without_a_listing_of_files_nothing_is_detached_and_builds_end() {
             .contains("list"),
         "{synced}"
     );
-    let whole = waited(&stack, "/indexes/sync?force=true").await;
+    let whole = waited(&stack.client, "/indexes/sync?force=true").await;
     assert!(client.index(&index).await["external_id"].is_string(), "{whole}");
     let run = provider_sync(&stack).await;
     assert!(client.index(&index).await["external_id"].is_string(), "{run}");

@@ -8,6 +8,8 @@ use rag_emulator::{Action, Loss, Rule, When};
 use rag_tests::Stack;
 use serde_json::json;
 
+use crate::fixtures::external_changes::Other;
+use crate::fixtures::jobs::search_orphans;
 use crate::fixtures::ledger::{assert_no_orphans, spare_copies};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -34,7 +36,7 @@ pub(crate) fn answer(status: u16, after_effect: bool) -> Action {
 
 /// Another program on the same account.
 pub(crate) async fn stranger(stack: &Stack, content: &str) -> String {
-    crate::deletion::orphans::upload(stack, NAME, content.as_bytes()).await
+    Other::at(stack).create_file(NAME, content.as_bytes()).await
 }
 
 pub(crate) async fn linked(client: &rag_tests::Client, content: &str) -> (String, String) {
@@ -89,7 +91,7 @@ async fn a_strangers_file_of_our_name_and_size_is_neither_served_nor_deleted() {
     delete(client, &format!("/indexes/{index}")).await;
     delete(client, &format!("/files/{file}")).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let report = crate::deletion::orphans::search(&stack, "delete").await;
+    let report = search_orphans(&stack, "openai", "delete", &json!({})).await;
     assert_eq!(report["files"]["unproven"], 1, "{report}");
     assert!(is_there(&stack, &theirs), "{report}");
     assert_eq!(spare_copies(&stack).await, [theirs]);

@@ -7,25 +7,13 @@ use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::fixtures::jobs;
+
 const LIMIT: Duration = Duration::from_mins(2);
 const PROBE: &str = "/admin/providers/openai/probe";
 
 async fn probe(stack: &Stack) -> Value {
-    probe_of(stack, "openai").await
-}
-
-/// Probes, and answers the report.
-pub(crate) async fn probe_of(stack: &Stack, provider: &str) -> Value {
-    let path = format!("/admin/providers/{provider}/probe");
-    let job = stack.admin.post(&path, &json!({})).await.expect(202);
-    let path = format!("{path}/{}", job["id"].as_str().unwrap());
-    let job = eventually("the end of the probe", LIMIT, || async {
-        let job = stack.admin.get(&path).await.expect(200);
-        matches!(job["state"].as_str(), Some("done" | "failed" | "cancelled")).then_some(job)
-    })
-    .await;
-    assert_eq!(job["state"], "done", "{job}");
-    job["output"].clone()
+    jobs::probe(stack, "openai").await
 }
 
 /// The result of a check, `works` say.

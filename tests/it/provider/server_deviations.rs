@@ -6,7 +6,8 @@ use rag_emulator::{Action, Builder, Effect, Emulator, Entry, LedgerQuery, Option
 use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::build::basic::{fixed, index_with, prose};
+use crate::fixtures::indexes::{fixed, index_with, prose};
+use crate::fixtures::jobs::sync;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_secs(100);
@@ -303,14 +304,7 @@ async fn a_server_like_ogx_simply_works() {
     client.unlink(&index, &files[4]).await;
     built(&stack, &index).await;
     assert_eq!(stack.control().state().stores[0].files.len(), 5);
-    let request = client.request(
-        reqwest::Method::POST,
-        &format!("/indexes/{index}/sync?force=true"),
-    );
-    let synced = client
-        .send(request.header("Prefer", "wait=20").json(&json!({})))
-        .await
-        .expect(200);
+    let synced = sync(client, &index).await;
     assert_eq!(synced["indexing_status"], "done", "{synced}");
     assert_eq!(synced["sync_report"]["unknown"], Value::Null, "{synced}");
 

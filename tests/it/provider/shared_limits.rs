@@ -11,7 +11,7 @@ use rag_emulator::{
 use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::json;
 
-use crate::build::basic::{fixed, prose};
+use crate::fixtures::indexes::{fixed, prose};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_mins(1);

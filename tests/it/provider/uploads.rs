@@ -7,7 +7,7 @@ use rag_emulator::{Action, Effect, Loss, RetryAfter, Rule, When};
 use rag_tests::{Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::build::basic::{index_with, prose};
+use crate::fixtures::indexes::{index_with, prose};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_secs(30);

@@ -1,34 +1,17 @@
 //! Syncs of one index and of a domain.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rag_emulator::{Action, Emulator, Rule, When};
-use rag_tests::{Client, Stack};
-use reqwest::Method;
+use rag_tests::Stack;
 use serde_json::{Value, json};
 
-use crate::build::basic::{index_with, prose};
 use crate::fixtures::external_changes::Other;
+use crate::fixtures::faults::hold_indexing;
+use crate::fixtures::indexes::{built, index_with, prose};
+use crate::fixtures::jobs::{retry_now, sync, waited};
 
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// Builds the index; answers its store.
-pub(crate) async fn built(client: &Client, index: &str) -> String {
-    let job = client.finished(&client.build(index).await, LIMIT).await;
-    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
-    let index = client.index(index).await;
-    index["external_id"].as_str().unwrap().to_owned()
-}
-
-/// A POST that waits for its job.
-async fn waited(client: &Client, path: &str) -> Value {
-    let request = client.request(Method::POST, path).header("Prefer", "wait=20");
-    client.send(request.json(&json!({}))).await.expect(200)
-}
-
-async fn sync(client: &Client, index: &str) -> Value {
-    waited(client, &format!("/indexes/{index}/sync?force=true")).await
-}
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The copies that we know of, by local file.
 async fn copies(stack: &Stack) -> i64 {
@@ -145,10 +128,8 @@ fn reads(stack: &Stack) -> usize {
 
 #[tokio::test]
 async fn a_sync_waits_for_its_turn_and_never_for_indexing() {
-    let stack = Stack::builder()
-        .emulator(Emulator::builder().indexing(1500, 0.0))
-        .start()
-        .await;
+    let stack = Stack::start().await;
+    stack.control().add_fault(hold_indexing("page", "build")).unwrap();
     let _worker = stack.worker("worker");
     let client = &stack.client;
     let (index, _) = index_with(&stack, 2).await;
@@ -164,6 +145,7 @@ async fn a_sync_waits_for_its_turn_and_never_for_indexing() {
         .await
         .expect(202);
     assert_eq!(answer["state"], "blocked", "a build is at work: {answer}");
+    stack.control().open_gate("build");
     let job = client.finished(&build, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     let synced = client.finished(answer["id"].as_str().unwrap(), LIMIT).await;
@@ -280,10 +262,7 @@ async fn a_listing_that_breaks_off_writes_nothing() {
         .unwrap();
     assert_eq!(completed, 2);
     stack.control().clear_faults();
-    client
-        .post(&format!("/jobs/{id}/retry"), &json!({}))
-        .await
-        .expect(202);
+    retry_now(client, &id).await;
     assert_eq!(client.finished(&id, LIMIT).await["state"], "done");
 }
 
@@ -371,11 +350,13 @@ async fn a_domain_is_synced_as_a_whole_and_many_stores_gone_at_once_stop_it() {
 
 #[tokio::test]
 async fn the_schedule_starts_one_sync_for_the_whole_fleet() {
+    const EVERY: u64 = 2;
     let stack = Stack::builder()
-        .setting("INDEX_SYNC_EVERY_SECONDS", "3")
-        .setting("PROVIDER_SYNC_EVERY_SECONDS", "3")
+        .setting("INDEX_SYNC_EVERY_SECONDS", &EVERY.to_string())
+        .setting("PROVIDER_SYNC_EVERY_SECONDS", &EVERY.to_string())
         .start()
         .await;
+    let begun = Instant::now();
     let _workers = [stack.worker("one"), stack.worker("two"), stack.worker("three")];
     let (index, _) = index_with(&stack, 1).await;
     built(&stack.client, &index).await;
@@ -386,14 +367,20 @@ async fn the_schedule_starts_one_sync_for_the_whole_fleet() {
             .await
             .unwrap()
     };
-    tokio::time::sleep(Duration::from_secs(10)).await;
     for kind in ["domain_sync", "provider_sync"] {
-        let started = count(kind).await;
+        rag_tests::eventually("three syncs", LIMIT, || async {
+            (count(kind).await >= 3).then_some(())
+        })
+        .await;
+        let (started, rounds) = (count(kind).await, begun.elapsed().as_secs() / EVERY + 1);
         assert!(
-            (1..=4).contains(&started),
-            "{kind}: {started} in ten seconds, every three"
+            u64::try_from(started).unwrap() <= rounds,
+            "{kind}: {started} in {rounds} rounds of {EVERY} seconds"
         );
     }
-    let synced = stack.client.index(&index).await;
-    assert!(synced["metadata"]["provider_payload"].is_object(), "{synced}");
+    rag_tests::eventually("a sync of the index", LIMIT, || async {
+        let synced = stack.client.index(&index).await;
+        synced["metadata"]["provider_payload"].is_object().then_some(())
+    })
+    .await;
 }

@@ -6,11 +6,11 @@ use rag_emulator::{Action, Effect, Rule, When};
 use rag_tests::Stack;
 use serde_json::json;
 
-use crate::build::basic::{fixed, prose};
 use crate::fixtures::external_changes::Other;
+use crate::fixtures::indexes::built;
+use crate::fixtures::indexes::{fixed, prose};
+use crate::fixtures::jobs::provider_sync as sync;
 use crate::fixtures::ledger::effects;
-use crate::sync::index::built;
-use crate::sync::provider::sync;
 
 const LIMIT: Duration = Duration::from_mins(1);
 

@@ -13,7 +13,7 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 
-use crate::build::basic::prose;
+use crate::fixtures::indexes::prose;
 
 const LIMIT: Duration = Duration::from_mins(1);
 /// A file that no database has.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rag_tests::{Stack, eventually};
 
 use super::{LIMIT, NAME, NOBODY, plant, sweeping, swept, swept_until};
-use crate::build::basic::prose;
+use crate::fixtures::indexes::prose;
 
 /// A second installation that was given the same folder by mistake.
 #[tokio::test]

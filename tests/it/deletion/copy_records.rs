@@ -1,11 +1,13 @@
 //! what rows say of copies that were deleted, and what admins set in them.
 
-use rag_emulator::Effect;
+use rag_emulator::{Action, Effect, Rule};
 use rag_tests::Stack;
 use serde_json::{Value, json};
 
-use crate::build::basic::prose;
-use crate::deletion::index_and_file::{LIMIT, built, delete, done, fails, on};
+use super::{LIMIT, delete};
+use crate::fixtures::indexes::built_with;
+use crate::fixtures::indexes::prose;
+use crate::fixtures::jobs::done;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 /// A copy that is deleted leaves a record, and a later upload takes it up.
@@ -28,7 +30,7 @@ async fn copies_that_are_deleted_stay_on_record() {
     // The provider fails at first: the record says so.
     stack
         .control()
-        .add_fault(on("files.delete", None, fails()))
+        .add_fault(Rule::on("files.delete", Action::refuse(500)))
         .unwrap();
     admin.delete(&path).await.expect(204);
     let seen = admin.get(&path).await.expect(200);
@@ -49,7 +51,7 @@ async fn copies_that_are_deleted_stay_on_record() {
     assert_eq!(asked["items"][0]["id"], row["id"], "{asked}");
     admin.get(&format!("{list}?status=lost")).await.expect(400);
     // Whoever comes across what waits there tries it.
-    let (index, _) = built(&stack, 1).await;
+    let (index, _) = built_with(&stack, 1).await;
     let failed = admin.get(&path).await.expect(200);
     assert!(failed["last_error"].as_str().unwrap().contains("500"), "{failed}");
     assert_eq!(failed["deleted_at"], Value::Null, "{failed}");
@@ -104,7 +106,7 @@ async fn admins_set_what_rows_of_copies_say() {
     let stack = Stack::start().await;
     let _worker = stack.worker("worker");
     let (client, admin) = (&stack.client, &stack.admin);
-    let (index, files) = built(&stack, 2).await;
+    let (index, files) = built_with(&stack, 2).await;
     let list = "/admin/providers/openai/file-uploads";
     let copy = async |file: &str| {
         client

@@ -1,8 +1,5 @@
-//! Faults: which requests they meet and what they do to them. Rules are data, given through the control API or the
-//! library; what they do to a request is in `fault_layer`, what they do to indexing in `indexing`.
+//! Rules as data: when a fault comes down, and what it does.
 
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -14,6 +11,49 @@ pub struct Rule {
     #[serde(default)]
     pub when: When,
     pub then: Action,
+}
+
+impl Rule {
+    /// Does this to every call of an operation.
+    #[must_use]
+    pub fn on(operation: &str, then: Action) -> Self {
+        let when = When {
+            operation: Some(operation.to_owned()),
+            ..When::default()
+        };
+        Self { when, then }
+    }
+
+    /// Does this whenever it is about a file whose name has this part.
+    #[must_use]
+    pub fn on_file(part: &str, then: Action) -> Self {
+        let when = When {
+            filename: Some(part.to_owned()),
+            ..When::default()
+        };
+        Self { when, then }
+    }
+
+    /// Fires at most so often.
+    #[must_use]
+    pub fn times(mut self, times: u64) -> Self {
+        self.when.times = Some(times);
+        self
+    }
+
+    /// Leaves the first `nth - 1` matches alone.
+    #[must_use]
+    pub fn from_nth(mut self, nth: u64) -> Self {
+        self.when.nth = Some(nth);
+        self
+    }
+
+    /// Takes every so many-th match.
+    #[must_use]
+    pub fn every(mut self, every: u64) -> Self {
+        self.when.every = Some(every);
+        self
+    }
 }
 
 /// All given conditions must hold. Every matching request counts towards `nth`, also when another rule takes it.
@@ -108,6 +148,8 @@ pub enum Action {
     TruncateJson,
     /// Waits before the request takes effect.
     Delay { ms: u64 },
+    /// Waits before the request takes effect, until the gate is opened (or all faults are cleared).
+    Hold { gate: String },
     /// The answer in small pieces.
     SlowDrip { piece_bytes: usize, every_ms: u64 },
     /// Sets fields of a successful answer (a wrong `object`, an unknown `status`); null removes one.
@@ -130,13 +172,39 @@ pub enum Action {
     },
     /// Indexing takes so much longer.
     DelayIndexing { ms: u64 },
+    /// Indexing waits until the gate is opened (or all faults are cleared).
+    HoldIndexing { gate: String },
 }
 
 impl Action {
+    /// Answers with this status and an error in OpenAI's shape, without the effect.
+    #[must_use]
+    pub fn refuse(status: u16) -> Self {
+        Self::Respond {
+            status,
+            headers: BTreeMap::new(),
+            body: None,
+            text: None,
+            after_effect: false,
+        }
+    }
+
+    /// Answers with this status and this JSON, without the effect.
+    #[must_use]
+    pub fn refuse_with(status: u16, body: Value) -> Self {
+        Self::Respond {
+            status,
+            headers: BTreeMap::new(),
+            body: Some(body),
+            text: None,
+            after_effect: false,
+        }
+    }
+
     pub(crate) fn is_about_indexing(&self) -> bool {
         matches!(
             self,
-            Self::Stuck | Self::FailIndexing { .. } | Self::DelayIndexing { .. }
+            Self::Stuck | Self::FailIndexing { .. } | Self::DelayIndexing { .. } | Self::HoldIndexing { .. }
         )
     }
 
@@ -166,6 +234,7 @@ impl Action {
             Self::ResetMidBody => "reset_mid_body",
             Self::TruncateJson => "truncate_json",
             Self::Delay { .. } => "delay",
+            Self::Hold { .. } => "hold",
             Self::SlowDrip { .. } => "slow_drip",
             Self::MergeJson { .. } => "merge_json",
             Self::EmptyPage { .. } => "empty_page",
@@ -175,6 +244,7 @@ impl Action {
             Self::Stuck => "stuck",
             Self::FailIndexing { .. } => "fail_indexing",
             Self::DelayIndexing { .. } => "delay_indexing",
+            Self::HoldIndexing { .. } => "hold_indexing",
         }
     }
 }
@@ -200,141 +270,4 @@ pub struct RuleState {
     /// Requests that met all conditions but `nth`, `times` and `probability`.
     pub matched: u64,
     pub fired: u64,
-}
-
-/// A fault that has come down on something.
-pub(crate) type Fired = Action;
-
-/// What a rule is held against.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Subject<'a> {
-    pub operation: &'a str,
-    pub method: &'a str,
-    pub path: &'a str,
-    pub filenames: Filenames<'a>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Filenames<'a> {
-    /// Not read from the body yet: rules that ask for a name wait for `Late`.
-    Unknown,
-    /// Known before the handler runs, from the path.
-    Known(&'a [&'a str]),
-    /// Now read from the body; rules that don't ask for a name have had their turn.
-    Late(&'a [&'a str]),
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    rules: Vec<Armed>,
-    last_id: u64,
-}
-
-#[derive(Debug)]
-struct Armed {
-    state: RuleState,
-    path: Option<Regex>,
-    rng: StdRng,
-}
-
-impl Faults {
-    pub(crate) fn add(&mut self, rule: Rule) -> Result<u64, RuleError> {
-        let when = &rule.when;
-        if let Some(operation) = &when.operation {
-            if !crate::context::is_operation(operation) {
-                return Err(RuleError::Operation(operation.clone()));
-            }
-            if rule.then.is_about_indexing() && operation != "indexing" {
-                return Err(RuleError::Indexing(rule.then.name()));
-            }
-        }
-        if when
-            .probability
-            .is_some_and(|chance| !(0.0..=1.0).contains(&chance))
-        {
-            return Err(RuleError::Range("when.probability", 0, 1));
-        }
-        if let Action::Respond { status, .. } | Action::Html { status } | Action::Grpc { status, .. } =
-            &rule.then
-            && !(200..=599).contains(status)
-        {
-            return Err(RuleError::Range("then.status", 200, 599));
-        }
-        let path = when.path.as_deref().map(Regex::new).transpose()?;
-        let rng = StdRng::seed_from_u64(when.seed);
-        self.last_id += 1;
-        let state = RuleState {
-            id: self.last_id,
-            rule,
-            matched: 0,
-            fired: 0,
-        };
-        self.rules.push(Armed { state, path, rng });
-        Ok(self.last_id)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.rules.clear();
-    }
-
-    pub(crate) fn list(&self) -> Vec<RuleState> {
-        self.rules.iter().map(|armed| armed.state.clone()).collect()
-    }
-
-    /// Whether any rule could fire; lets the common case skip looking up names.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
-
-    /// Counts the subject in every rule it matches; the first one due fires.
-    pub(crate) fn pick(&mut self, subject: Subject<'_>) -> Option<Fired> {
-        let mut fired = None;
-        for armed in &mut self.rules {
-            if !armed.matches(subject) {
-                continue;
-            }
-            armed.state.matched += 1;
-            if fired.is_none() && armed.is_due() {
-                armed.state.fired += 1;
-                fired = Some(armed.state.rule.then.clone());
-            }
-        }
-        fired
-    }
-}
-
-impl Armed {
-    fn matches(&self, subject: Subject<'_>) -> bool {
-        let Rule { when, then } = &self.state.rule;
-        if then.is_about_indexing() != (subject.operation == "indexing") {
-            return false;
-        }
-        let right_name = match (&when.filename, subject.filenames) {
-            (None, Filenames::Late(_)) | (Some(_), Filenames::Unknown) => false,
-            (None, _) => true,
-            (Some(part), Filenames::Known(names) | Filenames::Late(names)) => {
-                names.iter().any(|name| name.contains(part.as_str()))
-            }
-        };
-        right_name
-            && when
-                .operation
-                .as_ref()
-                .is_none_or(|operation| operation == subject.operation)
-            && when
-                .method
-                .as_ref()
-                .is_none_or(|method| method.eq_ignore_ascii_case(subject.method))
-            && self.path.as_ref().is_none_or(|path| path.is_match(subject.path))
-    }
-
-    fn is_due(&mut self) -> bool {
-        let when = &self.state.rule.when;
-        self.state.matched >= when.nth.unwrap_or(1)
-            && when
-                .every
-                .is_none_or(|every| self.state.matched.is_multiple_of(every))
-            && when.times.is_none_or(|times| self.state.fired < times)
-            && when.probability.is_none_or(|chance| self.rng.random_bool(chance))
-    }
 }
