@@ -47,7 +47,7 @@ async fn those_who_wait_hold_nothing_that_others_need() {
         .await;
     let (index, _) = index_with(&stack, 1).await;
     let began = Instant::now();
-    let waiting = futures::future::join_all((0..20).map(|_| build(&stack, &index, 3)));
+    let waiting = futures::future::join_all((0..20).map(|_| build(&stack, &index, 5)));
     let others = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let asked = Instant::now();
@@ -55,11 +55,11 @@ async fn those_who_wait_hold_nothing_that_others_need() {
         asked.elapsed()
     };
     let (answers, took) = tokio::join!(waiting, others);
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(began.elapsed() >= Duration::from_secs(3));
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(began.elapsed() >= Duration::from_secs(5));
     for answer in answers {
         assert_eq!(answer.status(), 202, "no worker is there");
-        assert_eq!(answer.headers()["preference-applied"], "wait=3");
+        assert_eq!(answer.headers()["preference-applied"], "wait=5");
         assert!(answer.headers().contains_key("location"));
     }
 }

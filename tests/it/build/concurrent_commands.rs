@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::fixtures::indexes::prose;
 use crate::fixtures::jobs::search_orphans;
 use crate::fixtures::ledger::assert_no_orphans;
+use crate::fixtures::rows::make_deletions_due;
 
 const LIMIT: Duration = Duration::from_mins(3);
 const ROUNDS: usize = 6;
@@ -248,10 +249,7 @@ async fn hurry(stack: &Stack) {
 
 /// Deletions that failed amid the faults are carried out by upkeep, in their own time.
 async fn settle_intents(stack: &Stack) {
-    sqlx::query("UPDATE rag_provider_intents SET due_at = UTC_TIMESTAMP(6)")
-        .execute(&stack.database.pool)
-        .await
-        .unwrap();
+    make_deletions_due(stack).await;
     eventually("the deletions to be carried out", LIMIT, || async {
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rag_provider_intents")
             .fetch_one(&stack.database.pool)

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::fixtures::faults::hold;
 use crate::fixtures::indexes::{fixed, index_with};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
+use crate::fixtures::rows::execute;
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -35,6 +36,17 @@ async fn a_store_that_vanishes_amid_a_build_ends_it() {
         .await
         .unwrap();
     assert!(answer.status().is_success(), "{url}: {answer:?}");
+    // Older than the time in which a store may merely not be visible yet.
+    execute(
+        &stack,
+        "UPDATE rag_indexes SET updated_at = updated_at - INTERVAL 1 HOUR",
+    )
+    .await;
+    execute(
+        &stack,
+        "UPDATE rag_provider_traces SET settled_at = settled_at - INTERVAL 1 HOUR",
+    )
+    .await;
     stack.control().open_gate("uploads");
 
     let job = stack.client.finished(&job, LIMIT).await;

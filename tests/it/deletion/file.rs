@@ -1,6 +1,5 @@
 //! R-B1: files that are deleted leave stores and providers first.
 
-
 use rag_emulator::{Action, Effect, Rule};
 use rag_tests::{Stack, eventually};
 use serde_json::json;

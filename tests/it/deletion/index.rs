@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{LIMIT, delete};
 use crate::fixtures::indexes::{built_with, index_with, prose};
-use crate::fixtures::jobs::done;
+use crate::fixtures::jobs::{done, retry_now};
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 use crate::fixtures::rows::count;
 
@@ -161,7 +161,7 @@ async fn a_deletion_survives_its_worker_and_a_failing_provider() {
     worker.kill().await;
     control.clear_faults();
     control
-        .add_fault(Rule::on("files.delete", Action::refuse(500)).times(12))
+        .add_fault(Rule::on("files.delete", Action::refuse(500)).times(6))
         .unwrap();
     let _second = stack.worker("second");
     let job = done(&stack, &job).await;
@@ -214,6 +214,7 @@ async fn a_deletion_waits_for_its_connection_where_admins_see_it() {
         .patch(connection, &json!({"is_enabled": true}))
         .await
         .expect(200);
+    retry_now(&stack.client, job["id"].as_str().unwrap()).await;
     done(&stack, &job).await;
     stack
         .client

@@ -8,6 +8,7 @@ use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::{Value, json};
 
 use crate::fixtures::indexes::index_with;
+use crate::fixtures::jobs::retry_now;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -96,6 +97,7 @@ async fn uploads_stop_when_the_connection_is_switched_off_and_go_on_afterwards()
         .patch(CONNECTION, &json!({"is_enabled": true}))
         .await
         .expect(200);
+    retry_now(&stack.client, &job).await;
     let job = stack.client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_eq!(
@@ -126,6 +128,7 @@ async fn attaches_stop_when_the_connection_is_switched_off() {
         .patch(CONNECTION, &json!({"is_enabled": true}))
         .await
         .expect(200);
+    retry_now(&stack.client, &job).await;
     let job = stack.client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_no_orphans(&stack).await;
@@ -176,6 +179,7 @@ async fn nothing_is_sent_with_a_key_that_was_replaced() {
         .patch(CONNECTION, &key(PROVIDER_KEY))
         .await
         .expect(200);
+    retry_now(&stack.client, &job).await;
     let job = stack.client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     assert_eq!(job["attempts"], 0, "{job}");

@@ -10,6 +10,7 @@ use rag_tests::{PROVIDER_KEY, Stack, eventually};
 use serde_json::{Value, json};
 
 use crate::fixtures::indexes::index_with;
+use crate::fixtures::jobs::retry_now;
 
 const LIMIT: Duration = Duration::from_mins(1);
 const OLD: &str = "correct horse battery staple";
@@ -89,7 +90,6 @@ async fn a_connection_that_is_refused_says_so_until_it_is_not() {
     let rule = Rule {
         when: When {
             operation: Some("files.create".to_owned()),
-            times: Some(1),
             ..When::default()
         },
         then: Action::Respond {
@@ -116,6 +116,8 @@ async fn a_connection_that_is_refused_says_so_until_it_is_not() {
     let seen = stack.client.get("/providers/openai/health").await.expect(200);
     assert_eq!(seen["status"], "failing", "{seen}");
 
+    stack.control().clear_faults();
+    retry_now(&stack.client, &job).await;
     let job = stack.client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
     let row = stack

@@ -6,9 +6,11 @@ use rag_emulator::{Action, When};
 use rag_tests::{Stack, eventually};
 use serde_json::{Value, json};
 
+use crate::fixtures::faults::fired;
 use crate::fixtures::indexes::index_with;
+use crate::fixtures::jobs::retry_now;
 use crate::fixtures::ledger::assert_no_orphans;
-use crate::provider::rate_limits::{LIMIT, fired, on, respond};
+use crate::provider::rate_limits::{LIMIT, on, respond};
 
 async fn connection(stack: &Stack) -> Value {
     stack
@@ -65,18 +67,20 @@ async fn is_exhausted(name: &str, refusal: Action, state: &str) {
         .expect(200);
     assert_eq!(health["state"]["kind"], json!(state), "{name}: {health}");
 
-    // One scout for the fleet, with one file.
+    // One try for the whole fleet, with one file.
     make_due(&stack).await;
-    eventually("the scout", LIMIT, || async {
+    retry_now(client, &job).await;
+    eventually("the try", LIMIT, || async {
         (fired(&stack) > sent).then_some(())
     })
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(fired(&stack), sent + 1, "{name}: one request");
 
-    // It ends by itself when a scout succeeds.
+    // It ends by itself when a try succeeds.
     stack.control().clear_faults();
     make_due(&stack).await;
+    retry_now(client, &job).await;
     let job = client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{name}: {job}");
     assert_eq!(job["attempts"], 0, "{name}: {job}");
@@ -113,6 +117,7 @@ async fn a_changed_connection_is_tried_at_once() {
     stack.control().clear_faults();
     stack.connect("openai").await;
     assert_eq!(connection(&stack).await["state"], json!(null));
+    retry_now(&stack.client, &job).await;
     let job = stack.client.finished(&job, LIMIT).await;
     assert_eq!(job["output"]["indexing_status"], "done", "{job}");
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::fixtures::jobs;
+use crate::fixtures::rows::make_deletions_due;
 
 const LIMIT: Duration = Duration::from_mins(2);
 const PROBE: &str = "/admin/providers/openai/probe";
@@ -118,10 +119,7 @@ async fn what_a_killed_probe_made_is_deleted_all_the_same() {
     )
     .await;
     assert!(planned >= 3, "{planned} deletions are planned");
-    sqlx::query("UPDATE rag_provider_intents SET due_at = UTC_TIMESTAMP(6)")
-        .execute(&stack.database.pool)
-        .await
-        .unwrap();
+    make_deletions_due(&stack).await;
     let _second = stack.worker("two");
     eventually("nothing is left", LIMIT, || async {
         let jobs = rows(

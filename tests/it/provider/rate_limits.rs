@@ -7,8 +7,10 @@ use rag_emulator::{Action, Effect, Rule, When};
 use rag_tests::{Stack, eventually};
 use serde_json::{Value, json};
 
+use crate::fixtures::faults::fired;
 use crate::fixtures::indexes::index_with;
 use crate::fixtures::ledger::{assert_no_orphans, effects};
+use crate::fixtures::rows::execute;
 
 pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 
@@ -116,10 +118,6 @@ async fn attempts_come_back_with_progress() {
     assert_no_orphans(&stack).await;
 }
 
-pub(crate) fn fired(stack: &Stack) -> u64 {
-    stack.control().faults().iter().map(|rule| rule.fired).sum()
-}
-
 #[tokio::test]
 async fn the_providers_reason_arrives_in_whatever_form() {
     for (body, reason) in [
@@ -176,6 +174,16 @@ async fn an_id_that_fits_no_column_is_refused_in_plain_words() {
     }
 }
 
+/// No pause lasts as long as it was meant to: that each is made is enough here.
+async fn hurry(stack: &Stack) {
+    execute(stack, "UPDATE rag_provider_backoffs SET until_us = 0").await;
+    execute(
+        stack,
+        "UPDATE queue_jobs SET order_us = 0 WHERE state = 'scheduled'",
+    )
+    .await;
+}
+
 /// Waiting is not failing for whatever kind of job, and whatever call of it is limited.
 #[tokio::test]
 async fn no_job_spends_an_attempt_on_a_rate_limit() {
@@ -230,6 +238,7 @@ async fn no_job_spends_an_attempt_on_a_rate_limit() {
         };
         let id = answer.expect(202)["id"].as_str().unwrap().to_owned();
         let (state, attempts) = eventually("the end of the job", LIMIT, || async {
+            hurry(&stack).await;
             let row: (String, u32) = sqlx::query_as(
                 "SELECT CAST(state AS CHAR), attempts FROM queue_jobs WHERE id = UNHEX(REPLACE(?, '-', ''))",
             )

@@ -28,10 +28,10 @@ struct Scale {
 #[tokio::test]
 async fn a_sync_survives_its_workers() {
     survives(&Scale {
-        stores: 60,
-        files_per_store: 10,
+        stores: 40,
+        files_per_store: 8,
         download_ms: 40,
-        kill_every: Duration::from_secs(4),
+        kill_every: Duration::from_secs(3),
         limit: Duration::from_mins(5),
     })
     .await;
@@ -61,6 +61,7 @@ async fn survives(scale: &Scale) {
     let stack = Stack::builder()
         .emulator(emulator)
         .setting("SYNC_FILE_CONCURRENCY", &AT_ONCE.to_string())
+        .setting("QUEUE_LEASE_SECONDS", "1")
         .start()
         .await;
     let seeded = stack.control().seed(Seed {

@@ -60,7 +60,10 @@ async fn requests_and_indexing_wait_until_their_gate_is_opened() {
     let upload = client.upload("a.txt", "text");
     tokio::pin!(upload);
     let early = tokio::time::timeout(Duration::from_millis(100), &mut upload).await;
-    assert!(early.is_err() && client.emulator.control().state().files.is_empty(), "{early:?}");
+    assert!(
+        early.is_err() && client.emulator.control().state().files.is_empty(),
+        "{early:?}"
+    );
     client.emulator.control().open_gate("upload");
     let file = upload.await;
     client
