@@ -44,7 +44,7 @@ async fn a_store_that_vanishes_amid_a_build_ends_it() {
     .await;
     execute(
         &stack,
-        "UPDATE rag_provider_traces SET settled_at = settled_at - INTERVAL 1 HOUR",
+        "UPDATE rag_provider_ownership SET resolved_at = resolved_at - INTERVAL 1 HOUR",
     )
     .await;
     stack.control().open_gate("uploads");
