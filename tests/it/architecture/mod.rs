@@ -1,4 +1,11 @@
-//! The arrows between crates: who may depend on whom. Any other arrow fails here, with its name.
+//! The shape of the code: which crate may depend on which, that modules import in one direction, and who may name the
+//! queue's tables.
+
+mod circles;
+mod graph;
+mod imports;
+mod module_tree;
+mod queue_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
