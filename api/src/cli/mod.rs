@@ -1,5 +1,6 @@
 //! The program `rag-api`: its commands. Each is a small file; this one says which there are.
 
+mod files_root;
 mod keys;
 mod migrate;
 mod providers;

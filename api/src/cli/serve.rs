@@ -13,8 +13,8 @@ use sqlx::MySqlPool;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::auth::KeyCache;
-use crate::files_root;
+use super::files_root;
+use crate::http::auth::KeyCache;
 use crate::state::{App, Parts};
 
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -52,7 +52,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     tracing::info!(address = %listener.local_addr()?, docs = "/docs", "serving");
 
     let (ending, ended) = oneshot::channel::<()>();
-    let events = app.events().clone();
+    let jobs = app.jobs().clone();
     let server = crate::serve(listener, crate::router(app), &settings.api, async {
         let _sender_gone = ended.await;
     });
@@ -63,7 +63,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
             let signal = stop.await;
             tracing::info!(signal, "ending: no new requests are taken");
             let _server_gone = ending.send(());
-            events.close();
+            jobs.events().close();
             tokio::time::sleep(grace).await;
             tracing::warn!("requests were still running at the end of API_GRACE_SECONDS");
         } => Ok(()),

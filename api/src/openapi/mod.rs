@@ -4,6 +4,7 @@
 //! each handler; handlers only name what is special to them.
 
 mod links;
+pub(crate) mod schemas;
 mod shape;
 
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
@@ -14,9 +15,9 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 
-use crate::idempotency;
-use crate::problem::{FieldError, ProblemBody};
-use crate::schemas::DomainSchema;
+use crate::http::idempotency;
+use crate::http::problem::{FieldError, ProblemBody};
+use crate::openapi::schemas::DomainSchema;
 
 /// The documents of the route groups.
 pub(crate) struct Groups {

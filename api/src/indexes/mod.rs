@@ -1,0 +1,133 @@
+//! `/indexes` (R-B2, R-10.4): knowledge bases of a domain, the files in them, and their builds.
+
+mod build;
+mod create;
+mod delete;
+mod delete_store;
+mod edit;
+mod links;
+mod plan;
+mod provider_files;
+mod read;
+mod search;
+mod status;
+mod store_files;
+mod sync;
+mod sync_all;
+
+use chrono::{DateTime, Utc};
+use rag_db::indexes::{self, Index};
+use rag_domain::{ChunkingStrategy, IndexId};
+use rag_providers::ProviderError;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::problem::Problem;
+use crate::openapi::schemas::{ChunkingSchema, ExpiresAfterSchema, IndexingStatusSchema};
+use crate::state::App;
+
+/// What helps where a vector store has expired at the provider.
+const EXPIRED_WAY_OUT: &str =
+    "the vector store has expired at the provider: build the index with recreate=true to make a new one";
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(read::list_indexes, create::create_index))
+        .routes(routes!(read::get_index, edit::update_index, delete::delete_index))
+        .routes(routes!(
+            links::list::list_index_files,
+            links::compose::set_index_files
+        ))
+        .routes(routes!(
+            links::one::link_file,
+            links::one::update_link,
+            links::one::unlink_file
+        ))
+        .routes(routes!(build::build_index))
+        .routes(routes!(delete_store::delete_vector_store))
+        .routes(routes!(sync::sync_index))
+        .routes(routes!(sync_all::sync_indexes))
+        .routes(routes!(status::get_status))
+        .routes(routes!(search::search_index))
+        .routes(routes!(provider_files::list_provider_files))
+}
+
+/// The provider could not be asked what a caller wanted to know: the index says so until it can.
+async fn not_answered(app: &App, index: &Index, what: &str, error: &ProviderError) -> Result<(), Problem> {
+    // One that fails all the time is not written all the time.
+    let same = format!("the last {what} failed: {}: {}", error.operation, error.kind);
+    let known = index.query_error.as_deref();
+    if known.is_none_or(|known| !known.starts_with(&same)) {
+        let text = format!("the last {what} failed: {error}");
+        let mut connection = app.connection().await?;
+        indexes::set_query_error(&mut connection, index.id, Some(&text)).await?;
+    }
+    Ok(())
+}
+
+/// The provider was asked, and answered.
+async fn answered(app: &App, index: &Index) -> Result<(), Problem> {
+    if index.query_error.is_some() {
+        indexes::set_query_error(&mut *app.connection().await?, index.id, None).await?;
+    }
+    Ok(())
+}
+
+/// A knowledge base.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Index)]
+pub(super) struct IndexOut {
+    #[schema(value_type = uuid::Uuid)]
+    id: IndexId,
+    #[schema(example = "tenant-1")]
+    domain_id: String,
+    #[schema(example = "Contracts")]
+    name: String,
+    description: Option<String>,
+    #[schema(example = "openai")]
+    provider_type: String,
+    /// The vector store at the provider; null until a build has made one.
+    #[schema(example = "vs_68f0c2")]
+    external_id: Option<String>,
+    /// For files that have no strategy of their own; null: the provider's default.
+    #[schema(value_type = Option<ChunkingSchema>)]
+    chunking_strategy: Option<ChunkingStrategy>,
+    #[schema(value_type = Option<ExpiresAfterSchema>)]
+    expires_after: Option<Value>,
+    #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
+    metadata: Option<Value>,
+    #[schema(value_type = IndexingStatusSchema)]
+    indexing_status: &'static str,
+    /// Start of the last indexing attempt.
+    indexed_at: Option<DateTime<Utc>>,
+    /// Why the last build failed, or pauses; else why the last sync, or the last search, failed. The next one of its kind that
+    /// succeeds clears it.
+    last_error: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Index> for IndexOut {
+    fn from(index: Index) -> Self {
+        let last_error = index.any_error().map(str::to_owned);
+        Self {
+            id: index.id,
+            domain_id: index.domain_id.to_string(),
+            name: index.name,
+            description: index.description,
+            provider_type: index.provider_type,
+            external_id: index.external_id,
+            chunking_strategy: index.chunking_strategy,
+            expires_after: index.expires_after,
+            metadata: index.metadata,
+            indexing_status: index.indexing_status.as_str(),
+            indexed_at: index.indexed_at,
+            last_error,
+            created_at: index.created_at,
+            updated_at: index.updated_at,
+        }
+    }
+}

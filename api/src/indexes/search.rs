@@ -1,0 +1,250 @@
+//! `POST /indexes/{index_id}/search` (R-B6): asks the provider, answers in terms of local files.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::State;
+use rag_connections::ConnectError;
+use rag_db::{attachments, files, indexes};
+use rag_domain::{FileId, IndexId};
+use rag_providers::{ErrorKind, Provider, SearchHit, SearchRequest, VectorStoreStatus};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{EXPIRED_WAY_OUT, answered, not_answered};
+use crate::http::extract::{Domain, Id, JsonBody};
+use crate::http::problem::{Kind, Problem};
+use crate::http::validate::Checks;
+use crate::openapi::schemas::QuerySchema;
+use crate::state::App;
+
+const QUERY_CHARS: usize = 4096;
+const QUERIES: usize = 16;
+
+/// What to look for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Search, example = json!({"query": "What is the notice period?", "max_num_results": 5}))]
+pub(super) struct SearchIn {
+    #[schema(value_type = QuerySchema)]
+    query: Query,
+    #[schema(minimum = 1, maximum = 50, default = 10)]
+    max_num_results: Option<u32>,
+    /// Let the provider reword the query.
+    rewrite_query: Option<bool>,
+    /// A comparison or compound filter over file attributes, as OpenAI writes it.
+    #[schema(value_type = Option<HashMap<String, Value>>)]
+    filters: Option<Value>,
+    /// `ranker`, `score_threshold`, as OpenAI writes it.
+    #[schema(value_type = Option<HashMap<String, Value>>)]
+    ranking_options: Option<Value>,
+}
+
+/// One query, or several at once.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Query {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// What was found, best first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SearchResult)]
+pub(super) struct SearchOut {
+    /// The queries as the provider ran them.
+    search_query: Vec<String>,
+    items: Vec<HitOut>,
+    /// The provider has more than it was asked for.
+    has_more: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SearchHit)]
+struct HitOut {
+    /// The local file; null for what hangs in the store without being one of ours.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    file_id: Option<FileId>,
+    file_name: String,
+    external_file_id: String,
+    /// 0 to 1, higher is better.
+    score: f64,
+    #[schema(value_type = HashMap<String, Value>)]
+    attributes: Value,
+    /// The matching pieces of text.
+    content: Vec<TextPartOut>,
+}
+
+/// A piece of text.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TextPart)]
+struct TextPartOut {
+    /// `text` for all that is known.
+    #[serde(rename = "type")]
+    kind: String,
+    text: String,
+}
+
+/// Search an index
+#[utoipa::path(post, path = "/indexes/{index_id}/search", tag = "indexes",
+    params(("index_id" = uuid::Uuid, Path, description = "The index")),
+    request_body = SearchIn,
+    responses(
+        (status = 200, description = "What was found", body = SearchOut),
+        (status = 404, description = "No such index in this domain"),
+        (status = 409, description = "The index was never built, its vector store has expired, or its provider is not connected or switched off"),
+        (status = 502, description = "The provider failed"),
+    ))]
+pub(super) async fn search_index(
+    State(app): State<App>,
+    Domain(domain): Domain,
+    Id(index_id): Id<IndexId>,
+    JsonBody(body): JsonBody<SearchIn>,
+) -> Result<Json<SearchOut>, Problem> {
+    let request = body.check()?;
+    let mut connection = app.connection().await?;
+    let index = indexes::get(&mut connection, &domain, index_id).await?;
+    let store = index
+        .external_id
+        .clone()
+        .ok_or_else(|| Problem::conflict("the index has no vector store yet: build it first"))?;
+    let provider = match app.connections.open(&mut connection, &index.provider_type).await {
+        Ok(provider) => provider,
+        Err(ConnectError::Database(error)) => return Err(error.into()),
+        Err(error) => return Err(Problem::conflict(error.to_string())),
+    };
+    let locals: HashMap<String, FileId> = attachments::list(&mut connection, index_id)
+        .await?
+        .into_iter()
+        .flat_map(|row| {
+            let store_file_id = row.store_file_id().to_owned();
+            [
+                (store_file_id, row.local_file_id),
+                (row.external_file_id, row.local_file_id),
+            ]
+        })
+        .collect();
+    let names: HashMap<FileId, String> = files::list_of_index(&mut connection, &domain, index_id)
+        .await?
+        .into_iter()
+        .map(|file| (file.id, file.file_name))
+        .collect();
+    // Nothing of the database is held while the provider is asked.
+    drop(connection);
+    let found = match provider.search_vector_store(&store, request).await {
+        Ok(found) => {
+            answered(&app, &index).await?;
+            found
+        }
+        Err(error) => {
+            // Providers refuse a search of an expired store in various ways; the store itself tells.
+            let may_be_expired = matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound);
+            if may_be_expired && has_expired(&app, provider.as_ref(), index_id, &store).await? {
+                return Err(Problem::conflict(EXPIRED_WAY_OUT).because(error));
+            }
+            // What the caller wrote into filters or ranking options is for the provider to judge.
+            let kind = if error.kind == ErrorKind::InvalidRequest {
+                Kind::ValidationFailed
+            } else {
+                not_answered(&app, &index, "search", &error).await?;
+                Kind::ProviderFailed
+            };
+            return Err(
+                Problem::new(kind, format!("provider {}: {error}", index.provider_type)).because(error),
+            );
+        }
+    };
+    let items = found
+        .hits
+        .into_iter()
+        .map(|hit| HitOut::new(hit, &locals, &names))
+        .collect();
+    Ok(Json(SearchOut {
+        search_query: found.search_query,
+        items,
+        has_more: found.has_more,
+    }))
+}
+
+/// Asks the provider, and writes down what it says.
+async fn has_expired(
+    app: &App,
+    provider: &dyn Provider,
+    index: IndexId,
+    store: &str,
+) -> Result<bool, Problem> {
+    let Ok(found) = provider.get_vector_store(store).await else {
+        return Ok(false);
+    };
+    let expired = found.status == VectorStoreStatus::Expired;
+    indexes::set_store_expired(&mut *app.connection().await?, index, store, expired).await?;
+    Ok(expired)
+}
+
+impl SearchIn {
+    fn check(self) -> Result<SearchRequest, Problem> {
+        let mut checks = Checks::default();
+        let queries = match self.query {
+            Query::One(query) => vec![query],
+            Query::Several(queries) => queries,
+        };
+        if queries.is_empty() || queries.len() > QUERIES {
+            checks.fail("query", format!("must be one text, or 1 to {QUERIES} of them"));
+        }
+        for query in &queries {
+            checks.text("query", query, QUERY_CHARS);
+            if query.trim().is_empty() {
+                checks.fail("query", "must not be blank");
+            }
+        }
+        if self.max_num_results.is_some_and(|most| !(1..=50).contains(&most)) {
+            checks.fail("max_num_results", "must be 1 to 50");
+        }
+        for (field, value) in [
+            ("filters", &self.filters),
+            ("ranking_options", &self.ranking_options),
+        ] {
+            if let Some(value) = value {
+                checks.object(field, value);
+            }
+        }
+        checks.finish()?;
+        Ok(SearchRequest {
+            queries,
+            max_num_results: self.max_num_results,
+            rewrite_query: self.rewrite_query,
+            filters: self.filters,
+            ranking_options: self.ranking_options,
+        })
+    }
+}
+
+impl HitOut {
+    fn new(hit: SearchHit, locals: &HashMap<String, FileId>, names: &HashMap<FileId, String>) -> Self {
+        // Some servers hand out ids of their own, and the one of the Files API among the attributes.
+        let attributed = hit.attributes.get("file_id").and_then(Value::as_str);
+        let (external_file_id, file_id) = match (locals.get(&hit.file_id), attributed) {
+            (None, Some(id)) if locals.contains_key(id) => (id.to_owned(), locals.get(id).copied()),
+            (known, _) => (hit.file_id, known.copied()),
+        };
+        let file_name = file_id
+            .and_then(|id| names.get(&id).cloned())
+            .unwrap_or(hit.file_name);
+        Self {
+            file_id,
+            file_name,
+            external_file_id,
+            score: hit.score,
+            attributes: serde_json::to_value(hit.attributes).unwrap_or_default(),
+            content: hit
+                .content
+                .into_iter()
+                .map(|part| TextPartOut {
+                    kind: part.kind,
+                    text: part.text,
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `GET /indexes/{index_id}/provider-files?source=provider`: the vector store's files as the provider lists them at this
+//! moment, told apart by what we know of them.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use rag_connections::ConnectError;
+use rag_db::{attachments, files, indexes};
+use rag_domain::{DomainId, FileId, IndexId};
+use rag_providers::{PageRequest, VectorStoreFile};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{answered, not_answered};
+use crate::http::problem::{Kind, Problem};
+use crate::state::App;
+
+/// A page of a vector store's files, in the provider's order.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StoreFiles)]
+pub(super) struct StoreFilesOut {
+    external_store_id: String,
+    items: Vec<StoreFileOut>,
+    /// Send it as `cursor` to get the next page; null: this was the last.
+    next_cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StoreFile)]
+struct StoreFileOut {
+    /// The local file; null for what hangs in the store without being one of ours.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    file_id: Option<FileId>,
+    file_name: Option<String>,
+    /// In the provider's Files API, as far as the provider tells.
+    external_file_id: String,
+    /// Within the vector store.
+    external_store_file_id: String,
+    /// in_progress | completed | failed | cancelled, or another word of the provider's.
+    #[schema(example = "completed")]
+    status: String,
+    error_code: Option<String>,
+    last_error: Option<String>,
+    /// As the provider reports it.
+    #[schema(value_type = Option<HashMap<String, Value>>)]
+    reported_strategy: Option<Value>,
+    usage_bytes: u64,
+    created_at: Option<DateTime<Utc>>,
+}
+
+/// Asks the provider for one page; nothing of the database is held meanwhile, and nothing is changed.
+pub(super) async fn read(
+    app: &App,
+    domain: &DomainId,
+    index_id: IndexId,
+    page: PageRequest,
+) -> Result<StoreFilesOut, Problem> {
+    let mut connection = app.connection().await?;
+    let index = indexes::get(&mut connection, domain, index_id).await?;
+    let store = index
+        .external_id
+        .clone()
+        .ok_or_else(|| Problem::conflict("the index has no vector store yet: build it first"))?;
+    let provider = match app.connections.open(&mut connection, &index.provider_type).await {
+        Ok(provider) => provider,
+        Err(ConnectError::Database(error)) => return Err(error.into()),
+        Err(error) => return Err(Problem::conflict(error.to_string())),
+    };
+    drop(connection);
+    let found = match provider.list_store_files(&store, page, None).await {
+        Ok(found) => found,
+        Err(error) => {
+            not_answered(app, &index, "listing of files", &error).await?;
+            let detail = format!("provider {}: {error}", index.provider_type);
+            return Err(Problem::new(Kind::ProviderFailed, detail).because(error));
+        }
+    };
+    answered(app, &index).await?;
+
+    let mut connection = app.connection().await?;
+    let mut locals: HashMap<String, FileId> = HashMap::new();
+    for row in attachments::list(&mut connection, index_id).await? {
+        locals.insert(row.store_file_id().to_owned(), row.local_file_id);
+        locals.insert(row.external_file_id, row.local_file_id);
+    }
+    let names = files::list_of_index(&mut connection, domain, index_id).await?;
+    let names: HashMap<FileId, String> = names.into_iter().map(|file| (file.id, file.file_name)).collect();
+    let items = found
+        .items
+        .into_iter()
+        .map(|file| StoreFileOut::new(file, &locals, &names));
+    Ok(StoreFilesOut {
+        external_store_id: store,
+        items: items.collect(),
+        next_cursor: found.next.map(|cursor| cursor.0),
+    })
+}
+
+impl StoreFileOut {
+    fn new(file: VectorStoreFile, locals: &HashMap<String, FileId>, names: &HashMap<FileId, String>) -> Self {
+        let external_file_id = file.file_id().to_owned();
+        let file_id = locals
+            .get(&file.id)
+            .or_else(|| locals.get(&external_file_id))
+            .copied();
+        let (error_code, last_error) = match file.last_error {
+            Some(error) => (Some(error.code), Some(error.message)),
+            None => (None, None),
+        };
+        Self {
+            file_id,
+            file_name: file_id.and_then(|id| names.get(&id).cloned()),
+            external_file_id,
+            external_store_file_id: file.id,
+            status: file.status.to_string(),
+            error_code,
+            last_error,
+            reported_strategy: file.chunking_strategy.map(|strategy| strategy.to_value()),
+            usage_bytes: file.usage_bytes,
+            created_at: file.created_at,
+        }
+    }
+}

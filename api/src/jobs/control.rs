@@ -1,0 +1,185 @@
+//! `POST /jobs/{job_id}/cancel` and `/retry`: what a domain may do to its jobs.
+//!
+//! The index's row is locked first, then the job's: its build, the index and the job change together or not at all.
+
+use std::time::Duration;
+
+use apalis_mariadb::{Cancelled, Job, JobId, JobKind as _, QueueError, State as JobState};
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use rag_db::indexes::{self, Index};
+use rag_db::{DbError, attachments, builds};
+use rag_domain::{DomainId, IndexId};
+use rag_jobs::IndexCancel;
+use serde_json::Value;
+use sqlx::MySqlConnection;
+
+use super::Jobs;
+use super::view::JobOut;
+use crate::http::extract::{Domain, Id, Prefer, PreferHeader};
+use crate::http::problem::{Kind, Problem};
+
+/// A worker has the job's row for the moment: how long until the next try, and how often.
+const ROW_BUSY: Duration = Duration::from_millis(20);
+const MOST_TRIES: u32 = 100;
+
+/// Cancel a job
+///
+/// One that waits is cancelled at once. One that runs is asked to stop, and is cancelled when it has: within seconds. What
+/// it did at the provider stays and is taken up by the next build; the index of a build that had begun is `failed`, and its
+/// `last_error` says what stays. What the provider is indexing is cancelled there too, where the provider can.
+///
+/// A deletion can't be taken back: its job, cancelled, is followed by another one within minutes.
+#[utoipa::path(post, path = "/jobs/{job_id}/cancel", tag = "jobs",
+    params(("job_id" = uuid::Uuid, Path, description = "The job")),
+    responses(
+        (status = 200, description = "It is cancelled", body = JobOut),
+        (status = 202, description = "It runs, and has been asked to stop", body = JobOut),
+        (status = 404, description = "No such job in this domain"),
+        (status = 409, description = "It is done or has failed"),
+    ))]
+pub(super) async fn cancel_job(
+    State(jobs): State<Jobs>,
+    Domain(domain): Domain,
+    Id(job_id): Id<JobId>,
+) -> Result<(StatusCode, Json<JobOut>), Problem> {
+    let job = jobs.get_row(&domain, job_id).await?;
+    let mut tries = Tries::default();
+    let cancelled = loop {
+        match try_cancel(&jobs, &domain, &job).await? {
+            Some(cancelled) => break cancelled,
+            None => tries.another().await?,
+        }
+    };
+    let status = match cancelled {
+        // Again is as good as once, for callers that did not hear the first answer.
+        Cancelled::Now | Cancelled::Finished(JobState::Cancelled) => StatusCode::OK,
+        Cancelled::Requested => StatusCode::ACCEPTED,
+        Cancelled::Finished(state) => return Err(Problem::conflict(format!("the job is over: {state}"))),
+    };
+    Ok((status, Json(jobs.get(&domain, job_id).await?)))
+}
+
+/// Run a job again
+///
+/// A failed or cancelled job is enqueued again under its id, with all its attempts. One that waits for its time (backing
+/// off after a failure, or until the next look at the provider) becomes due at once. With `Prefer: wait=N` the answer comes
+/// when it is over: 200 with the job as it is then.
+#[utoipa::path(post, path = "/jobs/{job_id}/retry", tag = "jobs",
+    params(("job_id" = uuid::Uuid, Path, description = "The job"), PreferHeader),
+    responses(
+        (status = 200, description = "With `Prefer: wait`: it is over", body = JobOut,
+            headers(("Preference-Applied" = String, description = "`wait=N`, if the caller asked for it"))),
+        (status = 202, description = "It is enqueued", body = JobOut,
+            headers(("Location" = String, description = "The job's path"),
+                ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
+        (status = 404, description = "No such job in this domain"),
+        (status = 409, description = "It is done, runs or is about to, its index is gone, or another job took its place"),
+    ))]
+pub(super) async fn retry_job(
+    State(jobs): State<Jobs>,
+    Domain(domain): Domain,
+    Id(job_id): Id<JobId>,
+    prefer: Prefer,
+) -> Result<Response, Problem> {
+    let job = jobs.get_row(&domain, job_id).await?;
+    let mut tries = Tries::default();
+    while try_retry(&jobs, &domain, &job).await?.is_none() {
+        tries.another().await?;
+    }
+    jobs.queue().notify(&job.kind);
+    jobs.answer(prefer, job_id, async |job| Ok(job)).await
+}
+
+/// `None`: the job's row is busy.
+async fn try_cancel(jobs: &Jobs, domain: &DomainId, job: &Job) -> Result<Option<Cancelled>, Problem> {
+    let mut tx = jobs.db().begin().await?;
+    let index = lock_index(&mut tx, domain, job).await?;
+    let cancelled = jobs.queue().try_cancel(&mut tx, job.id).await?;
+    if cancelled == Some(Cancelled::Now) {
+        end_build(jobs, &mut tx, index.as_ref(), job).await?;
+    }
+    if cancelled.is_some() {
+        tx.commit().await?;
+        jobs.queue().notify(IndexCancel::KIND);
+    }
+    Ok(cancelled)
+}
+
+/// The job's build ends with it; if the provider goes on with what it was handed, a worker tells it to stop.
+async fn end_build(
+    jobs: &Jobs,
+    tx: &mut MySqlConnection,
+    index: Option<&Index>,
+    job: &Job,
+) -> Result<(), Problem> {
+    let ended = builds::abandon(tx, index, &job.id.to_string(), "the build was cancelled").await?;
+    if let Some(index) = index.filter(|_| ended)
+        && attachments::any_batch_in_progress(tx, index.id).await?
+    {
+        let job = IndexCancel {
+            index_id: index.id,
+            domain_id: index.domain_id.clone(),
+        };
+        jobs.queue().enqueue(tx, job.to_job()?).await?;
+    }
+    Ok(())
+}
+
+/// `None`: the job's row is busy.
+async fn try_retry(jobs: &Jobs, domain: &DomainId, job: &Job) -> Result<Option<()>, Problem> {
+    let mut tx = jobs.db().begin().await?;
+    let index = lock_index(&mut tx, domain, job).await?;
+    if index.is_none() && index_id(job).is_some() {
+        return Err(Problem::conflict("the job's index is gone"));
+    }
+    let retried = match jobs.queue().try_retry(&mut tx, job.id).await {
+        Ok(retried) => retried,
+        Err(QueueError::IllegalMove { state, .. }) => {
+            return Err(Problem::conflict(format!("the job is {state}")));
+        }
+        Err(QueueError::Duplicate(other)) => {
+            return Err(Problem::conflict(format!(
+                "job {other} does the same and is active"
+            )));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if retried.is_some() {
+        builds::forget(&mut tx, &job.id.to_string()).await?;
+        tx.commit().await?;
+    }
+    Ok(retried)
+}
+
+#[derive(Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// Waits for the next one.
+    async fn another(&mut self) -> Result<(), Problem> {
+        self.0 += 1;
+        if self.0 == MOST_TRIES {
+            return Err(Problem::new(Kind::Unavailable, "the job is busy, try again"));
+        }
+        tokio::time::sleep(ROW_BUSY).await;
+        Ok(())
+    }
+}
+
+fn index_id(job: &Job) -> Option<IndexId> {
+    job.payload.get("index_id").and_then(Value::as_str)?.parse().ok()
+}
+
+async fn lock_index(
+    tx: &mut MySqlConnection,
+    domain: &DomainId,
+    job: &Job,
+) -> Result<Option<Index>, DbError> {
+    match index_id(job) {
+        Some(id) => indexes::find_for_update(tx, domain, id).await,
+        None => Ok(None),
+    }
+}
