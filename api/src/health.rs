@@ -1,4 +1,4 @@
-//! For operators: is it alive, is it ready, what does it count. No key needed.
+//! For operators: liveness, readiness, metrics. No key needed.
 
 use axum::Json;
 use axum::extract::State;

@@ -32,7 +32,7 @@ fn installation() -> OpenApiRouter<App> {
     OpenApiRouter::new().nest(API, providers::routes())
 }
 
-/// Contents of files, which may take their time.
+/// Transfers of file contents, which have no deadline.
 fn transfers() -> OpenApiRouter<App> {
     OpenApiRouter::new().nest(API, files::transfer_routes())
 }
@@ -68,7 +68,7 @@ pub fn router(app: App) -> Router {
     let gate = app.gates().transfers.clone();
     let shed_transfers =
         from_fn(move |request, next| limits::hold_while_transferring(gate.clone(), request, next));
-    // Outside of the deadline: what was begun under a key goes on to its end.
+    // Outside of the deadline: a request with an Idempotency-Key runs to its end.
     let once = Idempotency::new(app.db.clone(), &app.settings.api);
     let once = from_fn_with_state(once, idempotency::once);
 
@@ -93,17 +93,17 @@ pub fn router(app: App) -> Router {
         .route_layer(shed);
     let operations = Router::from(health::routes()).route_layer(deadline);
 
-    service
+    let router = service
         .merge(transfers)
         .merge(admin)
         .merge(operations)
         .merge(SwaggerUi::new("/docs").url("/api/v1/openapi.json", document()))
-        // Without a fallback of its own the router's 404 would pass by the layer below.
-        .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"))
-        .layer(from_fn(edge::observe))
-        .with_state(app)
+        // The router's own 404 would bypass the layer below.
+        .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"));
+    edge::around(router).with_state(app)
 }
 
+/// Not tower-http's `TimeoutLayer`: it answers a bare status, and callers get a problem that says what happened.
 async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(app.settings.api.request_timeout, next.run(request)).await {
         Ok(response) => response,

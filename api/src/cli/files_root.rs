@@ -1,8 +1,8 @@
-//! Whose files lie in FILES_ROOT: a marker in the folder, which the database knows. The API takes a folder into use; from then
-//! on a folder without the marker is not mounted, and no file counts as lost because of it.
+//! Claims FILES_ROOT for this installation: a marker file in the folder has an id that the database knows. A folder without
+//! the marker counts as not mounted, and no file counts as lost because of it.
 //!
-//! A folder that has no marker yet is taken into use only if nothing speaks against it: the database knows no files, or some of
-//! the newest lie there. So an installation that is older than the marker gets one, and a mount point without its mount does not.
+//! A folder without a marker is claimed only if the database knows no files, or if some of its newest files are there. So an
+//! installation that is older than the marker gets one, and an empty mount point does not.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 /// The marker's name in the folder.
 const MARKER: &str = ".rag-files-root";
-/// Files that are looked for in a folder without a marker.
+/// How many files are searched for in a folder without a marker.
 const SAMPLE: u32 = 50;
-/// How often a folder that was not taken into use is looked at again.
+/// How often a claim is retried.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// Why a folder was not taken into use.
+/// Why the folder was not claimed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClaimError {
     #[error(transparent)]
@@ -29,9 +29,9 @@ pub(crate) enum ClaimError {
     Marker(#[from] uuid::Error),
 }
 
-/// Takes the folder into use, or learns by what it is recognised. Until that succeeds no file is read or written.
+/// Claims the folder, or recognises it by its marker. Until that succeeds no file is read or written.
 pub(crate) async fn claim(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> {
-    files.distrust("it was not looked at yet");
+    files.distrust("it was not checked yet");
     let claimed = try_claim(db, files).await;
     if let Err(error) = &claimed {
         files.distrust(&error.to_string());
@@ -39,7 +39,7 @@ pub(crate) async fn claim(db: &MySqlPool, files: &FileStore) -> Result<(), Claim
     claimed
 }
 
-/// Tries until a folder is taken into use; says why not, once for each reason.
+/// Retries until the folder is claimed; logs each reason once.
 pub(crate) async fn claim_in_time(db: MySqlPool, files: FileStore) {
     let mut said = String::new();
     while let Err(error) = claim(&db, &files).await {
@@ -66,7 +66,7 @@ async fn try_claim(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> 
             decide(db, there).await?
         }
         (known, None) => {
-            // Decided before the folder is looked at: whoever knows better needs something to write into the folder.
+            // The id is chosen before the folder is checked: an operator who overrides the check needs an id to write there.
             let marker = match known {
                 Some(marker) => marker,
                 None => decide(db, Uuid::new_v4()).await?,
@@ -82,8 +82,8 @@ async fn try_claim(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> 
     Ok(files.check_root().await?)
 }
 
-/// Another database that sweeps this folder is to know that not all of it is its own, or the files that are uploaded here
-/// would be left over to it. A worker says so too, but there may be none.
+/// Tells another database that sweeps this folder that files of ours are in it, so that it does not delete them. A worker does
+/// the same, but there may be none.
 pub(crate) async fn tell_owner(db: &MySqlPool, files: &FileStore) -> Result<(), ClaimError> {
     files.check_root().await?;
     let own = files_sweep::get(&mut *acquire(db).await?).await?.database_id;
@@ -97,13 +97,13 @@ pub(crate) async fn tell_owner(db: &MySqlPool, files: &FileStore) -> Result<(), 
     Ok(())
 }
 
-/// The marker from now on. Of several that come first at once, one decides.
+/// Stores the marker's id. If several processes do so at once, one wins.
 async fn decide(db: &MySqlPool, marker: Uuid) -> Result<Uuid, ClaimError> {
     let first = files_root::insert(&mut *acquire(db).await?, &marker.to_string()).await?;
     Ok(Uuid::try_parse(&first)?)
 }
 
-/// Nothing speaks against the folder. `marker`: what would make it the right one.
+/// Checks that the folder may be claimed. `marker` is the id that would make it ours.
 async fn require_evidence(db: &MySqlPool, files: &FileStore, marker: Option<Uuid>) -> Result<(), ClaimError> {
     let paths = files_root::list_newest_paths(&mut *acquire(db).await?, SAMPLE).await?;
     for path in &paths {
@@ -170,7 +170,7 @@ mod tests {
     async fn an_older_installation_gets_its_marker_and_a_bare_mount_point_does_not(db: MySqlPool) {
         let folder = tempfile::tempdir().unwrap();
         let (real, bare) = (folder.path().join("real"), folder.path().join("bare"));
-        // Files were stored before anybody knew of markers.
+        // Files were stored before there were markers.
         let path = store_a_file(&db, &FileStore::at(&real)).await;
 
         let store = FileStore::at(&bare);

@@ -1,4 +1,4 @@
-//! The bytes of a file: out, and new ones in.
+//! Downloading and replacing the contents of a file.
 
 use std::io;
 
@@ -17,16 +17,16 @@ use uuid::Uuid;
 use super::FileOut;
 use super::media_type::media_type;
 use super::quota::{self, Change, Room};
-use super::range::{self, Asked, Part};
+use super::range::{self, Part, Requested};
 use crate::http::extract::{Domain, Id};
 use crate::http::problem::{Kind, Problem};
 use crate::http::upload::{Pace, least_rate, paced};
 use crate::openapi::schemas::{Bytes, SomeBytes};
 use crate::state::App;
 
-/// As the worker counts them.
+/// The worker counts them under the same name.
 const CORRUPTIONS: &str = "rag_file_corruptions_total";
-/// Replacements in a row, each just before the contents are opened, until a download gives up.
+/// How often a download retries if the contents are replaced just before it opens them.
 const OPEN_TIMES: u32 = 10;
 /// RFC 8187: everything but `attr-char` is encoded.
 const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
@@ -86,10 +86,10 @@ pub(super) async fn download_file(
         damaged(&file, "corrupted", detail);
         return Err(Problem::new(Kind::Internal, detail));
     }
-    let part = match range::asked_for(&headers, length, &etag) {
-        Asked::Whole => None,
-        Asked::Part(part) => Some(part),
-        Asked::Behind => {
+    let part = match range::requested(&headers, length, &etag) {
+        Requested::Whole => None,
+        Requested::Part(part) => Some(part),
+        Requested::Unsatisfiable => {
             let problem = Problem::new(Kind::RangeNotSatisfiable, format!("the file has {length} bytes"));
             return Ok(([(header::CONTENT_RANGE, format!("bytes */{length}"))], problem).into_response());
         }
@@ -108,7 +108,7 @@ pub(super) async fn download_file(
             header::CONTENT_DISPOSITION,
             HeaderValue::try_from(disposition(&file.file_name)).map_err(Problem::internal)?,
         ),
-        // The type is the uploader's choice: browsers must not improve on it.
+        // The uploader chose the type: browsers must not guess another.
         (
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
@@ -124,8 +124,8 @@ pub(super) async fn download_file(
     Ok((StatusCode::PARTIAL_CONTENT, headers, content_range, body).into_response())
 }
 
-/// The contents that the file's row names. Contents that are replaced or deleted after the row was read are gone when they are
-/// opened, and another look at the row tells so; once open, they can be read to their end.
+/// Opens the contents that the file's row names. If they were replaced or deleted after the row was read, they are missing, and
+/// reading the row again tells so. Once open, they can be read to their end.
 async fn open(app: &App, domain: &DomainId, mut file: File) -> Result<(File, Contents), Problem> {
     for _ in 0..OPEN_TIMES {
         let missing = match app.files.open(&file.local_path).await {
@@ -145,8 +145,7 @@ async fn open(app: &App, domain: &DomainId, mut file: File) -> Result<(File, Con
     ))
 }
 
-/// Contents that turn out to be others than recorded end before their last piece: it is too late for a status, and whoever
-/// reads sees that the body breaks off.
+/// Records damage that is found while reading: the body then ends before its last piece, because it is too late for a status.
 fn watched(pieces: Pieces, file: File) -> Pieces {
     pieces
         .inspect_err(move |error: &io::Error| {
@@ -168,8 +167,8 @@ fn damaged(file: &File, code: &'static str, error: &str) {
 /// Replace a file's contents
 ///
 /// The body is the new contents as they are (`curl -T new.pdf …`), with any Content-Type but a form's. Name, tags and
-/// strategy stay. Indexes that hold the file take the change over with their next build. Equal contents change nothing, unless the stored ones are damaged: then they
-/// are mended.
+/// strategy stay. Indexes that hold the file get the change with their next build. Equal contents change nothing, unless
+/// the stored ones are damaged: then they are repaired.
 #[utoipa::path(put, path = "/files/{file_id}/content", tag = "files",
     params(("file_id" = uuid::Uuid, Path, description = "The file")),
     request_body(content = inline(SomeBytes), content_type = "application/octet-stream"),
@@ -197,7 +196,7 @@ pub(super) async fn replace_content(
             "send the contents themselves as the body, not a form",
         ));
     }
-    // Asked before the transfer: nobody should send half a gigabyte to hear that there is no such file.
+    // Checked before the transfer, so that nobody sends half a gigabyte for a file that does not exist.
     let file = files::get(&mut *app.connection().await?, &domain, file_id).await?;
     let change = Change {
         old_bytes: file.size_bytes,
@@ -219,7 +218,7 @@ pub(super) async fn replace_content(
         .map_err(|error| not_saved(error, room))?;
 
     if saved.size_bytes == 0 {
-        // More likely a body that got lost than a document without a word.
+        // An empty body is more likely an accident than an empty document.
         return Err(Problem::invalid_field("body", "is empty"));
     }
 
@@ -244,7 +243,7 @@ pub(super) async fn replace_content(
     files::replace_content(&mut tx, &domain, file_id, &content).await?;
     let file = files::get(&mut tx, &domain, file_id).await?;
     if let Err(error) = tx.commit().await {
-        settle(&app, &domain, file_id, &mut saved).await;
+        discard_if_unreferenced(&app, &domain, file_id, &mut saved).await;
         return Err(error.into());
     }
     saved.keep();
@@ -263,7 +262,7 @@ async fn is_damaged(app: &App, file: &File) -> Result<bool, Problem> {
     }
 }
 
-/// Why contents were not stored, said with the limit that they broke.
+/// Why contents were not stored, with the limit that they exceed.
 pub(super) fn not_saved<E: Into<Problem>>(error: SaveError<E>, room: Room) -> Problem {
     match error {
         SaveError::TooLarge { .. } => room.exceeded(),
@@ -274,7 +273,7 @@ pub(super) fn not_saved<E: Into<Problem>>(error: SaveError<E>, room: Room) -> Pr
 
 /// After a write that failed, perhaps only in its answer: keeps the contents unless the database says that no row
 /// names them. Lost disk space is better than a row without its contents.
-pub(super) async fn settle(app: &App, domain: &DomainId, id: FileId, saved: &mut Saved) {
+pub(super) async fn discard_if_unreferenced(app: &App, domain: &DomainId, id: FileId, saved: &mut Saved) {
     let named = match app.db.acquire().await {
         Ok(mut connection) => files::find(&mut connection, domain, id).await.ok(),
         Err(_) => None,
@@ -286,7 +285,7 @@ pub(super) async fn settle(app: &App, domain: &DomainId, id: FileId, saved: &mut
                 .is_none_or(|row| row.local_path != saved.relative_path) => {}
         Some(_) => saved.keep(),
         None => {
-            tracing::warn!(file.id = %id, path = saved.relative_path, "contents were kept, though it is not known whether a row names them");
+            tracing::warn!(file.id = %id, path = saved.relative_path, "contents were kept: it is not known whether a row names them");
             saved.keep();
         }
     }
@@ -299,7 +298,8 @@ fn names(tags: &HeaderValue, etag: &str) -> bool {
         .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
-/// RFC 6266: a plain name for old clients, the real one in UTF-8 for the others.
+/// RFC 6266: an ASCII name for old clients, the real name in UTF-8 for the others. `headers::ContentDisposition` has no
+/// `filename*`.
 fn disposition(file_name: &str) -> String {
     let plain: String = file_name
         .chars()

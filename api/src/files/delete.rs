@@ -16,8 +16,8 @@ use crate::http::problem::{Kind, Problem};
 use crate::jobs::JobOut;
 use crate::state::App;
 
-/// Indexes that come to hold the file while it is being deleted: so often the locks are taken anew.
-const MOST_TRIES: u32 = 10;
+/// How often the locks are taken again because another index got the file meanwhile.
+const MAX_TRIES: u32 = 10;
 
 /// How to delete.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -32,8 +32,8 @@ pub(super) struct DeleteParams {
 /// Delete a file
 ///
 /// While an index holds it: 409, unless `force` takes it out of all of them. It is gone for every reader at once. If a
-/// provider has a copy of it, or may have one, a job takes it out of the vector stores where it hangs (each in turn with the
-/// builds of that index), deletes the copies, and removes the contents last; else the answer is 204 without a job.
+/// provider has a copy of it, or may have one, a job detaches it from the vector stores that it is attached to (each in turn
+/// with the builds of that index), deletes the copies, and removes the contents last; else the answer is 204 without a job.
 ///
 /// With `Prefer: wait=N` the answer comes when the job is over: 204. If that takes more than N seconds (at most 30), it is the
 /// usual 202.
@@ -56,13 +56,13 @@ pub(super) async fn delete_file(
     Params(params): Params<DeleteParams>,
     prefer: Prefer,
 ) -> Result<Response, Problem> {
-    // A file whose contents nobody can remove now would leave them behind.
+    // The contents must be removable now, or they would be left behind.
     app.files.check_root().await?;
     let mut tries = 0;
     let done = loop {
         match try_delete(&app, &domain, file_id, params.force).await? {
             Some(done) => break done,
-            None if tries == MOST_TRIES => {
+            None if tries == MAX_TRIES => {
                 let detail = "indexes come to hold the file faster than it can be deleted, try again";
                 return Err(Problem::new(Kind::Unavailable, detail));
             }
@@ -89,7 +89,7 @@ enum Done {
     Enqueued(JobId),
 }
 
-/// `None`: another index came to hold the file while the locks were taken.
+/// `None`: another index got the file while the locks were taken.
 async fn try_delete(
     app: &App,
     domain: &DomainId,
@@ -136,7 +136,7 @@ async fn holders(
     domain: &DomainId,
     force: bool,
 ) -> Result<Vec<IndexId>, Problem> {
-    // A stranger's file is not to be known by the indexes that hold it.
+    // The file of another domain must not be revealed by the indexes that hold it.
     files::get(tx, domain, file_id).await?;
     let mut holders = index_files::list_indexes_of(tx, file_id).await?;
     if !force && !holders.is_empty() {

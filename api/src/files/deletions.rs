@@ -1,5 +1,4 @@
-//! `/admin/files/deletions`: files that are hidden but not deleted yet, and what they wait for. Of all domains, because a file
-//! may have copies at several providers.
+//! `/admin/files/deletions`: files of all domains that are hidden but not deleted yet, and what they wait for.
 
 use apalis_mariadb::{JobId, JobKind as _};
 use axum::Json;
@@ -22,7 +21,7 @@ use crate::jobs::JobOut;
 use crate::state::App;
 
 /// Copies that one answer names.
-const MOST_COPIES: u32 = 100;
+const MAX_COPIES: u32 = 100;
 
 /// A file that is being deleted.
 #[derive(Debug, Serialize, ToSchema)]
@@ -101,8 +100,8 @@ pub(super) async fn list_file_deletions(
             job: job.map(|job| JobOut::without_build(job.clone())),
         }
     };
-    let place = |deletion: &Deletion| (deletion.row.deleted_at, deletion.row.file.id);
-    Ok(Json(Page::of(found, page.limit, place, view)))
+    let position = |deletion: &Deletion| (deletion.row.deleted_at, deletion.row.file.id);
+    Ok(Json(Page::of(found, page.limit, position, view)))
 }
 
 /// What is left of one deletion.
@@ -155,7 +154,7 @@ async fn copies(db: &mut MySqlConnection, id: FileId) -> Result<Vec<CopyOut>, Pr
         next_try_at: None,
     });
     let owner = Owner::File(id);
-    let waiting = intents::list_deletions_of(db, owner, Operation::DeleteFile, MOST_COPIES).await?;
+    let waiting = intents::list_deletions_of(db, owner, Operation::DeleteFile, MAX_COPIES).await?;
     let waiting = waiting.into_iter().map(|intent| CopyOut {
         provider_type: intent.provider_id,
         external_file_id: Some(intent.subject),
@@ -166,7 +165,7 @@ async fn copies(db: &mut MySqlConnection, id: FileId) -> Result<Vec<CopyOut>, Pr
     Ok(known
         .chain(open)
         .chain(waiting)
-        .take(MOST_COPIES as usize)
+        .take(MAX_COPIES as usize)
         .collect())
 }
 
@@ -189,13 +188,13 @@ pub(super) async fn give_up_file_deletion(
     let Some(file) = files::find_tombstone_for_update(&mut tx, file_id).await? else {
         return Err(Problem::not_found("deletion"));
     };
-    // The job finds nothing to do when it comes to it, and writes nothing if it is at it: its writes need the tombstone.
+    // The file's job finds nothing to do, or, if it is running, writes nothing: its writes need the tombstone.
     intents::forget_file(&mut tx, file_id).await?;
     files::delete_tombstone(&mut tx, file_id).await?;
     tx.commit().await?;
     tracing::warn!(file.id = %file_id, "a file's deletion was given up: what is at providers stays");
     if let Err(error) = app.files.delete(&file.local_path).await {
-        // Out of reach for every reader, and the sweep's from now on.
+        // No reader can reach the contents any more; the sweep removes them.
         tracing::warn!(file.id = %file_id, path = file.local_path, %error, "contents of a deleted file were left behind");
     }
     Ok(StatusCode::NO_CONTENT)

@@ -4,7 +4,7 @@
 pub(crate) fn media_type(file_name: &str, head: &[u8]) -> String {
     let text = is_text(head);
     let by_name = mime_guess::from_path(file_name).first().filter(|mime| {
-        // Extensions have several owners: `.ts` is TypeScript more often than an MPEG stream, and its bytes tell.
+        // Some extensions are ambiguous: `.ts` is TypeScript more often than an MPEG stream, and the bytes tell.
         !(text && matches!(mime.type_().as_str(), "video" | "audio"))
     });
     if let Some(mime) = by_name {

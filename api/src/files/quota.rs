@@ -1,8 +1,8 @@
-//! How much a domain may store: files and bytes, by setting.
+//! Quotas of a domain: how many files and bytes it may store.
 //!
-//! Asked twice: before anything is received, as far as the request tells its size ([`Room::of`]), so that nobody sends half
-//! a gigabyte in vain; and, what counts, under a lock in the transaction that writes the row ([`admit`]), so that two
-//! uploads at once cannot both take the last place.
+//! Checked twice: before the transfer, as far as the request tells its size ([`Room::of`]), so that nobody sends half a
+//! gigabyte in vain; and under a lock in the transaction that writes the row ([`admit`]), so that two uploads at once cannot
+//! both use the last of the quota.
 
 use http::{HeaderMap, header};
 use rag_db::quotas::{self, Usage};
@@ -13,25 +13,25 @@ use sqlx::MySqlConnection;
 use crate::http::problem::{Kind, Problem};
 use crate::state::App;
 
-/// What an upload adds to its domain, or puts in the place of something.
+/// What an upload adds to its domain, and what it replaces.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Change {
     pub(crate) new_files: u64,
     pub(crate) new_bytes: u64,
-    /// Bytes that leave when the new ones are in.
+    /// Bytes that the new ones replace.
     pub(crate) old_bytes: u64,
 }
 
 /// How many bytes an upload may have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
-    /// The smaller of what a file may have and of what its domain has left.
+    /// The smaller of the limit of a file and the rest of the domain's quota.
     pub(crate) bytes: u64,
     quota: Option<u64>,
 }
 
 impl Room {
-    /// Refuses what certainly does not fit: `form_bytes` of the request's length may be something else than the file.
+    /// Refuses what certainly does not fit. Up to `form_bytes` of the request's length may belong to the form and not to the file.
     pub(crate) async fn of(
         app: &App,
         domain: &DomainId,
@@ -69,7 +69,7 @@ impl Room {
         Ok(room)
     }
 
-    /// What is wrong with a file that has more than [`bytes`](Self::bytes).
+    /// The problem of a file with more than [`bytes`](Self::bytes).
     pub(crate) fn exceeded(self) -> Problem {
         match self.quota {
             Some(quota) => too_many_bytes(quota),
@@ -81,7 +81,7 @@ impl Room {
     }
 }
 
-/// Checks the quotas with what is in the rows now, and keeps others from adding to them until the transaction ends.
+/// Checks the quotas against the rows, and locks the domain's usage until the transaction ends.
 pub(crate) async fn admit(
     app: &App,
     tx: &mut MySqlConnection,
@@ -99,7 +99,7 @@ fn has_none(api: &ApiSettings) -> bool {
     api.domain_max_bytes.is_none() && api.domain_max_files.is_none()
 }
 
-/// What makes a domain smaller is always welcome, even where a quota was lowered below what is there.
+/// A change that makes a domain smaller is always allowed, even if a quota was lowered below the present usage.
 fn check(api: &ApiSettings, usage: Usage, change: Change) -> Result<(), Problem> {
     if let Some(quota) = api.domain_max_files
         && change.new_files > 0

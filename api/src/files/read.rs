@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::FileOut;
-use crate::http::extract::{Domain, Id, Params, at_most};
+use crate::http::extract::{Domain, Id, Params, check_length};
 use crate::http::paging::{Page, PageParams};
 use crate::http::problem::Problem;
 use crate::state::App;
@@ -42,8 +42,8 @@ pub(super) async fn list_files(
     Domain(domain): Domain,
     Params(params): Params<FilesParams>,
 ) -> Result<Json<Page<FileOut>>, Problem> {
-    at_most("name", params.name.as_deref(), 255)?;
-    at_most("tag", params.tag.as_deref(), 128)?;
+    check_length("name", params.name.as_deref(), 255)?;
+    check_length("tag", params.tag.as_deref(), 128)?;
     let (limit, cursor) = (params.limit, params.cursor);
     let filter = FileFilter {
         name: params.name,

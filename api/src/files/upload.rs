@@ -1,4 +1,4 @@
-//! `POST /files`: a form in, a file on disk and a row out, or nothing of both.
+//! `POST /files`: stores a form's file on disk together with its row, or neither.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::FileOut;
-use super::content::{not_saved, settle};
+use super::content::{discard_if_unreferenced, not_saved};
 use super::media_type::media_type;
 use super::quota::{self, Change, Room};
 use crate::http::extract::Domain;
@@ -21,9 +21,9 @@ use crate::http::validate::{Checks, TEXT_CHARS};
 use crate::openapi::schemas::{ChunkingSchema, TagSchema};
 use crate::state::App;
 
-/// Of a text part: `notes` in a script of four bytes a character.
+/// Limit of a text part: `notes` in a script of four bytes a character.
 const TEXT_BYTES: usize = 4 * TEXT_CHARS;
-/// What a form may have besides the file, generously: three text parts and the headers of all.
+/// A generous limit of what a form has besides the file: three text parts and all headers.
 const FORM_BYTES: u64 = 512 * 1024;
 
 /// The parts of the form, in any order. Only `file` is required.
@@ -195,7 +195,7 @@ impl Received {
             .created(&mut tx, Some(location), &FileOut::from(file))
             .await?;
         if let Err(error) = tx.commit().await {
-            settle(app, &row.domain_id, id, &mut saved).await;
+            discard_if_unreferenced(app, &row.domain_id, id, &mut saved).await;
             return Err(error.into());
         }
         saved.keep();

@@ -1,4 +1,4 @@
-//! Lists: `{"items": […], "next_cursor": …}`, newest first, with a cursor that stays true while rows come and go.
+//! Lists: `{"items": […], "next_cursor": …}`, newest first, with a cursor that stays valid while rows come and go.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::problem::Problem;
 
 const DEFAULT_LIMIT: u32 = 50;
-const MOST: u32 = 200;
+const MAX_LIMIT: u32 = 200;
 
 /// Which part of a list to answer.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -36,8 +36,8 @@ pub(crate) struct PageRequest<I> {
 impl PageParams {
     pub(crate) fn check<I: FromStr>(&self) -> Result<PageRequest<I>, Problem> {
         let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MOST).contains(&limit) {
-            return Err(Problem::malformed(format!("limit must be 1 to {MOST}")));
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(Problem::malformed(format!("limit must be 1 to {MAX_LIMIT}")));
         }
         let before = match self.cursor.as_deref() {
             None => None,
@@ -63,14 +63,14 @@ impl<T> Page<T> {
     pub(crate) fn of<R, I: ToString>(
         mut rows: Vec<R>,
         limit: u32,
-        place: impl Fn(&R) -> (DateTime<Utc>, I),
+        position: impl Fn(&R) -> (DateTime<Utc>, I),
         view: impl Fn(R) -> T,
     ) -> Self {
         let limit = limit as usize;
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next_cursor = rows.last().filter(|_| more).map(|last| {
-            let (created_at, id) = place(last);
+            let (created_at, id) = position(last);
             URL_SAFE_NO_PAD.encode(format!("{}:{}", created_at.timestamp_micros(), id.to_string()))
         });
         Self {
@@ -84,7 +84,7 @@ fn read_cursor<I: FromStr>(text: &str) -> Option<(DateTime<Utc>, I)> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
     let (micros, id) = text.split_once(':')?;
     let created_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
-    // Years that the database cannot compare.
+    // The database cannot compare other years.
     (0..=253_402_300_799)
         .contains(&created_at.timestamp())
         .then_some(())?;

@@ -1,7 +1,7 @@
 //! The one shape of every error answer: RFC 9457 `application/problem+json`.
 //!
-//! Handlers return a [`Problem`]; `edge` writes its body, because only there the request id is known. What went wrong
-//! inside (a database error, say) travels along for the log and never reaches the body.
+//! Handlers return a [`Problem`]; `edge` writes its body, because only there the request id is known. The cause
+//! (a database error, say) is carried along for the log and never reaches the body.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -143,7 +143,7 @@ impl Kind {
         self.parts().2
     }
 
-    /// For answers that were not made here: the router's 404 and 405, a layer's 408 or 413.
+    /// For answers of the router (404, 405) and of layers (408, 413).
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::Unauthorized,
@@ -251,7 +251,7 @@ impl Problem {
         }])
     }
 
-    /// 500; the cause is logged and not told.
+    /// 500. The cause is logged and not shown.
     pub(crate) fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
         Self::new(
             Kind::Internal,
@@ -280,7 +280,7 @@ impl Problem {
         &self.0.detail
     }
 
-    /// What went wrong inside, with its sources, for the log.
+    /// The cause with its sources, for the log.
     pub(crate) fn cause_chain(&self) -> Option<String> {
         let mut next: Option<&dyn Error> = self.0.cause.as_deref().map(|cause| cause as &dyn Error);
         let mut chain = Vec::new();

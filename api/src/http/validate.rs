@@ -1,4 +1,4 @@
-//! Checks of the fields of a request: all of them, then one problem that names every field that is wrong.
+//! Checks all fields of a request, and answers one problem that names every wrong field.
 
 use rag_domain::ChunkingStrategy;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::http::problem::{FieldError, Problem};
 
 pub(crate) const NAME_CHARS: usize = 255;
-/// As many as go into a column of 64 KiB, whatever the script.
+/// Fits a column of 64 KiB in any script.
 pub(crate) const TEXT_CHARS: usize = 16 * 1024 - 1;
 pub(crate) const TAGS: usize = 64;
 pub(crate) const TAG_CHARS: usize = 128;
@@ -35,11 +35,11 @@ impl Checks {
     }
 
     /// A line of text: a name, a tag.
-    pub(crate) fn line(&mut self, field: &str, text: &str, most_chars: usize) {
-        if text.trim().is_empty() || text.chars().count() > most_chars {
+    pub(crate) fn line(&mut self, field: &str, text: &str, max_chars: usize) {
+        if text.trim().is_empty() || text.chars().count() > max_chars {
             self.fail(
                 field,
-                format!("must have 1 to {most_chars} characters, not all blank"),
+                format!("must have 1 to {max_chars} characters, not all blank"),
             );
         } else if text.chars().any(char::is_control) {
             self.fail(field, "must not contain control characters");
@@ -47,15 +47,15 @@ impl Checks {
     }
 
     /// Free text of several lines.
-    pub(crate) fn text(&mut self, field: &str, text: &str, most_chars: usize) {
-        if text.chars().count() > most_chars {
-            self.fail(field, format!("must not be longer than {most_chars} characters"));
+    pub(crate) fn text(&mut self, field: &str, text: &str, max_chars: usize) {
+        if text.chars().count() > max_chars {
+            self.fail(field, format!("must not be longer than {max_chars} characters"));
         } else if text.contains('\0') {
             self.fail(field, "must not contain NUL");
         }
     }
 
-    /// A name and no path: it names a file at providers and in downloads.
+    /// A file name without folders: providers and downloads use it.
     pub(crate) fn file_name(&mut self, field: &str, name: &str) {
         let before = self.errors.len();
         self.line(field, name, NAME_CHARS);

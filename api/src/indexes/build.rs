@@ -132,7 +132,7 @@ fn new_job(
         .trace_context(request_id.as_str()))
 }
 
-/// said at once instead of by a job that cannot start.
+/// answered at once instead of by a job that cannot start.
 pub(super) async fn require_connection(db: &mut MySqlConnection, provider_type: &str) -> Result<(), Problem> {
     match connections::find(db, provider_type).await? {
         None => Err(Problem::conflict(format!(

@@ -33,7 +33,7 @@ pub(super) struct NewIndexIn {
     chunking_strategy: Option<Value>,
     #[schema(value_type = Option<ExpiresAfterSchema>)]
     expires_after: Option<Value>,
-    /// Anything; kept here, at most 64 KiB as JSON.
+    /// Any JSON object of at most 64 KiB, for the caller's own use.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
     metadata: Option<Value>,
 }

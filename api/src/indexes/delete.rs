@@ -17,9 +17,9 @@ use crate::http::problem::Problem;
 use crate::jobs::JobOut;
 use crate::state::App;
 
-/// A worker has a job's row for the moment: how long until the next try, and how often.
+/// How long to wait, and how often to retry, while a worker has a job's row locked.
 const ROW_BUSY: Duration = Duration::from_millis(20);
-const MOST_TRIES: u32 = 100;
+const MAX_TRIES: u32 = 100;
 
 /// Delete an index
 ///
@@ -50,7 +50,7 @@ pub(super) async fn delete_index(
     let done = loop {
         match try_delete(&app, &domain, index_id).await? {
             Some(done) => break done,
-            None if tries == MOST_TRIES => {
+            None if tries == MAX_TRIES => {
                 return Err(Problem::new(
                     crate::http::problem::Kind::Unavailable,
                     "a job of the index is busy, try again",

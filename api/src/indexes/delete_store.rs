@@ -74,7 +74,7 @@ pub(super) async fn delete_vector_store(
     app.jobs().answer_deleted(prefer, job).await
 }
 
-/// The index has a store, or had one that is not gone yet, or may have one that was never heard of.
+/// The index has a store, or had one that is not deleted yet, or may have one whose creation was not confirmed.
 async fn may_have_store(tx: &mut MySqlConnection, index: &Index) -> Result<bool, Problem> {
     Ok(index.external_id.is_some()
         || intents::any_of_index(tx, index.id).await?

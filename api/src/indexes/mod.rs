@@ -29,7 +29,7 @@ use crate::http::problem::Problem;
 use crate::openapi::schemas::{ChunkingSchema, ExpiresAfterSchema, IndexingStatusSchema};
 use crate::state::App;
 
-/// What helps where a vector store has expired at the provider.
+/// What to do if a vector store has expired at the provider.
 const EXPIRED_WAY_OUT: &str =
     "the vector store has expired at the provider: build the index with recreate=true to make a new one";
 
@@ -55,9 +55,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(provider_files::list_provider_files))
 }
 
-/// The provider could not be asked what a caller wanted to know: the index says so until it can.
+/// Records at the index that the provider did not answer a search or listing, until one succeeds.
 async fn not_answered(app: &App, index: &Index, what: &str, error: &ProviderError) -> Result<(), Problem> {
-    // One that fails all the time is not written all the time.
+    // The same error is not written again and again.
     let same = format!("the last {what} failed: {}: {}", error.operation, error.kind);
     let known = index.query_error.as_deref();
     if known.is_none_or(|known| !known.starts_with(&same)) {
@@ -68,7 +68,7 @@ async fn not_answered(app: &App, index: &Index, what: &str, error: &ProviderErro
     Ok(())
 }
 
-/// The provider was asked, and answered.
+/// Clears that record: the provider has answered.
 async fn answered(app: &App, index: &Index) -> Result<(), Problem> {
     if index.query_error.is_some() {
         indexes::set_query_error(&mut *app.connection().await?, index.id, None).await?;

@@ -1,5 +1,5 @@
-//! `GET /indexes/{index_id}/provider-files` (R-B3): per file, what we hold, its copy at the provider, and how it fares in
-//! the vector store.
+//! `GET /indexes/{index_id}/provider-files` (R-B3): for each file what we hold, its copy at the provider, and its state in the
+//! vector store.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ pub(super) struct ProviderFilesOut {
     external_store_id: Option<String>,
     /// The files of the index, in its order.
     items: Vec<ProviderFileOut>,
-    /// What hangs in the vector store without belonging to the index any more; the next build takes it out.
+    /// Files attached to the vector store that are no longer in the index; the next build detaches them.
     leaving: Vec<AttachmentOut>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct ProviderFilesOut {
 #[schema(as = ProviderFile)]
 struct ProviderFileOut {
     file: LocalFileOut,
-    /// How it fares, all in all: pending (a build has to take it there) | in_progress | completed | failed | cancelled.
+    /// Its state: pending (the next build attaches it) | in_progress | completed | failed | cancelled.
     #[schema(example = "completed")]
     status: &'static str,
     /// Why it failed, at its upload or at its indexing.
@@ -47,11 +47,11 @@ struct ProviderFileOut {
     /// The strategy it is to be chunked with: the link's, else the file's, else the index's; null: the provider's default.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
-    /// What became of that strategy in the vector store; null while the file does not hang there as wanted.
+    /// Whether the vector store has that strategy; null while the file is not attached as wanted.
     chunking: Option<ChunkingOut>,
     /// Its copy at the provider.
     upload: Option<UploadOut>,
-    /// Its places in the vector store: one, or two while a new version takes the place of an old one.
+    /// Its attachments to the vector store: one, or two while a new version replaces an old one.
     attachments: Vec<AttachmentOut>,
 }
 
@@ -132,7 +132,7 @@ struct AttachmentOut {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SourceParams {
-    /// `rows`: what the last look at the provider told, all of it. `provider`: what it says at this moment, page by page.
+    /// `rows`: everything, as of the last sync or build. `provider`: what the provider lists at this moment, page by page.
     #[param(inline, value_type = Option<Source>, default = "rows")]
     source: Option<Source>,
     /// With `source=provider` (else it is ignored): how many items at most; a provider may answer fewer.
@@ -163,7 +163,7 @@ pub(super) enum ProviderFilesResult {
 
 /// List an index's files as they are at its provider
 ///
-/// As far as the last look at the provider told or, with `source=provider`, as the provider says when asked now.
+/// As of the last sync or build or, with `source=provider`, as the provider lists them now.
 #[utoipa::path(get, path = "/indexes/{index_id}/provider-files", tag = "indexes",
     params(("index_id" = uuid::Uuid, Path, description = "The index"), SourceParams),
     responses(
@@ -223,13 +223,13 @@ impl ProviderFileOut {
             upload_error_code,
             ..
         } = member;
-        let (kept, status) = all_in_all(&desired, &rows);
-        let (error_code, last_error) = match kept {
+        let (attached, status) = overall(&desired, &rows);
+        let (error_code, last_error) = match attached {
             None if status == "failed" => (upload_error_code.clone(), upload_error.clone()),
             Some(row) if row.state.is_settled() => (row.error_code.clone(), row.last_error.clone()),
             _ => (None, None),
         };
-        let chunking = kept.map(|row| ChunkingOut {
+        let chunking = attached.map(|row| ChunkingOut {
             asked: row.chunking_strategy,
             reported: row.reported_strategy.clone(),
             matches: row.chunking_proof().matches(),
@@ -262,19 +262,19 @@ impl ProviderFileOut {
     }
 }
 
-/// The plan of a build for this file alone tells how it fares, and which of its places is the wanted one.
-fn all_in_all<'a>(desired: &DesiredFile, rows: &'a [Attachment]) -> (Option<&'a Attachment>, &'static str) {
+/// The plan of a build for this file alone gives its state, and which of its attachments is the wanted one.
+fn overall<'a>(desired: &DesiredFile, rows: &'a [Attachment]) -> (Option<&'a Attachment>, &'static str) {
     let present: Vec<_> = rows.iter().map(PresentFile::from).collect();
     let plan = BuildPlan::new(std::slice::from_ref(desired), &present);
     if !plan.upload_failed.is_empty() {
         return (None, "failed");
     }
-    let kept = rows.iter().find(|row| plan.keep.contains(&row.id));
-    match kept {
+    let attached = rows.iter().find(|row| plan.keep.contains(&row.id));
+    match attached {
         None => (None, "pending"),
         Some(row) => match row.state {
-            AttachmentState::Pending | AttachmentState::Attaching => (kept, "in_progress"),
-            state => (kept, state.as_str()),
+            AttachmentState::Pending | AttachmentState::Attaching => (attached, "in_progress"),
+            state => (attached, state.as_str()),
         },
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::IndexOut;
-use crate::http::extract::{Domain, Id, Params, at_most};
+use crate::http::extract::{Domain, Id, Params, check_length};
 use crate::http::paging::{Page, PageParams};
 use crate::http::problem::Problem;
 use crate::state::App;
@@ -39,7 +39,7 @@ pub(super) async fn list_indexes(
     Domain(domain): Domain,
     Params(params): Params<IndexesParams>,
 ) -> Result<Json<Page<IndexOut>>, Problem> {
-    at_most("name", params.name.as_deref(), 255)?;
+    check_length("name", params.name.as_deref(), 255)?;
     let (limit, cursor) = (params.limit, params.cursor);
     let page = PageParams { limit, cursor }.check::<IndexId>()?;
     let rows = indexes::list(

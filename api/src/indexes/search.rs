@@ -22,7 +22,7 @@ use crate::state::App;
 const QUERY_CHARS: usize = 4096;
 const QUERIES: usize = 16;
 
-/// What to look for.
+/// What to search for.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Search, example = json!({"query": "What is the notice period?", "max_num_results": 5}))]
@@ -63,7 +63,7 @@ pub(super) struct SearchOut {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SearchHit)]
 struct HitOut {
-    /// The local file; null for what hangs in the store without being one of ours.
+    /// The local file; null for an attached file that is not ours.
     #[schema(value_type = Option<uuid::Uuid>)]
     file_id: Option<FileId>,
     file_name: String,
@@ -130,7 +130,7 @@ pub(super) async fn search_index(
         .into_iter()
         .map(|file| (file.id, file.file_name))
         .collect();
-    // Nothing of the database is held while the provider is asked.
+    // No database connection is held while the provider is asked.
     drop(connection);
     let found = match provider.search_vector_store(&store, request).await {
         Ok(found) => {
@@ -138,12 +138,12 @@ pub(super) async fn search_index(
             found
         }
         Err(error) => {
-            // Providers refuse a search of an expired store in various ways; the store itself tells.
+            // Providers refuse a search of an expired store in different ways; the store's own state is reliable.
             let may_be_expired = matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound);
             if may_be_expired && has_expired(&app, provider.as_ref(), index_id, &store).await? {
                 return Err(Problem::conflict(EXPIRED_WAY_OUT).because(error));
             }
-            // What the caller wrote into filters or ranking options is for the provider to judge.
+            // The provider checks the caller's filters and ranking options.
             let kind = if error.kind == ErrorKind::InvalidRequest {
                 Kind::ValidationFailed
             } else {

@@ -1,5 +1,5 @@
 //! `GET /indexes/{index_id}/provider-files?source=provider`: the vector store's files as the provider lists them at this
-//! moment, told apart by what we know of them.
+//! moment, with the local files that they belong to.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ pub(super) struct StoreFilesOut {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = StoreFile)]
 struct StoreFileOut {
-    /// The local file; null for what hangs in the store without being one of ours.
+    /// The local file; null for an attached file that is not ours.
     #[schema(value_type = Option<uuid::Uuid>)]
     file_id: Option<FileId>,
     file_name: Option<String>,
@@ -49,7 +49,7 @@ struct StoreFileOut {
     created_at: Option<DateTime<Utc>>,
 }
 
-/// Asks the provider for one page; nothing of the database is held meanwhile, and nothing is changed.
+/// Asks the provider for one page. No database connection is held meanwhile, and nothing is changed.
 pub(super) async fn read(
     app: &App,
     domain: &DomainId,

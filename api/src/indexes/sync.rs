@@ -22,7 +22,7 @@ use crate::jobs::JobOut;
 use crate::openapi::schemas::IndexingStatusSchema;
 use crate::state::App;
 
-/// Few, so that a provider in trouble does not keep the builds of the index waiting.
+/// Few, so that a failing provider does not hold up the builds of the index.
 const ATTEMPTS: u32 = 3;
 
 /// How to sync.
@@ -30,12 +30,12 @@ const ATTEMPTS: u32 = 3;
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SyncParams {
-    /// Ask the provider, however fresh what we know is.
+    /// Ask the provider even if the last sync is recent.
     #[param(default = false)]
     force: bool,
 }
 
-/// An index after a look at its store.
+/// An index after its sync.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SyncedIndex)]
 pub(super) struct SyncedOut {
@@ -43,16 +43,16 @@ pub(super) struct SyncedOut {
     index: IndexOut,
     /// null: the job failed, and says why.
     sync_report: Option<SyncReport>,
-    /// The job, which is over; null: the latest look was fresh enough.
+    /// The job, which has ended; null: the last sync was recent enough.
     job: Option<JobOut>,
 }
 
-/// What a look at an index's store found.
+/// What a sync found in an index's store.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 #[derive(Default)]
 struct SyncReport {
-    /// The store that was looked at.
+    /// The store that was listed.
     #[schema(example = "vs_68f0c2")]
     external_id: String,
     /// The provider's own word for the store's state; null: the store is gone.
@@ -65,10 +65,10 @@ struct SyncReport {
     indexing_status: String,
     /// Files whose state was another in our rows.
     files_changed: u64,
-    /// Files that were attached by our rows and, by two looks some time apart, no longer are: the index has failed until the next
-    /// build attaches them again.
+    /// Files that our rows have as attached and that two listings, some time apart, no longer show. The index is failed until the
+    /// next build attaches them again.
     files_missing: u64,
-    /// Files that the store's listing lacks without that being proven: nothing was changed because of them.
+    /// Files that the store's listing lacks, without a second listing as proof: nothing was changed because of them.
     files_uncertain: u64,
     /// Files that somebody else attached: a sync of the provider takes them over.
     files_unknown: u64,
@@ -76,9 +76,9 @@ struct SyncReport {
     gone: bool,
     /// The index has given up its store: the next build makes another one.
     detached: bool,
-    /// What the provider did not let us know, and why: nothing was changed because of it. null: everything was seen.
+    /// What the provider did not tell, and why: nothing was changed because of it. null: everything was seen.
     unknown: Option<String>,
-    /// The look was not repeated, because it was taken a moment ago.
+    /// The provider was not asked again, because the last sync is recent.
     fresh: bool,
     looked_at: Option<DateTime<Utc>>,
 }
@@ -94,21 +94,21 @@ struct StoreFileCounts {
 
 /// Ask the provider about an index
 ///
-/// Takes one look at the index's vector store and its files, and copies what the provider says: the whole description of
-/// the store into `metadata.provider_payload`, the states of the files, and from them `indexing_status`. It never waits for
+/// Reads the index's vector store and lists its files once, and copies what the provider says: the whole description of the
+/// store into `metadata.provider_payload`, the states of the files, and from them `indexing_status`. It never waits for
 /// indexing. An index whose store is gone is detached from it. What the provider does not show any more counts as gone only if
-/// a second look, `MISSING_CONFIRM_SECONDS` later, agrees; the job waits for it.
+/// a second listing, `MISSING_CONFIRM_SECONDS` later, agrees; the job waits for it.
 ///
-/// The look is a job, which waits for its turn while a build of the index is active. With `Prefer: wait=N` the answer comes
-/// when it is over: 200 with the index and `sync_report`. If the latest look is only seconds old, the answer is 200 with
-/// that one's report at once, unless `force` is set.
+/// The sync is a job, which waits while a build of the index is active. With `Prefer: wait=N` the answer comes when the job has
+/// ended: 200 with the index and `sync_report`. If the last sync is only seconds old, the answer is 200 with its report at
+/// once, unless `force` is set.
 #[utoipa::path(post, path = "/indexes/{index_id}/sync", tag = "indexes",
     params(("index_id" = uuid::Uuid, Path, description = "The index"), SyncParams, PreferHeader),
     responses(
-        (status = 200, description = "The index after the look, with `Prefer: wait`; or after one that is still fresh",
+        (status = 200, description = "With `Prefer: wait`: the index after the sync; or, at once, after a recent one",
             body = SyncedOut,
             headers(("Preference-Applied" = String, description = "`wait=N`, if the server has waited"))),
-        (status = 202, description = "The job that takes the look", body = JobOut,
+        (status = 202, description = "The job that syncs it", body = JobOut,
             headers(("Location" = String, description = "The job's path"),
                 ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
         (status = 404, description = "No such index in this domain"),
@@ -126,7 +126,7 @@ pub(super) async fn sync_index(
     let index = indexes::lock(&mut tx, &domain, index_id).await?;
     if index.external_id.is_none() {
         return Err(Problem::conflict(
-            "the index has no vector store yet: there is nothing to look at before it was built",
+            "the index has no vector store yet: it must be built first",
         ));
     }
     require_connection(&mut tx, &index.provider_type).await?;
@@ -134,7 +134,7 @@ pub(super) async fn sync_index(
     if !params.force
         && let Some(look) = looks::find_fresh(&mut tx, index_id, fresh).await?
     {
-        return Ok(Json(still_fresh(index, &look)).into_response());
+        return Ok(Json(recent(index, &look)).into_response());
     }
     let payload = IndexSync {
         index_id,
@@ -162,7 +162,7 @@ pub(super) async fn sync_index(
         .await
 }
 
-fn still_fresh(index: Index, look: &Look) -> SyncedOut {
+fn recent(index: Index, look: &Look) -> SyncedOut {
     let report = report(&look.report, Some(look.looked_at));
     SyncedOut {
         index: index.into(),

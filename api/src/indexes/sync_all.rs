@@ -19,7 +19,7 @@ use crate::jobs::JobOut;
 use crate::state::App;
 
 /// Indexes in one answer; `GET /indexes` has all of them.
-const MOST_ITEMS: usize = 1000;
+const MAX_ITEMS: usize = 1000;
 const PAGE: u32 = 200;
 
 /// Which indexes to sync, and how.
@@ -30,12 +30,12 @@ pub(super) struct SyncAllParams {
     /// Only those at this provider.
     #[param(example = "openai")]
     provider_type: Option<String>,
-    /// Ask however fresh what we know is, and detach however many stores are gone.
+    /// Ask the providers even if the last sync is recent, and detach however many stores are gone.
     #[param(default = false)]
     force: bool,
 }
 
-/// A domain's indexes after a look at their stores.
+/// A domain's indexes after their sync.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SyncedIndexes)]
 pub(super) struct SyncedAllOut {
@@ -51,14 +51,14 @@ pub(super) struct SyncedAllOut {
 ///
 /// As `POST /indexes/{index_id}/sync` for every index that has a vector store, some at a time. An index that a build is at
 /// work on is left to it. If the stores of many indexes at once are gone (more than `SYNC_BRAKE_PERCENT`, and more than
-/// three), that is taken for a mistake: none is detached, and `errors` says so; `force` detaches them.
+/// three), none is detached, because the listing may be wrong, and `errors` says so; `force` detaches them.
 #[utoipa::path(post, path = "/indexes/sync", tag = "indexes",
     params(SyncAllParams, PreferHeader),
     responses(
-        (status = 200, description = "With `Prefer: wait`: the indexes after the look, and what went wrong",
+        (status = 200, description = "With `Prefer: wait`: the indexes after the sync, and what went wrong",
             body = SyncedAllOut,
             headers(("Preference-Applied" = String, description = "`wait=N`, if the server has waited"))),
-        (status = 202, description = "The job that has the looks taken", body = JobOut,
+        (status = 202, description = "The job that syncs them", body = JobOut,
             headers(("Location" = String, description = "The job's path"),
                 ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
         (status = 404, description = "There is no such provider type"),
@@ -115,8 +115,8 @@ async fn items(app: &App, domain: &DomainId, provider: Option<&str>) -> Result<V
             .into_iter()
             .filter(|index| provider.is_none_or(|provider| index.provider_type == provider));
         items.extend(wanted.map(IndexOut::from));
-        if items.len() >= MOST_ITEMS {
-            items.truncate(MOST_ITEMS);
+        if items.len() >= MAX_ITEMS {
+            items.truncate(MAX_ITEMS);
             return Ok(items);
         }
     }

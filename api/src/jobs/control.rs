@@ -21,17 +21,17 @@ use super::view::JobOut;
 use crate::http::extract::{Domain, Id, Prefer, PreferHeader};
 use crate::http::problem::{Kind, Problem};
 
-/// A worker has the job's row for the moment: how long until the next try, and how often.
+/// How long to wait, and how often to retry, while a worker has the job's row locked.
 const ROW_BUSY: Duration = Duration::from_millis(20);
-const MOST_TRIES: u32 = 100;
+const MAX_TRIES: u32 = 100;
 
 /// Cancel a job
 ///
-/// One that waits is cancelled at once. One that runs is asked to stop, and is cancelled when it has: within seconds. What
-/// it did at the provider stays and is taken up by the next build; the index of a build that had begun is `failed`, and its
+/// A waiting job is cancelled at once. A running job is asked to stop and is cancelled within seconds. What it did at the
+/// provider stays and is taken up by the next build; the index of a build that had begun is `failed`, and its
 /// `last_error` says what stays. What the provider is indexing is cancelled there too, where the provider can.
 ///
-/// A deletion can't be taken back: its job, cancelled, is followed by another one within minutes.
+/// A deletion cannot be undone: if its job is cancelled, another one follows within minutes.
 #[utoipa::path(post, path = "/jobs/{job_id}/cancel", tag = "jobs",
     params(("job_id" = uuid::Uuid, Path, description = "The job")),
     responses(
@@ -54,7 +54,7 @@ pub(super) async fn cancel_job(
         }
     };
     let status = match cancelled {
-        // Again is as good as once, for callers that did not hear the first answer.
+        // A repeated cancel succeeds, for callers whose first answer was lost.
         Cancelled::Now | Cancelled::Finished(JobState::Cancelled) => StatusCode::OK,
         Cancelled::Requested => StatusCode::ACCEPTED,
         Cancelled::Finished(state) => return Err(Problem::conflict(format!("the job is over: {state}"))),
@@ -64,9 +64,9 @@ pub(super) async fn cancel_job(
 
 /// Run a job again
 ///
-/// A failed or cancelled job is enqueued again under its id, with all its attempts. One that waits for its time (backing
-/// off after a failure, or until the next look at the provider) becomes due at once. With `Prefer: wait=N` the answer comes
-/// when it is over: 200 with the job as it is then.
+/// A failed or cancelled job is enqueued again under its id, with all its attempts. A scheduled job (backing off
+/// after a failure, or waiting for its next poll of the provider) becomes due at once. With `Prefer: wait=N` the answer comes
+/// when it has ended: 200 with the job as it is then.
 #[utoipa::path(post, path = "/jobs/{job_id}/retry", tag = "jobs",
     params(("job_id" = uuid::Uuid, Path, description = "The job"), PreferHeader),
     responses(
@@ -76,7 +76,7 @@ pub(super) async fn cancel_job(
             headers(("Location" = String, description = "The job's path"),
                 ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
         (status = 404, description = "No such job in this domain"),
-        (status = 409, description = "It is done, runs or is about to, its index is gone, or another job took its place"),
+        (status = 409, description = "It is done, runs or is about to, its index is gone, or another job like it is active"),
     ))]
 pub(super) async fn retry_job(
     State(jobs): State<Jobs>,
@@ -108,7 +108,7 @@ async fn try_cancel(jobs: &Jobs, domain: &DomainId, job: &Job) -> Result<Option<
     Ok(cancelled)
 }
 
-/// The job's build ends with it; if the provider goes on with what it was handed, a worker tells it to stop.
+/// Ends the job's build. If the provider is still indexing a batch, a job is enqueued that cancels it there.
 async fn end_build(
     jobs: &Jobs,
     tx: &mut MySqlConnection,
@@ -161,7 +161,7 @@ impl Tries {
     /// Waits for the next one.
     async fn another(&mut self) -> Result<(), Problem> {
         self.0 += 1;
-        if self.0 == MOST_TRIES {
+        if self.0 == MAX_TRIES {
             return Err(Problem::new(Kind::Unavailable, "the job is busy, try again"));
         }
         tokio::time::sleep(ROW_BUSY).await;

@@ -22,7 +22,7 @@ const MAX_JOBS_PER_POLL: usize = 1000;
 /// A job as it was at some moment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
-    /// Names the contents: the same on every process.
+    /// A hash of the contents, the same in every process.
     pub(crate) id: String,
     pub(crate) state: &'static str,
     pub(crate) json: String,
@@ -72,7 +72,7 @@ impl Events {
         }))
     }
 
-    /// Listens to a job, which the caller has found to be the listener's own. The channel closes when the job is gone.
+    /// Listens to a job. The caller has checked that the listener may see it. The channel closes when the job is gone.
     pub(crate) fn listen(&self, job: JobId) -> watch::Receiver<Latest> {
         let mut watched = self.watched();
         let receiver = watched
@@ -96,7 +96,7 @@ impl Events {
         }
     }
 
-    /// Fires when the process ends: streams must not keep it.
+    /// Fires when the process shuts down, so that open streams end.
     pub(crate) fn closing(&self) -> CancellationToken {
         self.0.closing.clone()
     }
@@ -114,14 +114,14 @@ impl Events {
             for ids in ids.chunks(MAX_JOBS_PER_POLL) {
                 if let Err(problem) = self.refresh(ids).await {
                     let cause = problem.cause_chain();
-                    tracing::warn!(cause, "watched jobs could not be read, it will be tried again");
+                    tracing::warn!(cause, "watched jobs could not be read; the next poll tries again");
                 }
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// `None`: nobody listens any more, and the next one who does needs another poller.
+    /// `None`: nobody listens any more. The poller ends, and the next listener starts another.
     fn still_wanted(&self) -> Option<Vec<JobId>> {
         let mut watched = self.watched();
         watched.jobs.retain(|_, sender| sender.receiver_count() > 0);
@@ -143,7 +143,7 @@ impl Events {
                 Some(Ok(snapshot)) => snapshot,
                 Some(Err(problem)) => {
                     let cause = problem.cause_chain();
-                    tracing::warn!(job.id = %id, cause, "a watched job could not be read, it will be tried again");
+                    tracing::warn!(job.id = %id, cause, "a watched job could not be read; the next poll tries again");
                     continue;
                 }
                 None => {

@@ -1,4 +1,4 @@
-//! `GET /jobs/{job_id}/events`: a job's life as server-sent events. `events` says what happens.
+//! `GET /jobs/{job_id}/events`: a job's life as server-sent events. The changes come from [`super::events`].
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -24,10 +24,10 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 /// Follow a job
 ///
-/// Server-sent events: `state` when the job comes into another state (and at first), `progress` when anything else of it
-/// changes. The data of each is the whole job, as `GET /jobs/{job_id}` answers it, so whoever reconnects has missed
-/// nothing; with `Last-Event-ID` what is known already is not sent again. The stream ends after the event that says
-/// `done`, `failed` or `cancelled`; whoever reconnects then is answered 204.
+/// Server-sent events: `state` when the job's state changes (and at first), `progress` when anything else of it
+/// changes. The data of each is the whole job, as `GET /jobs/{job_id}` answers it, so a client that reconnects has missed
+/// nothing; with `Last-Event-ID` it does not get the same state twice. The stream ends after the event that says
+/// `done`, `failed` or `cancelled`; a client that reconnects then is answered 204.
 #[utoipa::path(get, path = "/jobs/{job_id}/events", tag = "jobs",
     params(
         ("job_id" = uuid::Uuid, Path, description = "The job"),
@@ -89,7 +89,7 @@ impl Listener {
         })
     }
 
-    /// What the listener does not know yet. `None`: there will be no more.
+    /// The next snapshot that the listener has not sent. `None`: the stream ends.
     async fn next(&mut self) -> Option<std::sync::Arc<Snapshot>> {
         loop {
             let latest = self.latest.borrow_and_update().clone();

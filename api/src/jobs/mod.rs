@@ -1,6 +1,6 @@
 //! `/jobs`: work in the background, as its domain may see it; and what other resources need of jobs.
 //!
-//! [`Jobs`] is all that answers about jobs are made from. It knows no resource, so every resource may use it.
+//! [`Jobs`] reads jobs, waits for them and follows them. It knows no resource, so every resource may use it.
 
 mod control;
 mod events;

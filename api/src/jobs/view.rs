@@ -26,25 +26,25 @@ pub(crate) struct JobOut {
     /// What it was asked for.
     #[schema(value_type = std::collections::HashMap<String, Value>)]
     input: Value,
-    /// Real failures since the job last got on; waiting and restarts do not count.
+    /// Failures since the job last made progress; waiting and restarts do not count.
     attempts: u32,
-    /// Failures that end it.
+    /// The job fails for good after so many failures.
     max_attempts: u32,
-    /// Why it does not run at the moment, and until when.
+    /// Why it is not running, and until when.
     waiting: Option<WaitingOut>,
-    /// Somebody asked to cancel it while it ran.
+    /// It was asked to cancel while it was running.
     cancel_requested: bool,
     /// How far it has come; null before it has begun.
     progress: Option<ProgressOut>,
     /// How far a sync over many things has come; null for other jobs.
     sync_progress: Option<SyncProgressOut>,
-    /// What it came to, once it is done.
+    /// Its result, once it is done.
     output: Option<Value>,
-    /// The latest failure; kept when a later attempt succeeds.
+    /// The latest failure; it stays when a later attempt succeeds.
     last_error: Option<String>,
     /// How its earlier runs ended, oldest first, unless they ended well.
     history: Vec<RunOut>,
-    /// Usually empty. Parts of the job's row that cannot be read; what they would say is missing here.
+    /// Usually empty. Columns of the job's row that cannot be read; their values are missing here.
     unreadable: Vec<&'static str>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
@@ -56,9 +56,9 @@ pub(crate) struct JobOut {
 struct WaitingOut {
     #[schema(example = "waits for a worker")]
     reason: String,
-    /// When it goes on by itself; null: as soon as it can.
+    /// When it becomes due; null: as soon as possible.
     until: Option<DateTime<Utc>>,
-    /// Jobs that are taken before it, where that is known: in the answers about one job, and up to 1000.
+    /// Jobs ahead of it in the queue, up to 1000; only in answers about one job.
     ahead: Option<u32>,
 }
 
@@ -89,7 +89,7 @@ struct SyncProgressOut {
     /// Stores of a provider, or indexes of a domain.
     items_total: u32,
     items_done: u32,
-    /// The numbers that the job's output will have, so far.
+    /// The counts so far, as the job's output will have them.
     #[schema(value_type = std::collections::HashMap<String, Value>)]
     counts: Value,
     updated_at: DateTime<Utc>,
@@ -119,12 +119,12 @@ impl JobOut {
         self.finished_at.is_some()
     }
 
-    /// Of a job that builds nothing, or whose progress does not matter.
+    /// For a job without a build, or where progress does not matter.
     pub(crate) fn without_build(job: Job) -> Self {
         Self::new(job, None)
     }
 
-    /// One of a list, whose others must not be missing because of it.
+    /// For a list: a job that cannot be read must not fail the whole list.
     pub(crate) fn listed(job: Result<Job, UnreadableJob>) -> Self {
         match job {
             Ok(job) => Self::without_build(job),
@@ -185,7 +185,7 @@ impl JobOut {
         self
     }
 
-    /// Sets how many jobs are taken before this one.
+    /// Sets how many jobs are ahead of this one in the queue.
     pub(super) fn set_ahead(&mut self, ahead: Option<u32>) {
         if let Some(waiting) = &mut self.waiting {
             waiting.ahead = ahead;
@@ -196,7 +196,7 @@ impl JobOut {
         self.finished_at
     }
 
-    /// What it came to.
+    /// The job's result.
     pub(crate) fn output(&self) -> Option<&Value> {
         self.output.as_ref()
     }
@@ -206,7 +206,7 @@ fn index_of(payload: &Value) -> Option<String> {
     payload.get("index_id").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// Inputs are objects.
+/// The document says that inputs are objects.
 fn or_empty(payload: Value) -> Value {
     if payload.is_object() {
         payload

@@ -1,4 +1,4 @@
-//! What a POST answers that has enqueued a job: 202 and where to look or, for callers who would rather wait, the result.
+//! The answer of a call that has enqueued a job: 202 with the job's location or, if the caller waits, the result.
 //!
 //! The one place of `Prefer: wait` and of the installation's default for callers that send none. Handlers enqueue and
 //! commit first, and hold no connection while they are here: a waiting request costs no more than a listener of
@@ -24,7 +24,7 @@ fn location_of(job: JobId) -> String {
 
 impl Jobs {
     /// Answers a call that has enqueued `job`, or found it active: 200 with `result` of the job if the caller waits and the
-    /// job ends in time, whatever became of it; else 202 with the job and its `Location`.
+    /// job ends in time, successfully or not; else 202 with the job and its `Location`.
     ///
     /// The caller has the right to see the job. Operations that answer so list [`crate::http::extract::PreferHeader`] among their
     /// parameters.
@@ -37,7 +37,7 @@ impl Jobs {
         self.answer_at(prefer, job, location_of(job), result).await
     }
 
-    /// As [`answer`], for a job that is to be read elsewhere than among its domain's.
+    /// As [`answer`](Self::answer), for a job with another location than its domain's jobs have.
     pub(crate) async fn answer_at<T: Serialize, F: Future<Output = Result<T, Problem>>>(
         &self,
         prefer: Prefer,
@@ -49,7 +49,7 @@ impl Jobs {
         respond(wait, location, job, JobOut::is_over, result).await
     }
 
-    /// As [`answer`], for a call that has something deleted by the job: 204 if the caller waits and the job is done in time.
+    /// As [`answer`](Self::answer), for a deletion: 204 if the caller waits and the job is done in time.
     pub(crate) async fn answer_deleted(&self, prefer: Prefer, job: JobId) -> Result<Response, Problem> {
         let (wait, job) = self.wait_for(prefer, job).await?;
         match wait {
@@ -60,13 +60,13 @@ impl Jobs {
         }
     }
 
-    /// The job as it is when it is over, or when the caller's patience ends.
+    /// The job as it is when it has ended, or when the wait is over.
     async fn wait_for(&self, prefer: Prefer, job: JobId) -> Result<(Option<Wait>, JobOut), Problem> {
         let wait = prefer.wait(self.settings());
         if let Some(wait) = wait {
-            prefer.slot().give_back();
+            prefer.permit().release();
             tokio::select! {
-                // Whether in vain or not is seen in the job.
+                // The job's state tells whether the wait was long enough.
                 _in_time = tokio::time::timeout_at(Instant::now() + wait.time, self.events().over(job)) => {}
                 () = self.authenticator().revoked(prefer.key()) => return Err(auth::revoked()),
             }

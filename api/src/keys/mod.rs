@@ -59,7 +59,7 @@ pub(super) struct KeyOut {
     #[schema(value_type = KeyDomainsSchema)]
     domains: Domains,
     created_at: DateTime<Utc>,
-    /// Since when it is not taken any more; null: it is in force.
+    /// When it was revoked; null: it is in force.
     revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -147,14 +147,14 @@ async fn create_key(State(app): State<App>, JsonBody(body): JsonBody<NewKeyIn>) 
 
 /// Revoke an API key
 ///
-/// The process that answers does not take it from now on; others of the same installation stop within 10 seconds. What is
-/// under way with it (streams of events, waits for jobs, downloads) ends within seconds, too.
+/// This process refuses the key from now on, other processes within 10 seconds. What is under way with it (streams of events,
+/// waits for jobs, downloads) ends within seconds, too.
 #[utoipa::path(delete, path = "/admin/keys/{key_id}", tag = "admin: keys",
     params(("key_id" = uuid::Uuid, Path, description = "The key's id")),
     responses(
         (status = 204, description = "Revoked"),
         (status = 404, description = "No such key, or it was revoked before"),
-        (status = 409, description = "It is the key of this call: nobody shuts themselves out by mistake"),
+        (status = 409, description = "It is the key of this call, which nobody can revoke by accident"),
     ))]
 async fn revoke_key(
     State(app): State<App>,

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
+//! The OpenAPI document: the descriptions of the routes, and what all of them have in common.
 //!
 //! Errors that every operation of a group can have (no key, no domain, database away) are added here once instead of at
 //! each handler; handlers only name what is special to them.
@@ -33,9 +33,9 @@ const TAGS: [(&str, &str); 8] = [
     ("files", "Documents: their contents and what is known of them."),
     (
         "indexes",
-        "Knowledge bases: which files belong to one, and where its indexing stands.",
+        "Knowledge bases: which files belong to one, and the state of its indexing.",
     ),
-    ("jobs", "Work that goes on in the background."),
+    ("jobs", "Work in the background."),
     (
         "providers",
         "What front ends may know of the vector-store providers. No secrets.",

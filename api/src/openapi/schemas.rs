@@ -66,7 +66,7 @@ pub(crate) enum EveryDomainSchema {
     All,
 }
 
-/// Domains by name; without any there is no domain that the key may name.
+/// Domains by name; an empty list allows none.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DomainNames, max_items = 1000)]
 pub(crate) struct DomainNamesSchema(Vec<DomainSchema>);
@@ -122,7 +122,7 @@ pub(crate) enum Anchor {
     LastActiveAt,
 }
 
-/// Where an index stands.
+/// The state of an index.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = IndexingStatus)]
@@ -154,7 +154,7 @@ pub(crate) enum RoleSchema {
     Admin,
 }
 
-/// Where a job is in its life, as answers have it.
+/// The state of a job, as answers have it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = JobState)]
@@ -166,16 +166,16 @@ pub(crate) enum ShownJobStateSchema {
     Done,
     Failed,
     Cancelled,
-    /// The job's row has a state that this version does not know; `unreadable` names it, too.
+    /// The job's row has a state that this version does not know; `unreadable` names the column.
     Unknown,
 }
 
-/// Where a job is in its life.
+/// The state of a job.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = KnownJobState)]
 pub(crate) enum JobStateSchema {
-    /// Waits for its time: backing off after an error, or until the next look at the provider.
+    /// Waits for its time: backing off after an error, or until its next poll of the provider.
     Scheduled,
     /// Waits for a worker.
     Ready,
@@ -195,6 +195,6 @@ pub(crate) enum UploadStatusSchema {
     Pending,
     Uploaded,
     Failed,
-    /// The record of a copy that was.
+    /// The record of a copy that was deleted.
     Deleted,
 }

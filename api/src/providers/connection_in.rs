@@ -111,20 +111,20 @@ impl ConnectionPatch {
         let moved = origin(app, &provider_type, base_url.as_deref())
             != origin(app, &provider_type, row.base_url.as_deref());
         let is_other_way = moved || auth_type != row.auth_type;
-        let kept = if is_other_way { None } else { row.credentials_enc };
+        let present = if is_other_way { None } else { row.credentials_enc };
 
         let sent = self.credentials;
         let stays = !is_other_way && sent.is_none();
         let is_exclusive = self.exclusive.unwrap_or(stays && row.is_exclusive);
         let given = sent.as_ref().and_then(Option::as_ref);
         let config = config(app, &provider_type, base_url.as_deref(), &auth_type, given)?;
-        let stays_sealed = sent.is_none() && kept.is_some();
+        let stays_sealed = sent.is_none() && present.is_some();
         validate(app, &config, |field| {
             !(stays_sealed && field.starts_with("credentials"))
         })?;
         let credentials_enc = match sent {
             Some(sent) => sent.map(|value| seal(app, &provider_type, &value)).transpose()?,
-            None => kept.map(|sealed| sealed_anew(app, &provider_type, sealed)),
+            None => present.map(|sealed| sealed_anew(app, &provider_type, sealed)),
         };
         let max_requests_per_second = self
             .max_requests_per_second
@@ -154,11 +154,11 @@ fn check_limits(per_second: Option<u32>, concurrent: Option<u32>) -> Result<(), 
     ];
     let wrong = limits
         .into_iter()
-        .filter(|(_, limit, most)| limit.is_some_and(|limit| !(1..=*most).contains(&limit)));
+        .filter(|(_, limit, max)| limit.is_some_and(|limit| !(1..=*max).contains(&limit)));
     let errors: Vec<FieldError> = wrong
-        .map(|(field, _, most)| FieldError {
+        .map(|(field, _, max)| FieldError {
             field: field.to_owned(),
-            message: format!("must be 1 to {most}"),
+            message: format!("must be 1 to {max}"),
         })
         .collect();
     if errors.is_empty() {
@@ -236,7 +236,7 @@ fn seal(app: &App, provider_type: &str, credentials: &Value) -> Result<Value, Pr
 }
 
 /// What another key or the service's predecessor sealed is sealed with the first key whenever the row is written. What does
-/// not open stays as it is: whoever switches a connection off need not mend it first.
+/// not open stays as it is: a connection can be switched off without repairing it first.
 fn sealed_anew(app: &App, provider_type: &str, sealed: Value) -> Value {
     const COLUMN: &str = "credentials_enc";
     let Some(keyring) = app.connections.keyring().filter(|ring| !ring.is_current(&sealed)) else {

@@ -79,8 +79,8 @@ pub(super) async fn list_deletions(
         external_id: row.index.external_id,
     };
     let rows: Vec<_> = rows.into_iter().zip(jobs).collect();
-    let place = |(row, _): &(Tombstone, _)| (row.deleted_at, row.index.id);
-    Ok(Json(Page::of(rows, page.limit, place, view)))
+    let position = |(row, _): &(Tombstone, _)| (row.deleted_at, row.index.id);
+    Ok(Json(Page::of(rows, page.limit, position, view)))
 }
 
 /// Give up a deletion

@@ -17,7 +17,7 @@ use crate::http::problem::Problem;
 use crate::state::App;
 
 /// As long as an error in a row may be, in characters.
-const MOST_ERROR: usize = 4000;
+const MAX_ERROR_CHARS: usize = 4000;
 
 /// What to set in a copy's row.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -95,9 +95,9 @@ fn require_fitting(patch: &FileUploadPatch) -> Result<(), Problem> {
         return Err(Problem::invalid_field("last_error", "goes with `failed`"));
     }
     match &patch.last_error {
-        Some(text) if text.chars().count() > MOST_ERROR => Err(Problem::invalid_field(
+        Some(text) if text.chars().count() > MAX_ERROR_CHARS => Err(Problem::invalid_field(
             "last_error",
-            format!("must have at most {MOST_ERROR} characters"),
+            format!("must have at most {MAX_ERROR_CHARS} characters"),
         )),
         _ => Ok(()),
     }

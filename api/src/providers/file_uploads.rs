@@ -125,8 +125,8 @@ pub(super) async fn list_file_uploads(
         page.limit + 1,
     )
     .await?;
-    let place = |row: &Upload| (row.created_at, row.id);
-    Ok(Json(Page::of(rows, page.limit, place, FileUploadOut::from)))
+    let position = |row: &Upload| (row.created_at, row.id);
+    Ok(Json(Page::of(rows, page.limit, position, FileUploadOut::from)))
 }
 
 /// Make a copy known
@@ -188,7 +188,7 @@ pub(super) async fn get_file_upload(
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "No such provider, or no such row"),
-        (status = 409, description = "It is being uploaded, or hangs in a vector store"),
+        (status = 409, description = "It is being uploaded, or is attached to a vector store"),
     ))]
 pub(super) async fn delete_file_upload(
     State(app): State<App>,
@@ -205,7 +205,7 @@ pub(super) async fn delete_file_upload(
         && intents::is_file_in_use(&mut tx, &provider_type, &copy).await?
     {
         return Err(Problem::conflict(
-            "the copy hangs in a vector store: unlink the file and build the index first",
+            "the copy is attached to a vector store: unlink the file and build the index first",
         ));
     }
     files::note_change(&mut tx, row.local_file_id).await?;
@@ -236,7 +236,7 @@ pub(super) fn external_id(text: &str) -> Result<&str, Problem> {
     Ok(text)
 }
 
-/// One copy is one file's.
+/// A copy belongs to one file.
 pub(super) async fn require_unknown(
     db: &mut MySqlConnection,
     provider_type: &str,

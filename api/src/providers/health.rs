@@ -15,7 +15,7 @@ use crate::http::extract::Id;
 use crate::http::problem::Problem;
 use crate::state::App;
 
-/// Longer than this nobody waits for the answer to "are you there?".
+/// A health check that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a health check found.
@@ -53,7 +53,7 @@ pub(super) async fn check_health(
     require_known(&app, &provider_type)?;
     let mut connection = app.connection().await?;
     let opened = app.connections.open(&mut connection, &provider_type).await;
-    // Nothing of the database is held while the provider is asked.
+    // No database connection is held while the provider is asked.
     drop(connection);
     let found = match opened {
         Ok(provider) => match tokio::time::timeout(PATIENCE, provider.health()).await {

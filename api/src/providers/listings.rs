@@ -1,4 +1,4 @@
-//! `/admin/providers/{provider_type}/vector-stores` and `/files`: what is at the provider, whoever put it there.
+//! `/admin/providers/{provider_type}/vector-stores` and `/files`: what is at the provider, ours or not.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::http::problem::{Kind, Problem};
 use crate::state::App;
 
 const DEFAULT_LIMIT: u32 = 20;
-const MOST: u32 = 100;
-const MOST_CURSOR_BYTES: usize = 512;
+const MAX_LIMIT: u32 = 100;
+const MAX_CURSOR_BYTES: usize = 512;
 
 /// Which part of a provider's list to answer.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -38,10 +38,10 @@ pub(crate) struct ListingParams {
 impl ListingParams {
     pub(crate) fn check(self) -> Result<PageRequest, Problem> {
         let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MOST).contains(&limit) {
-            return Err(Problem::malformed(format!("limit must be 1 to {MOST}")));
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(Problem::malformed(format!("limit must be 1 to {MAX_LIMIT}")));
         }
-        let is_cursor = |text: &String| (1..=MOST_CURSOR_BYTES).contains(&text.len());
+        let is_cursor = |text: &String| (1..=MAX_CURSOR_BYTES).contains(&text.len());
         if !self.cursor.as_ref().is_none_or(is_cursor) {
             return Err(Problem::malformed(
                 "cursor is not a next_cursor that this API gave",
@@ -84,7 +84,7 @@ pub(super) struct StoredFileOut {
 
 /// List a provider's vector stores
 ///
-/// Newest first, whoever made them. What was made a moment ago may be missing.
+/// Newest first, ours or not. What was made a moment ago may be missing.
 #[utoipa::path(get, path = "/admin/providers/{provider_type}/vector-stores", tag = "admin: providers",
     params(("provider_type" = String, Path, description = "The provider", example = "openai"), ListingParams),
     responses(
@@ -120,7 +120,7 @@ pub(super) async fn list_vector_stores(
 
 /// List a provider's files
 ///
-/// Newest first, whoever uploaded them. What was uploaded a moment ago may be missing.
+/// Newest first, ours or not. What was uploaded a moment ago may be missing.
 #[utoipa::path(get, path = "/admin/providers/{provider_type}/files", tag = "admin: providers",
     params(("provider_type" = String, Path, description = "The provider", example = "openai"), ListingParams),
     responses(
@@ -154,7 +154,7 @@ pub(super) async fn list_provider_stored_files(
     }))
 }
 
-/// Nothing of the database is held after this, while the provider is asked.
+/// No database connection is held after this, while the provider is asked.
 async fn open(app: &App, provider_type: &str) -> Result<Arc<dyn Provider>, Problem> {
     require_known(app, provider_type)?;
     let mut connection = app.connection().await?;
@@ -166,7 +166,7 @@ async fn open(app: &App, provider_type: &str) -> Result<Arc<dyn Provider>, Probl
     }
 }
 
-/// What is no fault of the question also goes into the connection's row, until a call succeeds.
+/// An error that is not the request's fault is also recorded in the connection's row, until a call succeeds.
 async fn failed(app: &App, provider_type: &str, error: ProviderError) -> Problem {
     let problem = Problem::new(Kind::ProviderFailed, format!("provider {provider_type}: {error}"));
     if error.disposition() != Disposition::Fail {

@@ -1,4 +1,4 @@
-//! `/admin/providers/{provider_type}/orphans`: searches for what we made at a provider and no row of ours speaks of.
+//! `/admin/providers/{provider_type}/orphans`: searches for what we made at a provider and no row refers to.
 
 use apalis_mariadb::{JobId, JobKind as _};
 use axum::Json;
@@ -16,7 +16,7 @@ use crate::jobs::JobOut;
 use crate::state::App;
 
 const MAX_CONFIRMED: usize = 1000;
-/// No longer id is kept of anything at a provider, so none can be one of an unproven file.
+/// Longer ids are never stored, so they cannot be ids of unproven files.
 const MAX_ID_BYTES: usize = 255;
 
 /// What becomes of what is found.
@@ -60,11 +60,11 @@ pub(super) struct SearchesOut {
 
 /// Search a provider for orphans
 ///
-/// By a job. Its output counts what the provider has, what rows of ours speak of, and what we made without a row speaking of
-/// it (`orphans`), and names the latter, up to 1000. With `mode=delete` orphans are deleted. What is younger than
-/// `ORPHANS_MIN_AGE_SECONDS` is left alone, and so is whatever looks like ours without a proof (`unproven`): another
+/// By a job. Its output counts what the provider has, what our rows refer to, and what we made and no row refers to
+/// (`orphans`), and names the latter, up to 1000. With `mode=delete` orphans are deleted. What is younger than
+/// `ORPHANS_MIN_AGE_SECONDS` is left alone, and so is what may be ours without proof (`unproven`): another
 /// installation's stores on the same account, say, or a file with the name and size of an upload whose answer was lost
-/// (`may_be_of` says which). An admin who knows better names such files in `confirmed_files`. While a search in the same
+/// (`may_be_of` says which). An admin can confirm such files in `confirmed_files`. While a search in the same
 /// mode is active, another call answers that one, unless it confirms files.
 #[utoipa::path(post, path = "/admin/providers/{provider_type}/orphans", tag = "admin: providers",
     params(("provider_type" = String, Path, description = "The provider", example = "openai"), SearchParams),

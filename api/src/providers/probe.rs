@@ -28,7 +28,7 @@ pub(super) struct ProbesOut {
 /// By a job that makes one small store and three small files at the provider, tries every operation that this service relies
 /// on, and deletes them again. Its output has a `verdict` (`works`, `differs`: builds work all the same, `unusable`), a
 /// `summary`, and `checks`: for each operation whether it works, differs, is missing or failed, how, and how long the call
-/// took. What it finds out about the ways in which files can be attached is kept with the connection and used by builds. Run
+/// took. What it learns about the ways to attach files is stored with the connection and used by builds. Run
 /// it first at a new account. While a probe of this provider is active, another call answers that one.
 #[utoipa::path(post, path = "/admin/providers/{provider_type}/probe", tag = "admin: providers",
     params(("provider_type" = String, Path, description = "The provider", example = "openai")),

@@ -9,7 +9,7 @@ use crate::state::App;
 
 /// Jobs in one answer.
 const LATEST: usize = 20;
-/// Jobs of a kind that are looked through, whichever provider they are for.
+/// How many jobs of a kind are searched, of all providers.
 const LOOKED_THROUGH: u32 = 200;
 
 /// Enqueues the job, or answers the one that is active already.

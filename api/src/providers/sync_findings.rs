@@ -18,7 +18,7 @@ use crate::http::problem::Problem;
 use crate::state::App;
 
 const DEFAULT_LIMIT: u32 = 100;
-const MOST: u32 = 500;
+const MAX_LIMIT: u32 = 500;
 
 /// Which list, and which part of it.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -64,7 +64,7 @@ pub(super) struct FindingOut {
 
 /// List what a sync found
 ///
-/// By what it is about, while the sync goes on as well. Kept as long as the sync's job.
+/// By what it is about, while the sync goes on as well. They are stored as long as the sync's job.
 #[utoipa::path(get, path = "/admin/providers/{provider_type}/syncs/{sync_id}/findings", tag = "admin: providers",
     params(("provider_type" = String, Path, description = "The provider", example = "openai"),
         ("sync_id" = uuid::Uuid, Path, description = "The sync's job"), FindingsParams),
@@ -79,8 +79,8 @@ pub(super) async fn list_sync_findings(
     Params(params): Params<FindingsParams>,
 ) -> Result<Json<Page<FindingOut>>, Problem> {
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Problem::malformed(format!("limit must be 1 to {MOST}")));
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::malformed(format!("limit must be 1 to {MAX_LIMIT}")));
     }
     let kind = FindingKind::try_from(params.kind)
         .map_err(|_| Problem::malformed("kind is not one of a sync's lists"))?;

@@ -1,4 +1,4 @@
-//! Keys that were looked up a moment ago, so that a busy caller costs one query per [`TTL`] and not one per request.
+//! Caches keys, so that a busy caller costs one query per [`TTL`] and not one per request.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::caller::{Caller, Role};
 use super::held::HeldKeys;
 use super::key::fingerprint;
 
-/// How long a revoked key may still be taken, except by the process that revoked it.
+/// How long a revoked key may still be accepted, except by the process that revoked it.
 const TTL: Duration = Duration::from_secs(10);
 const MAX_CACHED: u64 = 10_000;
 
@@ -46,7 +46,7 @@ impl KeyCache {
         let Some(row) = api_keys::find_by_hash(&mut connection, &fingerprint).await? else {
             return Ok(None);
         };
-        // Found through an index on the hash; this comparison is the one that decides.
+        // The row was found through an index on the hash; this constant-time comparison decides.
         if !bool::from(row.key_sha256.as_bytes().ct_eq(fingerprint.as_bytes())) {
             return Ok(None);
         }
@@ -61,7 +61,7 @@ impl KeyCache {
         Ok(Some(caller))
     }
 
-    /// Does not take this key any more, in this process.
+    /// Stops accepting this key in this process.
     pub(crate) fn forget(&self, key: ApiKeyId) {
         for (fingerprint, caller) in &self.callers {
             if caller.key() == Some(key) {
@@ -71,7 +71,7 @@ impl KeyCache {
         self.held.revoke(key);
     }
 
-    /// Returns when this key is revoked, by whatever process. Without a key, which is with `API_AUTH=off`: never.
+    /// Returns when this key is revoked by any process. Without a key (`API_AUTH=off`) it never returns.
     pub(crate) async fn revoked(&self, db: &MySqlPool, key: Option<ApiKeyId>) {
         match key {
             Some(key) => self.held.revoked(db, key).await,

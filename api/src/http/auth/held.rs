@@ -1,5 +1,5 @@
-//! Keys on which something depends that lasts: a stream of events, a download, a wait for a job. One poller in each process
-//! asks about all of them at once, so that each of those ends within seconds of its key's revocation.
+//! Keys in use by something long: a stream of events, a download, a wait for a job. One poller in each process checks all of
+//! them at once, so that each of these ends within seconds of its key's revocation.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,8 @@ use rag_domain::ApiKeyId;
 use sqlx::MySqlPool;
 use tokio::sync::watch;
 
-/// How often the keys are asked about. Revocations by this process are known at once.
-const TICK: Duration = Duration::from_secs(2);
+/// How often the keys are checked. Revocations by this process are known at once.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The held keys. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +25,7 @@ struct State {
 }
 
 impl HeldKeys {
-    /// Returns when the key is revoked. Whoever drops the future holds the key no longer.
+    /// Returns when the key is revoked. Dropping the future releases the key.
     pub(super) async fn revoked(&self, db: &MySqlPool, key: ApiKeyId) {
         let mut receiver = {
             let mut state = self.state();
@@ -36,7 +36,7 @@ impl HeldKeys {
             }
             receiver
         };
-        // The sender goes away only after it has said so.
+        // The sender is dropped only after it has sent `true`.
         let _revoked = receiver.wait_for(|revoked| *revoked).await;
     }
 
@@ -54,14 +54,14 @@ impl HeldKeys {
                     revoked.for_each(|key| self.revoke(*key));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "held keys could not be asked about, it will be tried again");
+                    tracing::warn!(%error, "held keys could not be checked; the next poll tries again");
                 }
             }
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// `None`: nobody holds a key any more, and the next one who does needs another poller.
+    /// `None`: no key is held any more. The poller ends, and the next holder starts another.
     fn still_held(&self) -> Option<Vec<ApiKeyId>> {
         let mut state = self.state();
         state.revoked.retain(|_, sender| sender.receiver_count() > 0);

@@ -31,7 +31,7 @@ pub(crate) enum Every {
 impl Domains {
     pub(crate) const ALL: Self = Self::All(Every::Domain);
 
-    /// As they stand in a row, where NULL is the word for all.
+    /// From a row, where NULL means all.
     pub(crate) fn of_row(row: Option<Vec<String>>) -> Self {
         row.map_or(Self::ALL, Self::Only)
     }
@@ -49,7 +49,7 @@ impl Domains {
 pub(crate) struct Request {
     pub(crate) name: String,
     pub(crate) role: Role,
-    /// A service key needs them said; an admin key is for all.
+    /// Required of a service key; an admin key is for all.
     pub(crate) domains: Option<Domains>,
 }
 
@@ -77,7 +77,7 @@ impl Request {
         }
     }
 
-    /// The key, which is shown once and stored nowhere. The request has passed [`check`](Self::check).
+    /// Makes the key, which is shown once and stored nowhere. The request has passed [`check`](Self::check).
     pub(crate) async fn issue(&self, db: &mut MySqlConnection) -> Result<(ApiKeyId, SecretString), DbError> {
         let (id, key) = (ApiKeyId::new(), new_key());
         let hash = fingerprint(key.expose_secret());

@@ -1,11 +1,11 @@
-//! Keys: how they are drawn and by what they are found.
+//! API keys: generation, and the fingerprint that finds them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
-/// Marks our keys, for people and for scanners that look for leaked secrets.
+/// Lets people and secret scanners recognise our keys.
 const PREFIX: &str = "rag_";
 
 /// A fresh key: 256 random bits. It is shown once and stored nowhere.

@@ -1,7 +1,9 @@
 //! Who calls: bearer keys with a role and, for service keys, the domains they may name.
 //!
-//! [`require`] is layered over whole groups of routes, so that no handler can forget it. The key itself is nowhere but
-//! with its holder; `rag_api_keys` has its SHA-256 (the key is random, so nothing slower is needed).
+//! [`require`] is layered over whole groups of routes, so that no handler can forget it. Only its holder has the key itself;
+//! `rag_api_keys` has its SHA-256 (the key is random, so no slow hash is needed).
+//!
+//! Not `headers::Authorization`: it cannot tell a missing header from one of another form, and each has its own problem.
 
 mod cache;
 mod caller;
@@ -74,7 +76,7 @@ impl Authenticator {
         Ok(caller)
     }
 
-    /// Returns when this key is revoked, by whatever process. Without a key, which is with `API_AUTH=off`: never.
+    /// Returns when this key is revoked by any process. Without a key (`API_AUTH=off`) it never returns.
     pub(crate) async fn revoked(&self, key: Option<ApiKeyId>) {
         self.keys.revoked(&self.db, key).await;
     }
@@ -96,7 +98,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     Ok(token)
 }
 
-/// To whoever waited while the key was revoked.
+/// For a request that waited while its key was revoked.
 pub(crate) fn revoked() -> Problem {
     unauthorized("the API key was revoked")
 }

@@ -1,4 +1,4 @@
-//! Answers that last end with the key that asked for them: streams of events, downloads.
+//! Ends long answers (streams of events, downloads) when the key that asked for them is revoked.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::Authenticator;
 
-/// Lets an answer that is not complete yet go on as long as the key is in force.
+/// Ends the body of an answer, if it is not complete yet, as soon as the key is revoked.
 pub(super) fn while_in_force(
     authenticator: Authenticator,
     key: Option<ApiKeyId>,
@@ -42,7 +42,7 @@ struct Revoked;
 struct Revocable {
     inner: Body,
     revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// The caller knows how long the answer is to be, and must not take its end for the whole.
+    /// The caller knows the length, so the body must end with an error and not look complete.
     has_length: bool,
     is_over: bool,
 }

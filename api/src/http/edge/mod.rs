@@ -1,19 +1,18 @@
-//! What happens to every request and every answer, whatever the route: request id, log line, metrics, panics, the
-//! bodies of problems, and what becomes of a body that nobody read.
+//! The outermost layer, for every route: request id, log line, metrics, panics, problem bodies, unread request bodies.
 
 mod request_id;
 mod unread;
 
-use std::panic::AssertUnwindSafe;
+use std::any::Any;
 use std::time::Instant;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
-use futures::FutureExt as _;
+use axum::{Json, Router};
 use http::{HeaderValue, Method, StatusCode, header};
+use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
 pub(crate) use request_id::{RequestId, X_REQUEST_ID};
@@ -24,8 +23,14 @@ use crate::http::problem::{Kind, Problem};
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// The outermost layer.
-pub(crate) async fn observe(request: Request, next: Next) -> Response {
+/// Puts everything of this module around a router.
+pub(crate) fn around<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(observe))
+}
+
+async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (mut request, unread) = Unread::watch(request);
     let request_id = RequestId::of(request.headers());
@@ -48,7 +53,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     );
 
     let answer = async {
-        let response = run(request, next).await;
+        let response = next.run(request).await;
         let response = describe(response, &request_id);
         record(
             &method,
@@ -64,11 +69,8 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-async fn run(request: Request, next: Next) -> Response {
-    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        return response;
-    }
-    // The panic hook has printed what and where.
+fn panicked(_message: Box<dyn Any + Send>) -> Response {
+    // The panic hook has printed the message and the place.
     tracing::error!("the handler panicked");
     Problem::new(
         Kind::Internal,
@@ -77,7 +79,7 @@ async fn run(request: Request, next: Next) -> Response {
     .into_response()
 }
 
-/// Gives every error answer its problem body: those of handlers and those of the router and of layers.
+/// Gives every error answer its problem body, whether it comes from a handler, the router or a layer.
 fn describe(response: Response, request_id: &RequestId) -> Response {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
@@ -103,7 +105,7 @@ fn describe(response: Response, request_id: &RequestId) -> Response {
             tracing::debug!(%status, error = cause, "request refused");
         }
     }
-    // Headers such as Allow, Retry-After and WWW-Authenticate stay; those that speak of the old body go.
+    // Headers such as Allow, Retry-After and WWW-Authenticate stay; those that describe the old body are removed.
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     let (body_parts, body) = Json(problem.body(request_id.as_str()))
@@ -125,7 +127,7 @@ fn record(method: &Method, route: Option<&str>, domain: Option<&str>, status: St
         domain,
         "request"
     );
-    // Unknown methods are the client's invention: they must not become metrics.
+    // Clients can invent methods: unknown ones must not become label values.
     let method = match *method {
         Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::HEAD => {
             method.as_str().to_owned()
@@ -155,11 +157,7 @@ mod tests {
             .header(X_REQUEST_ID, "r-1")
             .body(Body::empty())
             .unwrap();
-        let response = router
-            .layer(axum::middleware::from_fn(observe))
-            .oneshot(request)
-            .await
-            .unwrap();
+        let response = around(router).oneshot(request).await.unwrap();
         assert_eq!(response.headers()[X_REQUEST_ID], "r-1");
         let kind = response.headers()[header::CONTENT_TYPE]
             .to_str()

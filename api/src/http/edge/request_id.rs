@@ -1,11 +1,13 @@
-//! `X-Request-Id` (R-B8): the caller's where it is sane, else a fresh one.
+//! `X-Request-Id` (R-B8): the caller's id if its form is accepted, else a new one.
+//!
+//! Not tower-http's `SetRequestIdLayer`: it accepts any id from the caller, and these go into logs and job payloads.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// 1 to 128 characters of `A-Z a-z 0-9 . _ : / + = -`: goes into logs and headers as it is.
+/// 1 to 128 characters of `A-Z a-z 0-9 . _ : / + = -`, so that logs and headers can take it unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestId(HeaderValue);
 

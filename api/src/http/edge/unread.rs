@@ -1,7 +1,7 @@
-//! Requests that are refused before their body was read. hyper ends such a connection after the answer and says nothing of
-//! it, so a client's next request on it fails. Here the rest of a small body is read and thrown away, and the connection
-//! goes on; before a large one, or one of unknown length, the answer says `Connection: close`, and the rest is read for a
-//! while all the same, so that the client sees the answer and not a reset.
+//! Handles requests that are refused before their body was read. hyper closes such a connection after the answer without
+//! saying so, and the client's next request on it fails. Here the rest of a small body is read and dropped, and the
+//! connection stays open. If the body is large or of unknown length, the answer says `Connection: close`; the rest is still
+//! read for a while, so that the client sees the answer and not a reset.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,19 +15,19 @@ use futures::StreamExt as _;
 use http::{HeaderValue, Version, header};
 use http_body::{Frame, SizeHint};
 
-/// Bodies up to this length are read to their end for the sake of the connection.
+/// Bodies up to this length are read to their end, which keeps the connection open.
 const SMALL_BYTES: u64 = 1 << 20;
-/// This much of a larger one is read before the connection is cut.
+/// How much of a larger body is read before the connection is closed.
 const LINGER_BYTES: u64 = 64 << 20;
-/// And for so long.
+/// How long the rest of a body is read.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Remembers a request's body while its handler has it.
+/// Keeps hold of a request's body while the handler reads it.
 #[derive(Debug)]
 pub(crate) struct Unread {
     body: Shared,
     small: bool,
-    /// The client waits for our word before it sends the body.
+    /// The client sent `Expect: 100-continue` and has not sent the body yet.
     waits: bool,
     version: Version,
 }
@@ -42,7 +42,7 @@ struct State {
 }
 
 impl Unread {
-    /// The request as the handler gets it, and what is to be told of the answer afterwards.
+    /// Returns the request for the handler, and the watcher to call with the answer.
     pub(crate) fn watch(request: Request) -> (Request, Self) {
         let (parts, body) = request.into_parts();
         let is_over = body.is_end_stream();
@@ -60,9 +60,9 @@ impl Unread {
         (Request::from_parts(parts, Body::new(shared)), unread)
     }
 
-    /// To be called with the answer, whatever it says.
+    /// To be called with every answer.
     pub(crate) fn finish(self, mut response: Response) -> Response {
-        // A handler that still reads, while it streams its answer, is not done.
+        // The handler may still be reading while it streams its answer.
         if self.body.lock().is_over || Arc::strong_count(&self.body.0) > 1 {
             return response;
         }
@@ -91,7 +91,7 @@ async fn drain(body: Shared) {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic in a body's code leaves nothing that could be half done here.
+        // A panic while the lock is held cannot leave this state half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! JSON bodies. What cannot be read is a 400, what is readable but of the wrong shape a 422 that names the field.
+//! JSON bodies. One that is not JSON is a 400; one of the wrong shape is a 422 that names the field.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -59,7 +59,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // Every body is an object, but serde takes an array for a struct's fields in their order, too.
+    // serde would also accept an array with a struct's fields in their order.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
             Ok(_) => Problem::invalid_field("body", "must be a JSON object"),

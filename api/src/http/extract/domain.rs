@@ -23,7 +23,7 @@ impl<S: Sync> FromRequestParts<S> for Domain {
             .next()
             .ok_or_else(|| invalid("the header X-Domain-Id is missing"))?;
         if values.next().is_some() {
-            // Two tenants in one request: whichever was chosen, somebody in between might have checked the other.
+            // With two tenants in one request, a proxy might check one and we use the other.
             return Err(invalid("the header X-Domain-Id is there more than once"));
         }
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| invalid("X-Domain-Id is not UTF-8"))?;

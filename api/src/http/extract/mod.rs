@@ -11,4 +11,4 @@ pub(crate) use body::{JsonBody, OptionalBody};
 pub(crate) use domain::{Domain, X_DOMAIN_ID};
 pub(crate) use path::Id;
 pub(crate) use prefer::{Prefer, PreferHeader, Wait};
-pub(crate) use query::{Params, at_most};
+pub(crate) use query::{Params, check_length};

@@ -1,4 +1,4 @@
-//! Ids in paths. What is no id names nothing: 404, as for an id that does not exist.
+//! Ids in paths. A text that is no id is answered with 404, as an id that does not exist.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;

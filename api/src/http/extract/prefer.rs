@@ -1,4 +1,4 @@
-//! `Prefer: wait=N` (RFC 7240): how long the caller would rather wait for the result than be told where to find it.
+//! `Prefer: wait=N` (RFC 7240): how long the caller is ready to wait for the result.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::http::auth::Caller;
-use crate::http::limits::Slot;
+use crate::http::limits::Permit;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// Callers that want to wait longer ask again.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Callers that want to wait longer repeat the request.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// What the request prefers. Preferences that are not known, or not understood, are no errors.
+/// What the request prefers. Unknown and malformed preferences are ignored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Prefer {
     wait_seconds: Option<u64>,
     respond_async: bool,
-    slot: Slot,
+    permit: Permit,
     key: Option<ApiKeyId>,
 }
 
-/// The header, for the document.
+/// The header, for the OpenAPI document.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "described, never constructed")]
 pub(crate) struct PreferHeader {
-    /// `wait=N`: wait up to N seconds (at most 30) for the end of the job, and answer 200 with what it came to.
+    /// `wait=N`: wait up to N seconds (at most 30) for the end of the job, and answer 200 with the result.
     /// `respond-async`: do not wait, whatever the installation's default is.
     #[serde(rename = "Prefer")]
     #[param(example = "wait=10")]
@@ -44,7 +44,7 @@ pub(crate) struct PreferHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wait {
     pub(crate) time: Duration,
-    /// By the caller, and not by the installation's default.
+    /// The caller asked for it; else it is the installation's default.
     asked_for: bool,
 }
 
@@ -56,12 +56,12 @@ impl Prefer {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            // What follows a semicolon are parameters, which neither of the two has.
+            // Parameters follow a semicolon; neither of the two preferences has any.
             .filter_map(|preference| preference.split(';').next());
         for preference in values {
             match preference.split_once('=') {
                 None => prefer.respond_async |= preference.trim().eq_ignore_ascii_case("respond-async"),
-                // Of several, the first one counts.
+                // The first of several counts.
                 Some((name, value)) if name.trim().eq_ignore_ascii_case("wait") => {
                     let value = value.trim().trim_matches('"');
                     prefer.wait_seconds = prefer.wait_seconds.or_else(|| value.parse().ok());
@@ -72,9 +72,9 @@ impl Prefer {
         prefer
     }
 
-    /// The request that prefers this; it need not count while it waits.
-    pub(crate) fn slot(&self) -> &Slot {
-        &self.slot
+    /// The request's permit, to be released while it waits.
+    pub(crate) fn permit(&self) -> &Permit {
+        &self.permit
     }
 
     /// The key that the caller must still have when the wait is over.
@@ -86,7 +86,7 @@ impl Prefer {
     pub(crate) fn wait(&self, settings: &ApiSettings) -> Option<Wait> {
         let asked_for = self.wait_seconds.map(Duration::from_secs);
         let by_default = settings.default_wait.filter(|_| !self.respond_async);
-        let time = asked_for.or(by_default)?.min(LONGEST);
+        let time = asked_for.or(by_default)?.min(MAX_WAIT);
         let longest = settings.request_timeout.saturating_sub(Duration::from_secs(1));
         Some(Wait {
             time: time.min(longest),
@@ -96,7 +96,7 @@ impl Prefer {
 }
 
 impl Wait {
-    /// The header of an answer for which the server has waited, or was ready to, because the caller asked for it.
+    /// The header that tells the caller that its preference was applied; none for the installation's default.
     pub(crate) fn applied(self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if self.asked_for {
@@ -115,7 +115,7 @@ impl<S: Sync> FromRequestParts<S> for Prefer {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self {
-            slot: parts.extensions.get().cloned().unwrap_or_default(),
+            permit: parts.extensions.get().cloned().unwrap_or_default(),
             key: parts.extensions.get::<Caller>().and_then(Caller::key),
             ..Self::of(&parts.headers)
         })

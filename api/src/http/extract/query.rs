@@ -6,11 +6,11 @@ use serde::de::DeserializeOwned;
 
 use crate::http::problem::Problem;
 
-/// A filter's text is not endless.
-pub(crate) fn at_most(name: &str, text: Option<&str>, most_chars: usize) -> Result<(), Problem> {
+/// Limits the length of a filter's text.
+pub(crate) fn check_length(name: &str, text: Option<&str>, max_chars: usize) -> Result<(), Problem> {
     match text {
-        Some(text) if text.chars().count() > most_chars => Err(Problem::malformed(format!(
-            "{name} must not have more than {most_chars} characters"
+        Some(text) if text.chars().count() > max_chars => Err(Problem::malformed(format!(
+            "{name} must not have more than {max_chars} characters"
         ))),
         _ => Ok(()),
     }

@@ -1,5 +1,5 @@
-//! Which requests are the same: those with equal method, path, query, and body. A form's boundary is no part of it, because
-//! clients make up another one for each try.
+//! Two requests are the same if method, path, query and body are equal. A form's boundary does not count, because clients
+//! choose another one for each try.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +27,7 @@ enum State {
 }
 
 impl Fingerprint {
-    /// The body that is answered must be used instead of the one given. Bodies other than forms are small and read here.
+    /// The returned body replaces the given one. Bodies other than forms are small and are read here.
     pub(super) async fn of(
         settings: &ApiSettings,
         parts: &Parts,
@@ -110,8 +110,8 @@ fn boundary(content_type: &str) -> Option<&str> {
     })
 }
 
-/// Hash of what lies between the delimiters of a form, however it is cut into pieces. What follows the last delimiter is
-/// left out: a reader of the form need not read it.
+/// Hash of what lies between the delimiters of a form, however it is cut into pieces. What follows the last delimiter does
+/// not count, because a form reader may skip it.
 #[derive(Debug)]
 struct FormHash {
     delimiter: Vec<u8>,

@@ -1,16 +1,18 @@
-//! `Idempotency-Key`: a creating request that is sent again, because its answer was lost, creates nothing again.
+//! `Idempotency-Key`: a creating request that is repeated because its answer was lost creates nothing twice.
 //!
-//! A layer over the routes, so that handlers know nothing of it. The first request with a key takes it and is carried out
-//! to its end, even if its caller goes away; what it was answered is kept for a day. Others with the key wait for that
-//! answer. Only successes are kept: a request that created nothing may simply be sent again.
+//! This is a layer over the routes. The first request with a key takes the key and runs to its end, even if its caller goes
+//! away; its answer is stored for a day. Others with the same key wait for that answer. Only successes are stored: a request
+//! that created nothing may be sent again.
 //!
-//! Handlers that make rows of their own (files, indexes, links) keep the answer in the same transaction, by [`Once`]: whatever
-//! dies when, there is one row and its answer, or neither. Elsewhere the layer keeps it afterwards; if the process dies in
-//! between, the next request with the key is carried out half a minute later, which for builds changes nothing, because
-//! there is one at a time.
+//! Handlers that insert rows (files, indexes, links) store the answer in the same transaction, with [`Once`]: after a crash
+//! there is a row with its answer, or neither. For other handlers the layer stores the answer afterwards. If the process
+//! dies in between, the next request with the key runs again half a minute later; for builds this changes nothing, because
+//! an index has one build at a time.
+//!
+//! Panics are caught here with `catch_unwind`, not by tower-http: the key must be released before the panic goes on.
 
 mod fingerprint;
-mod kept;
+mod once;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -34,12 +36,12 @@ use utoipa::openapi::{ObjectBuilder, OpenApi, Required, ResponseBuilder, Type};
 use uuid::Uuid;
 
 use self::fingerprint::Fingerprint;
-pub(crate) use self::kept::Once;
+pub(crate) use self::once::Once;
 use crate::http::extract::Domain;
 use crate::http::problem::Problem;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// On answers that were given before.
+/// The header of repeated answers.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The operations that create something; all are POSTs.
 const ROUTES: [&str; 4] = [
@@ -53,7 +55,7 @@ const MAX_KEY_BYTES: usize = 255;
 const PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
-/// More often than rows count as abandoned.
+/// Often enough that the claim does not count as abandoned.
 const RENEW: Duration = Duration::from_secs(8);
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
@@ -85,7 +87,7 @@ impl Idempotency {
 pub(crate) async fn once(State(layer): State<Idempotency>, request: Request, next: Next) -> Response {
     match key(&request) {
         Ok(None) => next.run(request).await,
-        // Boxed, so that requests without a key do not carry its room around.
+        // Boxed, so that requests without a key do not pay for the size of its future.
         Ok(Some(key)) => Box::pin(run(layer, &key, request, next))
             .await
             .unwrap_or_else(Problem::into_response),
@@ -115,7 +117,7 @@ fn key(request: &Request) -> Result<Option<String>, Problem> {
 async fn run(layer: Idempotency, key: &str, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let Domain(domain) = Domain::from_request_parts(&mut parts, &()).await?;
-    // A domain has no NUL, so no two pairs look alike.
+    // A domain contains no NUL, so different pairs give different texts.
     let id = Sha256::digest(format!("{domain}\0{key}")).into();
     let (fingerprint, body) = Fingerprint::of(&layer.settings, &parts, body).await?;
     let claim = Claim {
@@ -132,7 +134,7 @@ async fn run(layer: Idempotency, key: &str, request: Request, next: Next) -> Res
         return Ok(replay(answer));
     }
     parts.extensions.insert(Once::of(&claim, fingerprint.clone()));
-    // A task of its own: it goes on if the caller hangs up.
+    // Spawned as a task, so that it goes on if the caller disconnects.
     let task = tokio::spawn(carry_out(claim, parts, body, fingerprint, next).in_current_span());
     match task.await {
         Ok(response) => Ok(response),
@@ -164,7 +166,7 @@ async fn carry_out(claim: Claim, parts: Parts, body: Body, fingerprint: Fingerpr
     let (parts, body) = response.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_ANSWER_BYTES).await else {
         claim.release().await;
-        return Problem::conflict("the answer is too large to be kept for an Idempotency-Key")
+        return Problem::conflict("the answer is too large to be stored for an Idempotency-Key")
             .into_response();
     };
     let text = |name| {
@@ -203,7 +205,7 @@ fn replay(answer: Answer) -> Response {
 }
 
 impl Claim {
-    /// Takes the key, or waits for the answer of the request that has it.
+    /// Takes the key, or waits for the answer of the request that holds it.
     async fn take(&self) -> Result<Option<Answer>, Problem> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
@@ -236,11 +238,11 @@ impl Claim {
     async fn finish(&self, answer: &Answer) {
         let finished = async {
             let mut connection = self.db.acquire().await?;
-            // No: the handler has kept it already, or another request has taken the key over.
+            // False: the handler has stored the answer already, or another request has taken over the key.
             let _is_new = idempotency::finish(&mut connection, &self.id, &self.owner, answer).await?;
             Ok::<_, Problem>(())
         };
-        note(finished.await, "kept");
+        note(finished.await, "stored");
     }
 
     async fn release(&self) {
@@ -252,7 +254,7 @@ impl Claim {
     }
 }
 
-/// The request itself has its answer, whatever becomes of the key.
+/// Only logs a failure: the request has its answer in any case.
 fn note(result: Result<(), Problem>, what: &str) {
     if let Err(problem) = result {
         let cause = problem.cause_chain();
@@ -275,7 +277,7 @@ pub(crate) fn describe(document: &mut OpenApi) {
 }
 
 fn describe_operation(operation: &mut Operation) {
-    let text = "Any text that names this request; a retry with the same one gets the first one's answer. Kept for a day.";
+    let text = "Any text that names this request; a retry with the same one gets the first one's answer. Stored for a day.";
     let parameter = ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)

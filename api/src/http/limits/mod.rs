@@ -1,9 +1,8 @@
-//! What keeps one caller, or all of them together, from taking more than the process has: [`rate`] per key, [`shed`] for
-//! everybody. Both are counted in each process for itself. How large headers may be, and how long they may take, is the
-//! server's concern (`crate::http::server`); bodies and deadlines are set where the routes are grouped.
+//! Limits on requests: [`rate`] per key, [`shed`] for all callers together. Each process counts for itself. The limits of
+//! headers are set in `crate::http::server`, those of bodies and deadlines in `crate::router`.
 
 mod rate;
 mod shed;
 
 pub(crate) use rate::{Rates, limit_rate};
-pub(crate) use shed::{Gates, Slot, hold_while_transferring, shed};
+pub(crate) use shed::{Gates, Permit, hold_while_transferring, shed};

@@ -51,7 +51,7 @@ impl Rates {
     }
 }
 
-/// The layer; it comes after authentication, and lets callers without a key (there are some with `API_AUTH=off`) pass.
+/// The layer. It comes after authentication and lets callers without a key pass (`API_AUTH=off`).
 pub(crate) async fn limit_rate(State(rates): State<Rates>, request: Request, next: Next) -> Response {
     let key = request.extensions().get::<Caller>().and_then(Caller::key);
     let (Some(key), Some(buckets)) = (key, &rates.0) else {
@@ -74,7 +74,7 @@ pub(crate) async fn limit_rate(State(rates): State<Rates>, request: Request, nex
 }
 
 fn refusal(wait: Duration) -> Response {
-    // Whole seconds, rounded up: too early would be refused again.
+    // Rounded up to whole seconds: a retry that comes too early would be refused again.
     let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
     let problem = Problem::new(
         Kind::TooManyRequests,

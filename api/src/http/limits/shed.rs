@@ -1,9 +1,11 @@
-//! How many requests are carried out at once. What comes on top is refused at once (503), which costs next to nothing,
-//! instead of making everything slow.
+//! Limits how many requests run at once. A request above the limit is refused with 503, which is cheap, so that the
+//! others stay fast.
 //!
-//! A request counts until its answer begins. Those that only wait do not: streams of events never do, and a caller that
-//! waits for a job gives its [`Slot`] back first. Transfers of file contents take their time by nature, so they are counted
-//! apart, to their end. Health, metrics and the document are not counted.
+//! A request counts until its answer begins. Requests that only wait do not count: a stream of events never does, and a
+//! request that waits for a job releases its [`Permit`] first. Transfers of file contents are slow by nature, so they have
+//! a limit of their own and count to their end. Health, metrics and the document are not counted.
+//!
+//! Not tower's `ConcurrencyLimit` with `LoadShed`: it holds the permit while a request waits, and cannot be released early.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,10 +22,10 @@ use crate::http::problem::{Kind, Problem};
 /// The end of paths of streams.
 const EVENTS: &str = "/events";
 
-/// Places for requests of one sort.
+/// The permits for one sort of requests.
 pub(crate) type Gate = Arc<Semaphore>;
 
-/// The process's places.
+/// All permits of the process.
 #[derive(Debug)]
 pub(crate) struct Gates {
     pub(crate) requests: Gate,
@@ -39,40 +41,40 @@ impl Gates {
     }
 }
 
-/// The place of one request, among its extensions.
+/// A request's permit, kept in its extensions.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Slot(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub(crate) struct Permit(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
-impl Slot {
+impl Permit {
     fn new(permit: OwnedSemaphorePermit) -> Self {
         Self(Arc::new(Mutex::new(Some(permit))))
     }
 
-    /// The request does nothing from here on but wait.
-    pub(crate) fn give_back(&self) {
+    /// To be called when the request does nothing but wait from now on.
+    pub(crate) fn release(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// The layer: a request has a place, or is refused.
+/// The layer: a request gets a permit or is refused.
 pub(crate) async fn shed(gate: Gate, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     if route.is_some_and(|route| route.as_str().ends_with(EVENTS)) {
-        // Thousands of listeners may come back at once, and browsers do not come back from a refusal.
+        // Thousands of listeners may reconnect at once, and browsers do not reconnect after a refusal.
         return next.run(request).await;
     }
     let Ok(permit) = gate.try_acquire_owned() else {
         return refusal();
     };
-    let slot = Slot::new(permit);
-    request.extensions_mut().insert(slot.clone());
+    let permit = Permit::new(permit);
+    request.extensions_mut().insert(permit.clone());
     let response = next.run(request).await;
-    // What goes on under an Idempotency-Key after its caller went away still has it.
-    slot.give_back();
+    // If the caller went away, a request with an Idempotency-Key goes on and keeps its permit until here.
+    permit.release();
     response
 }
 
-/// As [`shed`], to the end of the answer's body.
+/// As [`shed`], but the permit is held to the end of the answer's body.
 pub(crate) async fn hold_while_transferring(gate: Gate, request: Request, next: Next) -> Response {
     let Ok(permit) = gate.try_acquire_owned() else {
         return refusal();

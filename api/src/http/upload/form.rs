@@ -1,4 +1,4 @@
-//! `multipart/form-data`, part by part, in whatever order the parts come.
+//! `multipart/form-data`, part by part, in any order.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,15 +12,15 @@ use rag_settings::ApiSettings;
 use super::paced::{BodyFailed, Pace, least_rate, paced};
 use crate::http::problem::{Kind, Problem};
 
-/// Most parts a form may have: more are nobody's form.
-const PARTS: usize = 128;
+/// More parts than any form of ours has.
+const MAX_PARTS: usize = 128;
 
 /// A form that is being received.
 #[derive(Debug)]
 pub(crate) struct Form {
     multipart: Multipart,
     pace: Pace,
-    /// The form reader wraps errors of the body beyond recognition; here they are as they were.
+    /// The body's own error, which the form reader would hide in one of its own.
     failure: Failure,
     parts: usize,
 }
@@ -58,19 +58,19 @@ impl Form {
     /// The next part; the one before must have been read to its end.
     pub(crate) async fn next_part(&mut self) -> Result<Option<Part<'_>>, Problem> {
         self.parts += 1;
-        if self.parts > PARTS {
+        if self.parts > MAX_PARTS {
             return Err(Problem::malformed(format!(
-                "the form has more than {PARTS} parts"
+                "the form has more than {MAX_PARTS} parts"
             )));
         }
-        self.pace.look_for_part();
+        self.pace.begin_headers();
         let failure = Arc::clone(&self.failure);
         let field = self
             .multipart
             .next_field()
             .await
             .map_err(|error| problem(&failure, &error))?;
-        self.pace.read_part();
+        self.pace.begin_contents();
         Ok(field.map(|field| Part { field, failure }))
     }
 }
@@ -92,7 +92,7 @@ impl<'a> Part<'a> {
     }
 
     /// The whole part as text.
-    pub(crate) async fn text(mut self, most_bytes: usize) -> Result<String, Problem> {
+    pub(crate) async fn text(mut self, max_bytes: usize) -> Result<String, Problem> {
         let name = self.name().to_owned();
         let mut bytes = Vec::new();
         while let Some(piece) = self
@@ -101,10 +101,10 @@ impl<'a> Part<'a> {
             .await
             .map_err(|error| problem(&self.failure, &error))?
         {
-            if bytes.len() + piece.len() > most_bytes {
+            if bytes.len() + piece.len() > max_bytes {
                 return Err(Problem::invalid_field(
                     &name,
-                    format!("must not be longer than {most_bytes} bytes"),
+                    format!("must not be longer than {max_bytes} bytes"),
                 ));
             }
             bytes.extend_from_slice(&piece);

@@ -1,4 +1,4 @@
-//! Receiving file contents: from a request's body to the file store, without ever holding a file in memory.
+//! Receives file contents as a stream: no file is held in memory.
 
 mod form;
 mod paced;
@@ -21,7 +21,7 @@ impl From<BodyFailed> for Problem {
     }
 }
 
-/// Bytes that a whole upload request may have: the file, its text parts, and the form around them.
+/// The size limit of a whole upload request: the file, its text parts, and the form around them.
 pub(crate) fn upload_limit(settings: &ApiSettings) -> usize {
     usize::try_from(settings.max_file_bytes)
         .unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! A request body that is read at the reader's pace and not forever.
+//! A request body with a minimum rate and bounded buffering.
 
 use std::error::Error as _;
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use rag_server::{LeastRate, Progress, Stalled};
 use rag_settings::ApiSettings;
 use thiserror::Error;
 
-/// What the boundary and the headers of one part, and anything before them, may take.
-const HEADER_BYTES: u64 = 64 * 1024;
+/// Limit for the boundary and headers of one part, and anything before them.
+const MAX_HEADER_BYTES: u64 = 64 * 1024;
 
 /// Why a body did not arrive.
 #[derive(Debug, Error)]
@@ -29,8 +29,8 @@ pub(crate) enum BodyFailed {
     Broken(#[source] axum::Error),
 }
 
-/// Tells the body whether the form reader is between two parts. It buffers whatever it is given until it has found a
-/// boundary and headers: without a limit, a body with a wrong boundary would end up in memory whole.
+/// Tells the body whether the form reader is between two parts. Between parts the reader buffers everything until it finds a
+/// boundary and headers. Without a limit a body with a wrong boundary would be buffered whole.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pace {
     between_parts: Arc<AtomicBool>,
@@ -38,21 +38,21 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) fn look_for_part(&self) {
+    pub(crate) fn begin_headers(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.between_parts.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn read_part(&self) {
+    pub(crate) fn begin_contents(&self) {
         self.between_parts.store(false, Ordering::Relaxed);
     }
 
     fn admits(&self) -> bool {
-        !self.between_parts.load(Ordering::Relaxed) || self.bytes.load(Ordering::Relaxed) <= HEADER_BYTES
+        !self.between_parts.load(Ordering::Relaxed) || self.bytes.load(Ordering::Relaxed) <= MAX_HEADER_BYTES
     }
 }
 
-/// How slow an upload may be.
+/// The minimum rate of an upload.
 pub(crate) fn least_rate(settings: &ApiSettings) -> LeastRate {
     LeastRate {
         idle: settings.upload_idle,
@@ -60,9 +60,9 @@ pub(crate) fn least_rate(settings: &ApiSettings) -> LeastRate {
     }
 }
 
-/// The body's data, ended by an error when it arrives more slowly than `least` or when `pace` says so.
+/// The body's data. It ends with an error when it arrives more slowly than `least`, or when headers exceed their limit.
 ///
-/// After each piece it is once not ready: form readers drain a stream as long as it is ready, into a buffer.
+/// After each piece the stream is pending once: form readers buffer everything that a stream has ready.
 pub(crate) fn paced(
     body: Body,
     least: LeastRate,
@@ -95,7 +95,7 @@ pub(crate) fn paced(
             }
         }
     });
-    Breathing {
+    PendingOnce {
         inner: Box::pin(timed),
         pause: false,
     }
@@ -112,12 +112,12 @@ fn failed(error: axum::Error) -> BodyFailed {
     }
 }
 
-struct Breathing<S> {
+struct PendingOnce<S> {
     inner: Pin<Box<S>>,
     pause: bool,
 }
 
-impl<S: Stream> Stream for Breathing<S> {
+impl<S: Stream> Stream for PendingOnce<S> {
     type Item = S::Item;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {

@@ -18,7 +18,7 @@ use crate::http::validate::Checks;
 use crate::openapi::schemas::ChunkingSchema;
 use crate::state::App;
 
-const MOST_FILES: usize = 10_000;
+const MAX_FILES: usize = 10_000;
 
 /// The files that an index shall consist of, in order.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -59,7 +59,7 @@ pub(in crate::indexes) async fn set_index_files(
     let members = body.check()?;
     let mut tx = app.begin().await?;
     indexes::lock(&mut tx, &domain, index_id).await?;
-    // In one order for everybody, so that two such requests cannot wait for each other.
+    // Always in the same order, so that two such requests cannot deadlock.
     let mut ids: Vec<FileId> = members.iter().map(|(id, _)| *id).collect();
     ids.sort_unstable();
     let found: HashSet<FileId> = files::lock_many(&mut tx, &domain, &ids)
@@ -78,8 +78,8 @@ pub(in crate::indexes) async fn set_index_files(
 impl CompositionIn {
     fn check(self) -> Result<Vec<(FileId, Option<ChunkingStrategy>)>, Problem> {
         let mut checks = Checks::default();
-        if self.files.len() > MOST_FILES {
-            checks.fail("files", format!("must not have more than {MOST_FILES} entries"));
+        if self.files.len() > MAX_FILES {
+            checks.fail("files", format!("must not have more than {MAX_FILES} entries"));
             checks.finish()?;
             return Ok(Vec::new());
         }

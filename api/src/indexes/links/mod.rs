@@ -21,7 +21,7 @@ use crate::openapi::schemas::ChunkingSchema;
 pub(super) struct LinkOut {
     #[schema(value_type = uuid::Uuid)]
     file_id: FileId,
-    /// Its place among the index's files, ascending.
+    /// Its position among the index's files, ascending.
     include_order: u32,
     /// Overrides the file's own strategy within this index.
     #[schema(value_type = Option<ChunkingSchema>)]

@@ -18,14 +18,14 @@ use crate::http::validate::{Checks, present};
 use crate::openapi::schemas::ChunkingSchema;
 use crate::state::App;
 
-/// Leaves room behind it: a file without a place of its own goes one further.
-const MOST_ORDER: u32 = 0x7fff_ffff;
+/// Leaves room behind it: a file without an explicit position goes to the next one.
+const MAX_ORDER: u32 = 0x7fff_ffff;
 
 /// How a file is linked; everything may be left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::indexes) struct LinkIn {
-    /// Its place among the index's files; absent: at the end, or where it is.
+    /// Its position among the index's files; absent: at the end, or where it is.
     #[schema(minimum = 0, maximum = 2_147_483_647)]
     include_order: Option<u32>,
     /// Overrides the file's own strategy within this index; null clears.
@@ -37,8 +37,8 @@ pub(in crate::indexes) struct LinkIn {
 impl LinkIn {
     fn check(self) -> Result<(Option<u32>, Option<Option<ChunkingStrategy>>), Problem> {
         let mut checks = Checks::default();
-        if self.include_order.is_some_and(|order| order > MOST_ORDER) {
-            checks.fail("include_order", format!("must be 0 to {MOST_ORDER}"));
+        if self.include_order.is_some_and(|order| order > MAX_ORDER) {
+            checks.fail("include_order", format!("must be 0 to {MAX_ORDER}"));
         }
         let strategy = self
             .chunking_strategy
@@ -114,7 +114,7 @@ pub(in crate::indexes) async fn update_link(
 
 /// Take a file out of an index
 ///
-/// The file itself stays. The provider's store loses it with the next build.
+/// The file itself stays. The next build detaches it from the vector store.
 #[utoipa::path(delete, path = "/indexes/{index_id}/files/{file_id}", tag = "indexes",
     params(
         ("index_id" = uuid::Uuid, Path, description = "The index"),

@@ -1,4 +1,4 @@
-//! Keeping an answer together with what it tells of.
+//! Stores an answer in the same transaction as the rows that it describes.
 
 use std::convert::Infallible;
 
@@ -36,8 +36,8 @@ impl Once {
         }))
     }
 
-    /// The answer 201 with this body, to be given once the transaction is committed: its retries get it from then on. The
-    /// request's body has been read.
+    /// The answer 201 with this body, for the caller once `tx` is committed. From then on retries get it. The request's body
+    /// must have been read.
     pub(crate) async fn created(
         &self,
         tx: &mut MySqlConnection,
