@@ -1,7 +1,5 @@
 //! `DELETE /indexes/{index_id}`: hidden at once, deleted by a job.
 
-use std::time::Duration;
-
 use apalis_mariadb::{Cancelled, JobId, JobKind as _};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -14,12 +12,8 @@ use sqlx::MySqlConnection;
 
 use crate::http::extract::{Domain, Id, Prefer, PreferHeader};
 use crate::http::problem::Problem;
-use crate::jobs::JobOut;
+use crate::jobs::{JobOut, until_unlocked};
 use crate::state::App;
-
-/// How long to wait, and how often to retry, while a worker has a job's row locked.
-const ROW_BUSY: Duration = Duration::from_millis(20);
-const MAX_TRIES: u32 = 100;
 
 /// Delete an index
 ///
@@ -46,22 +40,7 @@ pub(super) async fn delete_index(
     Id(index_id): Id<IndexId>,
     prefer: Prefer,
 ) -> Result<Response, Problem> {
-    let mut tries = 0;
-    let done = loop {
-        match try_delete(&app, &domain, index_id).await? {
-            Some(done) => break done,
-            None if tries == MAX_TRIES => {
-                return Err(Problem::new(
-                    crate::http::problem::Kind::Unavailable,
-                    "a job of the index is busy, try again",
-                ));
-            }
-            None => {
-                tries += 1;
-                tokio::time::sleep(ROW_BUSY).await;
-            }
-        }
-    };
+    let done = until_unlocked(|| try_delete(&app, &domain, index_id)).await?;
     match done {
         Done::Deleted => Ok(StatusCode::NO_CONTENT.into_response()),
         Done::Enqueued(job) => {

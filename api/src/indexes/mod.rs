@@ -6,6 +6,7 @@ mod delete;
 mod delete_store;
 mod edit;
 mod links;
+mod live_store;
 mod plan;
 mod provider_files;
 mod read;
@@ -16,16 +17,14 @@ mod sync;
 mod sync_all;
 
 use chrono::{DateTime, Utc};
-use rag_db::indexes::{self, Index};
+use rag_db::indexes::Index;
 use rag_domain::{ChunkingStrategy, IndexId};
-use rag_providers::ProviderError;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http::problem::Problem;
 use crate::openapi::schemas::{ChunkingSchema, ExpiresAfterSchema, IndexingStatusSchema};
 use crate::state::App;
 
@@ -53,27 +52,6 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(status::get_status))
         .routes(routes!(search::search_index))
         .routes(routes!(provider_files::list_provider_files))
-}
-
-/// Records at the index that the provider did not answer a search or listing, until one succeeds.
-async fn not_answered(app: &App, index: &Index, what: &str, error: &ProviderError) -> Result<(), Problem> {
-    // The same error is not written again and again.
-    let same = format!("the last {what} failed: {}: {}", error.operation, error.kind);
-    let known = index.query_error.as_deref();
-    if known.is_none_or(|known| !known.starts_with(&same)) {
-        let text = format!("the last {what} failed: {error}");
-        let mut connection = app.connection().await?;
-        indexes::set_query_error(&mut connection, index.id, Some(&text)).await?;
-    }
-    Ok(())
-}
-
-/// Clears that record: the provider has answered.
-async fn answered(app: &App, index: &Index) -> Result<(), Problem> {
-    if index.query_error.is_some() {
-        indexes::set_query_error(&mut *app.connection().await?, index.id, None).await?;
-    }
-    Ok(())
 }
 
 /// A knowledge base.

@@ -1,18 +1,16 @@
 //! `POST /indexes/{index_id}/search` (R-B6): asks the provider, answers in terms of local files.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
-use rag_connections::ConnectError;
-use rag_db::{attachments, files, indexes};
+use rag_db::indexes;
 use rag_domain::{FileId, IndexId};
-use rag_providers::{ErrorKind, Provider, SearchHit, SearchRequest, VectorStoreStatus};
+use rag_providers::{ErrorKind, SearchHit, SearchRequest, VectorStoreStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{EXPIRED_WAY_OUT, answered, not_answered};
+use super::EXPIRED_WAY_OUT;
+use super::live_store::{LiveStore, LocalFiles};
 use crate::http::extract::{Domain, Id, JsonBody};
 use crate::http::problem::{Kind, Problem};
 use crate::http::validate::Checks;
@@ -104,61 +102,37 @@ pub(super) async fn search_index(
 ) -> Result<Json<SearchOut>, Problem> {
     let request = body.check()?;
     let mut connection = app.connection().await?;
-    let index = indexes::get(&mut connection, &domain, index_id).await?;
-    let store = index
-        .external_id
-        .clone()
-        .ok_or_else(|| Problem::conflict("the index has no vector store yet: build it first"))?;
-    let provider = match app.connections.open(&mut connection, &index.provider_type).await {
-        Ok(provider) => provider,
-        Err(ConnectError::Database(error)) => return Err(error.into()),
-        Err(error) => return Err(Problem::conflict(error.to_string())),
-    };
-    let locals: HashMap<String, FileId> = attachments::list(&mut connection, index_id)
-        .await?
-        .into_iter()
-        .flat_map(|row| {
-            let store_file_id = row.store_file_id().to_owned();
-            [
-                (store_file_id, row.local_file_id),
-                (row.external_file_id, row.local_file_id),
-            ]
-        })
-        .collect();
-    let names: HashMap<FileId, String> = files::list_of_index(&mut connection, &domain, index_id)
-        .await?
-        .into_iter()
-        .map(|file| (file.id, file.file_name))
-        .collect();
+    let live = LiveStore::open(&app, &mut connection, &domain, index_id).await?;
+    let files = LocalFiles::of(&mut connection, &domain, index_id).await?;
     // No database connection is held while the provider is asked.
     drop(connection);
-    let found = match provider.search_vector_store(&store, request).await {
+    let found = match live.provider.search_vector_store(&live.store_id, request).await {
         Ok(found) => {
-            answered(&app, &index).await?;
+            live.answered(&app).await?;
             found
         }
         Err(error) => {
             // Providers refuse a search of an expired store in different ways; the store's own state is reliable.
             let may_be_expired = matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::NotFound);
-            if may_be_expired && has_expired(&app, provider.as_ref(), index_id, &store).await? {
+            if may_be_expired && has_expired(&app, &live).await? {
                 return Err(Problem::conflict(EXPIRED_WAY_OUT).because(error));
             }
             // The provider checks the caller's filters and ranking options.
             let kind = if error.kind == ErrorKind::InvalidRequest {
                 Kind::ValidationFailed
             } else {
-                not_answered(&app, &index, "search", &error).await?;
+                live.not_answered(&app, "search", &error).await?;
                 Kind::ProviderFailed
             };
             return Err(
-                Problem::new(kind, format!("provider {}: {error}", index.provider_type)).because(error),
+                Problem::new(kind, format!("provider {}: {error}", live.index.provider_type)).because(error),
             );
         }
     };
     let items = found
         .hits
         .into_iter()
-        .map(|hit| HitOut::new(hit, &locals, &names))
+        .map(|hit| HitOut::new(hit, &files))
         .collect();
     Ok(Json(SearchOut {
         search_query: found.search_query,
@@ -168,17 +142,13 @@ pub(super) async fn search_index(
 }
 
 /// Asks the provider, and writes down what it says.
-async fn has_expired(
-    app: &App,
-    provider: &dyn Provider,
-    index: IndexId,
-    store: &str,
-) -> Result<bool, Problem> {
-    let Ok(found) = provider.get_vector_store(store).await else {
+async fn has_expired(app: &App, live: &LiveStore) -> Result<bool, Problem> {
+    let Ok(found) = live.provider.get_vector_store(&live.store_id).await else {
         return Ok(false);
     };
     let expired = found.status == VectorStoreStatus::Expired;
-    indexes::set_store_expired(&mut *app.connection().await?, index, store, expired).await?;
+    let mut connection = app.connection().await?;
+    indexes::set_store_expired(&mut connection, live.index.id, &live.store_id, expired).await?;
     Ok(expired)
 }
 
@@ -198,7 +168,10 @@ impl SearchIn {
                 checks.fail("query", "must not be blank");
             }
         }
-        if self.max_num_results.is_some_and(|most| !(1..=50).contains(&most)) {
+        if self
+            .max_num_results
+            .is_some_and(|results| !(1..=50).contains(&results))
+        {
             checks.fail("max_num_results", "must be 1 to 50");
         }
         for (field, value) in [
@@ -221,16 +194,15 @@ impl SearchIn {
 }
 
 impl HitOut {
-    fn new(hit: SearchHit, locals: &HashMap<String, FileId>, names: &HashMap<FileId, String>) -> Self {
+    fn new(hit: SearchHit, files: &LocalFiles) -> Self {
         // Some servers hand out ids of their own, and the one of the Files API among the attributes.
         let attributed = hit.attributes.get("file_id").and_then(Value::as_str);
-        let (external_file_id, file_id) = match (locals.get(&hit.file_id), attributed) {
-            (None, Some(id)) if locals.contains_key(id) => (id.to_owned(), locals.get(id).copied()),
-            (known, _) => (hit.file_id, known.copied()),
+        let by_attribute = || attributed.and_then(|id| Some((id.to_owned(), files.find(id)?)));
+        let (external_file_id, file_id) = match files.find(&hit.file_id) {
+            Some(known) => (hit.file_id, Some(known)),
+            None => by_attribute().map_or((hit.file_id, None), |(id, known)| (id, Some(known))),
         };
-        let file_name = file_id
-            .and_then(|id| names.get(&id).cloned())
-            .unwrap_or(hit.file_name);
+        let file_name = file_id.and_then(|id| files.name(id)).unwrap_or(hit.file_name);
         Self {
             file_id,
             file_name,

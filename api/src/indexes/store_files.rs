@@ -1,18 +1,14 @@
 //! `GET /indexes/{index_id}/provider-files?source=provider`: the vector store's files as the provider lists them at this
 //! moment, with the local files that they belong to.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
-use rag_connections::ConnectError;
-use rag_db::{attachments, files, indexes};
 use rag_domain::{DomainId, FileId, IndexId};
 use rag_providers::{PageRequest, VectorStoreFile};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{answered, not_answered};
+use super::live_store::{LiveStore, LocalFiles};
 use crate::http::problem::{Kind, Problem};
 use crate::state::App;
 
@@ -57,60 +53,42 @@ pub(super) async fn read(
     page: PageRequest,
 ) -> Result<StoreFilesOut, Problem> {
     let mut connection = app.connection().await?;
-    let index = indexes::get(&mut connection, domain, index_id).await?;
-    let store = index
-        .external_id
-        .clone()
-        .ok_or_else(|| Problem::conflict("the index has no vector store yet: build it first"))?;
-    let provider = match app.connections.open(&mut connection, &index.provider_type).await {
-        Ok(provider) => provider,
-        Err(ConnectError::Database(error)) => return Err(error.into()),
-        Err(error) => return Err(Problem::conflict(error.to_string())),
-    };
+    let live = LiveStore::open(app, &mut connection, domain, index_id).await?;
     drop(connection);
-    let found = match provider.list_store_files(&store, page, None).await {
+    let found = match live.provider.list_store_files(&live.store_id, page, None).await {
         Ok(found) => found,
         Err(error) => {
-            not_answered(app, &index, "listing of files", &error).await?;
-            let detail = format!("provider {}: {error}", index.provider_type);
+            live.not_answered(app, "listing of files", &error).await?;
+            let detail = format!("provider {}: {error}", live.index.provider_type);
             return Err(Problem::new(Kind::ProviderFailed, detail).because(error));
         }
     };
-    answered(app, &index).await?;
+    live.answered(app).await?;
 
     let mut connection = app.connection().await?;
-    let mut locals: HashMap<String, FileId> = HashMap::new();
-    for row in attachments::list(&mut connection, index_id).await? {
-        locals.insert(row.store_file_id().to_owned(), row.local_file_id);
-        locals.insert(row.external_file_id, row.local_file_id);
-    }
-    let names = files::list_of_index(&mut connection, domain, index_id).await?;
-    let names: HashMap<FileId, String> = names.into_iter().map(|file| (file.id, file.file_name)).collect();
+    let files = LocalFiles::of(&mut connection, domain, index_id).await?;
     let items = found
         .items
         .into_iter()
-        .map(|file| StoreFileOut::new(file, &locals, &names));
+        .map(|file| StoreFileOut::new(file, &files));
     Ok(StoreFilesOut {
-        external_store_id: store,
+        external_store_id: live.store_id,
         items: items.collect(),
         next_cursor: found.next.map(|cursor| cursor.0),
     })
 }
 
 impl StoreFileOut {
-    fn new(file: VectorStoreFile, locals: &HashMap<String, FileId>, names: &HashMap<FileId, String>) -> Self {
+    fn new(file: VectorStoreFile, files: &LocalFiles) -> Self {
         let external_file_id = file.file_id().to_owned();
-        let file_id = locals
-            .get(&file.id)
-            .or_else(|| locals.get(&external_file_id))
-            .copied();
+        let file_id = files.find(&file.id).or_else(|| files.find(&external_file_id));
         let (error_code, last_error) = match file.last_error {
             Some(error) => (Some(error.code), Some(error.message)),
             None => (None, None),
         };
         Self {
             file_id,
-            file_name: file_id.and_then(|id| names.get(&id).cloned()),
+            file_name: file_id.and_then(|id| files.name(id)),
             external_file_id,
             external_store_file_id: file.id,
             status: file.status.to_string(),

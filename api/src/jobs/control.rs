@@ -2,8 +2,6 @@
 //!
 //! The index's row is locked first, then the job's: its build, the index and the job change together or not at all.
 
-use std::time::Duration;
-
 use apalis_mariadb::{Cancelled, Job, JobId, JobKind as _, QueueError, State as JobState};
 use axum::Json;
 use axum::extract::State;
@@ -17,13 +15,10 @@ use serde_json::Value;
 use sqlx::MySqlConnection;
 
 use super::Jobs;
+use super::row_lock::until_unlocked;
 use super::view::JobOut;
 use crate::http::extract::{Domain, Id, Prefer, PreferHeader};
-use crate::http::problem::{Kind, Problem};
-
-/// How long to wait, and how often to retry, while a worker has the job's row locked.
-const ROW_BUSY: Duration = Duration::from_millis(20);
-const MAX_TRIES: u32 = 100;
+use crate::http::problem::Problem;
 
 /// Cancel a job
 ///
@@ -46,13 +41,7 @@ pub(super) async fn cancel_job(
     Id(job_id): Id<JobId>,
 ) -> Result<(StatusCode, Json<JobOut>), Problem> {
     let job = jobs.get_row(&domain, job_id).await?;
-    let mut tries = Tries::default();
-    let cancelled = loop {
-        match try_cancel(&jobs, &domain, &job).await? {
-            Some(cancelled) => break cancelled,
-            None => tries.another().await?,
-        }
-    };
+    let cancelled = until_unlocked(|| try_cancel(&jobs, &domain, &job)).await?;
     let status = match cancelled {
         // A repeated cancel succeeds, for callers whose first answer was lost.
         Cancelled::Now | Cancelled::Finished(JobState::Cancelled) => StatusCode::OK,
@@ -85,10 +74,7 @@ pub(super) async fn retry_job(
     prefer: Prefer,
 ) -> Result<Response, Problem> {
     let job = jobs.get_row(&domain, job_id).await?;
-    let mut tries = Tries::default();
-    while try_retry(&jobs, &domain, &job).await?.is_none() {
-        tries.another().await?;
-    }
+    until_unlocked(|| try_retry(&jobs, &domain, &job)).await?;
     jobs.queue().notify(&job.kind);
     jobs.answer(prefer, job_id, async |job| Ok(job)).await
 }
@@ -152,21 +138,6 @@ async fn try_retry(jobs: &Jobs, domain: &DomainId, job: &Job) -> Result<Option<(
         tx.commit().await?;
     }
     Ok(retried)
-}
-
-#[derive(Default)]
-struct Tries(u32);
-
-impl Tries {
-    /// Waits for the next one.
-    async fn another(&mut self) -> Result<(), Problem> {
-        self.0 += 1;
-        if self.0 == MAX_TRIES {
-            return Err(Problem::new(Kind::Unavailable, "the job is busy, try again"));
-        }
-        tokio::time::sleep(ROW_BUSY).await;
-        Ok(())
-    }
 }
 
 fn index_id(job: &Job) -> Option<IndexId> {

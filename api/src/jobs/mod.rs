@@ -7,6 +7,7 @@ mod events;
 mod follow;
 mod list;
 mod reader;
+mod row_lock;
 mod view;
 mod wait;
 
@@ -23,6 +24,7 @@ use utoipa_axum::routes;
 
 use self::events::Events;
 use self::reader::JobReader;
+pub(crate) use self::row_lock::until_unlocked;
 pub(crate) use self::view::JobOut;
 use crate::http::auth::Authenticator;
 use crate::http::problem::Problem;
