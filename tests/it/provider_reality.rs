@@ -272,6 +272,40 @@ async fn an_attach_that_was_not_answered_in_time_is_looked_for_and_not_sent_agai
     assert_no_orphans(&stack).await;
 }
 
+/// A gateway in between gave up, and nothing of the request arrived. The server has answered an attach at once before.
+#[tokio::test]
+async fn an_attach_that_a_gateway_lost_is_sent_again_soon() {
+    let stack = stack(Emulator::builder().indexing(500, 0.0)).await;
+    let _worker = stack.worker("worker");
+    let (first, _) = index_with(&stack, 1).await;
+    built(&stack, &first).await;
+    assert_eq!(capabilities(&stack).await["attach_returns_early"]["holds"], true);
+    for (operation, files) in [
+        ("vector_stores.files.create", 1),
+        ("vector_stores.file_batches.create", 6),
+    ] {
+        let when = When {
+            operation: Some(operation.to_owned()),
+            times: Some(1),
+            ..When::default()
+        };
+        let then = Action::Respond {
+            status: 504,
+            headers: std::collections::BTreeMap::default(),
+            body: None,
+            text: None,
+            after_effect: false,
+        };
+        stack.control().add_fault(Rule { when, then }).unwrap();
+        let before = requests(&stack, operation).len();
+        let (index, _) = index_with(&stack, files).await;
+        built(&stack, &index).await;
+        assert_eq!(requests(&stack, operation).len(), before + 2, "{operation}");
+        stack.control().clear_faults();
+    }
+    assert_no_orphans(&stack).await;
+}
+
 /// Condition 13, and everything that OGX does at once.
 #[tokio::test]
 async fn a_server_like_ogx_simply_works() {

@@ -4,19 +4,20 @@
 //! gets into our rows, `observe` what both of them see of a provider, `files_sweep` the comparison of FILES_ROOT with rows. Start as many workers as you like: what keeps
 //! them apart is the queue's claim, which every write of theirs is fenced by.
 
+mod build;
 mod context;
-mod files_root;
-mod files_sweep;
-mod halt;
+mod delete;
 mod jobs;
+mod lease;
+mod maintenance;
 mod observe;
-mod pipeline;
+mod orphans;
 mod probe;
-mod recurring_log;
-mod schedule;
+mod provider_payload;
 mod server;
+mod step_error;
 mod sync;
-mod upkeep;
+mod upload;
 mod worker;
 
 pub use context::Context;

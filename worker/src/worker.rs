@@ -17,12 +17,13 @@ use rag_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::{files_root, jobs, schedule, server, upkeep};
+use crate::maintenance::{self, files_root, schedule};
+use crate::{jobs, server};
 
 /// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, looks for work, and keeps leases.
 const ENGINE_CONNECTIONS: u32 = 4;
 
-/// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs come to a halt within the grace time and
+/// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs come to a stop within the grace time and
 /// hands back what is not finished.
 pub async fn run(
     settings: Settings,
@@ -37,8 +38,8 @@ pub async fn run(
     rag_db::check_schema(&pool).await?;
     let queue = Queue::new(pool.clone(), queue_config(&settings.queue));
     let files = FileStore::at(&settings.files.root);
-    files.distrust("it was not looked at yet");
-    files_root::look(&pool, &files).await?;
+    files.distrust("it was not checked yet");
+    files_root::check(&pool, &files).await?;
     let context = Context {
         pool: pool.clone(),
         queue: queue.clone(),
@@ -58,7 +59,7 @@ pub async fn run(
     let serving = server::start(&settings.worker, queue.clone(), files, metrics, stop.clone())
         .await
         .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
-    let upkeep = tokio::spawn(upkeep::run(context.clone(), stop.clone()));
+    let upkeep = tokio::spawn(maintenance::run(context.clone(), stop.clone()));
     let schedule = tokio::spawn(schedule::run(context.clone(), stop.clone()));
 
     let lane = StorageConfig {

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
-use rag_db::looks::{self, Look};
+use rag_db::store_polls::{self, StorePoll};
 use rag_db::{indexes, indexes::Index};
 use rag_domain::IndexId;
 use rag_jobs::IndexSync;
@@ -132,9 +132,9 @@ pub(super) async fn sync_index(
     require_connection(&mut tx, &index.provider_type).await?;
     let fresh = app.settings.sync.fresh;
     if !params.force
-        && let Some(look) = looks::find_fresh(&mut tx, index_id, fresh).await?
+        && let Some(poll) = store_polls::find_fresh(&mut tx, index_id, fresh).await?
     {
-        return Ok(Json(recent(index, &look)).into_response());
+        return Ok(Json(recent(index, &poll)).into_response());
     }
     let payload = IndexSync {
         index_id,
@@ -162,8 +162,8 @@ pub(super) async fn sync_index(
         .await
 }
 
-fn recent(index: Index, look: &Look) -> SyncedOut {
-    let report = report(&look.report, Some(look.looked_at));
+fn recent(index: Index, poll: &StorePoll) -> SyncedOut {
+    let report = report(&poll.report, Some(poll.polled_at));
     SyncedOut {
         index: index.into(),
         sync_report: report.map(|report| SyncReport {

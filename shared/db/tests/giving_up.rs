@@ -98,7 +98,7 @@ async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPo
     };
     let wanted = attachments::insert(&mut db, &new("file-1", own)).await.unwrap();
     let accepted = attachments::insert(&mut db, &new("file-2", told)).await.unwrap();
-    let way = rag_domain::WayIn::Single;
+    let way = rag_domain::AttachMethod::Single;
     attachments::mark_attaching(&mut db, &[accepted], way, std::time::Duration::ZERO)
         .await
         .unwrap();

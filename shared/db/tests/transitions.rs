@@ -7,7 +7,7 @@ use rag_db::attachments::{NewAttachment, Observation};
 use rag_db::intents::{Content, Declared, NewIntent, Operation};
 use rag_db::{DbError, attachments, builds, composition, files, index_files, indexes, intents, uploads};
 use rag_domain::{
-    AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId, IndexingStatus, UploadStatus, WayIn,
+    AttachMethod, AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId, IndexingStatus, UploadStatus,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
@@ -177,7 +177,7 @@ async fn attachments_move_along_legal_edges_only(pool: MySqlPool) {
             let moved = match to {
                 AttachmentState::Pending => attachments::mark_pending(&mut db, &[id]).await,
                 AttachmentState::Attaching => {
-                    attachments::mark_attaching(&mut db, &[id], WayIn::Single, Duration::ZERO).await
+                    attachments::mark_attaching(&mut db, &[id], AttachMethod::Single, Duration::ZERO).await
                 }
                 AttachmentState::Detaching => attachments::mark_detaching(&mut db, &[id]).await,
                 AttachmentState::InProgress => {

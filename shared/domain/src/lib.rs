@@ -3,30 +3,36 @@
 //! Pure values and functions: no IO, no async, no clock, no database types. Everything else in the workspace may depend
 //! on this crate; it depends on nothing of ours.
 
+mod attach_method;
 mod attachment;
+mod build_plan;
 mod chunking;
+mod deletion_threshold;
 mod domain_id;
 mod ids;
+mod index_diff;
 mod indexing_status;
-mod plan;
 mod presence;
 mod status;
 mod store_diff;
+mod store_plan;
 mod store_settings;
 mod sync;
 mod upload;
-mod way_in;
 
+pub use attach_method::{AttachCall, AttachMethod, BatchSupport, WaitingFile, attach_calls};
 pub use attachment::AttachmentState;
+pub use build_plan::{BuildPlan, DesiredFile, DetachReason, PresentFile, UploadedFile};
 pub use chunking::{ChunkingProof, ChunkingStrategy, InvalidChunking};
+pub use deletion_threshold::DeletionThreshold;
 pub use domain_id::{DomainId, InvalidDomainId};
 pub use ids::{ApiKeyId, AttachmentId, FileId, IndexId, IntentId, InvalidId, UploadId};
+pub use index_diff::{AttachedRow, FileReport, IndexDiff, ListedFile};
 pub use indexing_status::{FileCounts, IndexingStatus};
-pub use plan::{BuildPlan, DesiredFile, DetachReason, PresentFile, UploadedFile};
 pub use presence::{Doubt, Evidence, Listing, Verdict};
 pub use status::UnknownStatus;
-pub use store_diff::{Claim, StoreDiff};
+pub use store_diff::{AttachedFile, StoreDiff};
+pub use store_plan::{KnownFile, LinkedFile, NewLink, NewRow, RowOwner, StorePlan, StoreView};
 pub use store_settings::{STORE_TAGS, Setting, StoreSettings};
-pub use sync::{Brake, FindingKind, ItemState, SyncCounts};
+pub use sync::{FindingKind, ItemState, SyncCounts};
 pub use upload::UploadStatus;
-pub use way_in::{Call, Entrances, Waiting, WayIn, calls};

@@ -9,7 +9,7 @@ use crate::{AttachmentId, AttachmentState};
 
 /// What one row says of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub struct AttachedFile {
     pub attachment: AttachmentId,
     /// In the Files API.
     pub file_id: String,
@@ -21,19 +21,19 @@ pub struct Claim {
 /// Rows, and which of them were met.
 #[derive(Debug)]
 pub struct StoreDiff {
-    claims: Vec<Claim>,
+    claims: Vec<AttachedFile>,
     met: Vec<bool>,
     by_id: HashMap<String, usize>,
     others: usize,
 }
 
 impl StoreDiff {
-    pub fn new(claims: impl IntoIterator<Item = Claim>) -> Self {
-        let claims: Vec<Claim> = claims.into_iter().collect();
+    pub fn new(claims: impl IntoIterator<Item = AttachedFile>) -> Self {
+        let claims: Vec<AttachedFile> = claims.into_iter().collect();
         let mut by_id = HashMap::with_capacity(claims.len());
-        for (place, claim) in claims.iter().enumerate() {
-            by_id.insert(claim.store_file_id.clone(), place);
-            by_id.insert(claim.file_id.clone(), place);
+        for (position, claim) in claims.iter().enumerate() {
+            by_id.insert(claim.store_file_id.clone(), position);
+            by_id.insert(claim.file_id.clone(), position);
         }
         Self {
             met: vec![false; claims.len()],
@@ -45,16 +45,18 @@ impl StoreDiff {
 
     /// A file of the listing, by both of its ids. Answers the row that claims it, or `None`: no row does.
     pub fn meet(&mut self, file_id: &str, store_file_id: &str) -> Option<AttachmentId> {
-        let place = self
+        let position = self
             .by_id
             .get(file_id)
             .or_else(|| self.by_id.get(store_file_id))
             .copied();
-        let Some((place, claim)) = place.and_then(|place| Some((place, self.claims.get(place)?))) else {
+        let Some((position, claim)) =
+            position.and_then(|position| Some((position, self.claims.get(position)?)))
+        else {
             self.others += 1;
             return None;
         };
-        if let Some(met) = self.met.get_mut(place) {
+        if let Some(met) = self.met.get_mut(position) {
             *met = true;
         }
         Some(claim.attachment)
@@ -86,8 +88,8 @@ mod tests {
 
     use super::*;
 
-    fn claim(name: &str, state: AttachmentState) -> Claim {
-        Claim {
+    fn claim(name: &str, state: AttachmentState) -> AttachedFile {
+        AttachedFile {
             attachment: AttachmentId::new(),
             file_id: format!("file-{name}"),
             store_file_id: format!("vsf-{name}"),

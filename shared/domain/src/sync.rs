@@ -1,4 +1,4 @@
-//! What a provider sync counts, what it finds, and when it must stop.
+//! What a provider sync counts and what it finds.
 
 use serde::{Deserialize, Serialize};
 
@@ -68,41 +68,9 @@ status! {
     }
 }
 
-/// Keeps a wrong answer of a provider from doing wide damage: more than a share detached at once is taken for a mistake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Brake {
-    /// 0 to 100.
-    pub percent: u32,
-}
-
-impl Brake {
-    /// So few are never too many.
-    pub const ALWAYS_ALLOWED: u64 = 3;
-
-    /// How many of `known` may be detached at once.
-    pub const fn allowance(self, known: u64) -> u64 {
-        let share = known.saturating_mul(self.percent as u64) / 100;
-        if share > Self::ALWAYS_ALLOWED {
-            share
-        } else {
-            Self::ALWAYS_ALLOWED
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_few_are_always_allowed_and_many_never() {
-        let brake = Brake { percent: 20 };
-        for (known, allowed) in [(0, 3), (5, 3), (15, 3), (20, 4), (1000, 200)] {
-            assert_eq!(brake.allowance(known), allowed, "{known}");
-        }
-        assert_eq!(Brake { percent: 100 }.allowance(1000), 1000);
-        assert_eq!(Brake { percent: 0 }.allowance(1000), 3);
-    }
 
     #[test]
     fn counts_of_older_versions_are_read() {

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 
 use apalis_core::task::data::Data;
-use apalis_mariadb::{CancelReason, Claim, Outcome};
+use apalis_mariadb::{Claim, Outcome};
 use rag_jobs::DomainSync;
 use tracing::Instrument as _;
 
 use crate::context::Context;
-use crate::halt::Halt;
+use crate::step_error::StepError;
 use crate::sync;
 
 pub(crate) async fn handle(
@@ -21,11 +21,10 @@ pub(crate) async fn handle(
     Ok(match result {
         // The job was completed with the last thing that was written.
         Ok(()) => Outcome::done(),
-        Err(Halt::Stopped) if claim.reason() == Some(CancelReason::Requested) => Outcome::Cancelled,
-        Err(halt @ (Halt::Retry { .. } | Halt::Fail { .. })) => {
-            tracing::warn!(%halt, "the sync of a domain stops");
-            halt.into_outcome()
+        Err(error @ (StepError::Retry { .. } | StepError::Fail { .. })) => {
+            tracing::warn!(%error, "the sync of a domain stops");
+            error.into_outcome()
         }
-        Err(halt) => halt.into_outcome(),
+        Err(error) => error.into_outcome(),
     })
 }

@@ -10,9 +10,10 @@ use rag_jobs::IndexCancel;
 use serde_json::json;
 use tracing::Instrument as _;
 
+use crate::build::stop_indexing;
 use crate::context::Context;
-use crate::halt::Halt;
-use crate::pipeline::{Scope, stop_indexing};
+use crate::lease::Scope;
+use crate::step_error::StepError;
 
 /// Tells the provider to stop.
 pub(crate) async fn handle(
@@ -24,11 +25,11 @@ pub(crate) async fn handle(
     let result = run(&job, &claim, &context).instrument(span).await;
     Ok(match result {
         Ok(batches) => Outcome::Done(json!({"batches_cancelled": batches})),
-        Err(halt) => halt.into_outcome(),
+        Err(error) => error.into_outcome(),
     })
 }
 
-async fn run(job: &IndexCancel, claim: &Claim, context: &Context) -> Result<usize, Halt> {
+async fn run(job: &IndexCancel, claim: &Claim, context: &Context) -> Result<usize, StepError> {
     let mut db = context.pool.acquire().await?;
     let index = indexes::find(&mut db, &job.domain_id, job.index_id).await?;
     // The store of a deleted index goes as a whole.
@@ -48,8 +49,5 @@ async fn run(job: &IndexCancel, claim: &Claim, context: &Context) -> Result<usiz
     };
     drop(db);
     let scope = Scope::new(context, claim, provider, &index.provider_type, &job.domain_id);
-    tokio::select! {
-        result = stop_indexing(&scope, &index) => result,
-        () = claim.cancellation().cancelled() => Err(Halt::Stopped),
-    }
+    super::until_cancelled(claim, stop_indexing(&scope, &index)).await
 }

@@ -1,4 +1,4 @@
-//! `IndexDelete`: what is at the provider goes, then the index.
+//! `IndexDelete`: what is at the provider is deleted, then the index.
 
 use std::convert::Infallible;
 
@@ -9,8 +9,7 @@ use tracing::Instrument as _;
 
 use super::deletion_outcome;
 use crate::context::Context;
-use crate::halt::Halt;
-use crate::pipeline::DeletedIndex;
+use crate::delete;
 
 /// Goes on with a deletion as far as it gets now.
 pub(crate) async fn handle(
@@ -19,17 +18,6 @@ pub(crate) async fn handle(
     context: Data<Context>,
 ) -> Result<Outcome, Infallible> {
     let span = tracing::info_span!("index_delete", index.id = %job.index_id, domain.id = %job.domain_id);
-    let result = run(&job, &claim, &context).instrument(span).await;
-    Ok(deletion_outcome(result, &claim))
-}
-
-async fn run(job: &IndexDelete, claim: &Claim, context: &Context) -> Result<(), Halt> {
-    match DeletedIndex::find(context, claim, job.index_id).await? {
-        Some(deleted) => tokio::select! {
-            result = deleted.run() => result,
-            () = claim.cancellation().cancelled() => Err(Halt::Stopped),
-        },
-        // An earlier claim, or an admin, has ended it.
-        None => Ok(()),
-    }
+    let work = super::until_cancelled(&claim, delete::index::run(&job, &claim, &context));
+    Ok(deletion_outcome(work.instrument(span).await))
 }

@@ -1,4 +1,4 @@
-//! `IndexStoreDelete`: an index's store goes, and the index stays.
+//! `IndexStoreDelete`: an index's store is deleted, and the index stays.
 
 use std::convert::Infallible;
 
@@ -9,8 +9,7 @@ use tracing::Instrument as _;
 
 use super::deletion_outcome;
 use crate::context::Context;
-use crate::halt::Halt;
-use crate::pipeline::delete_store;
+use crate::delete;
 
 /// Goes on with a deletion as far as it gets now.
 pub(crate) async fn handle(
@@ -20,12 +19,6 @@ pub(crate) async fn handle(
 ) -> Result<Outcome, Infallible> {
     let span =
         tracing::info_span!("index_store_delete", index.id = %job.index_id, domain.id = %job.domain_id);
-    let work = async {
-        tokio::select! {
-            result = delete_store(&job, &claim, &context) => result,
-            () = claim.cancellation().cancelled() => Err(Halt::Stopped),
-        }
-    };
-    let result = work.instrument(span).await;
-    Ok(deletion_outcome(result, &claim))
+    let work = super::until_cancelled(&claim, delete::store::run(&job, &claim, &context));
+    Ok(deletion_outcome(work.instrument(span).await))
 }

@@ -1,4 +1,4 @@
-//! One file per job kind: from the queue's claim to a pipeline and back to an outcome.
+//! One file per job kind: from the queue's claim to the code that does the work, and back to an outcome. The work itself is elsewhere.
 
 pub(crate) mod domain_sync;
 pub(crate) mod file_delete;
@@ -13,22 +13,32 @@ pub(crate) mod orphan_reconcile;
 pub(crate) mod provider_probe;
 pub(crate) mod provider_sync;
 
-use apalis_mariadb::{CancelReason, Claim, Outcome};
+use apalis_mariadb::{Claim, Outcome};
 
-use crate::halt::Halt;
+use crate::step_error::StepError;
 
-/// A deletion is never given up: what no attempt will mend by itself, an operator may mend.
-fn deletion_outcome(result: Result<(), Halt>, claim: &Claim) -> Outcome {
+/// Work that is cut off when its claim is cancelled: what it began is found by the next claim.
+async fn until_cancelled<T>(
+    claim: &Claim,
+    work: impl Future<Output = Result<T, StepError>>,
+) -> Result<T, StepError> {
+    tokio::select! {
+        result = work => result,
+        () = claim.cancellation().cancelled() => Err(StepError::Stopped),
+    }
+}
+
+/// A deletion is never given up: what no attempt repairs by itself, an operator may repair.
+fn deletion_outcome(result: Result<(), StepError>) -> Outcome {
     match result {
         Ok(()) => Outcome::done(),
-        Err(Halt::Stopped) if claim.reason() == Some(CancelReason::Requested) => Outcome::Cancelled,
-        Err(Halt::Fail { error }) => {
+        Err(StepError::Fail { error }) => {
             tracing::error!(error, "a deletion failed, it will be tried again");
             Outcome::Retry { error, after: None }
         }
-        Err(halt) => {
-            tracing::info!(%halt, "the deletion pauses");
-            halt.into_outcome()
+        Err(error) => {
+            tracing::info!(%error, "the deletion pauses");
+            error.into_outcome()
         }
     }
 }

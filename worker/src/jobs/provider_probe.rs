@@ -5,14 +5,13 @@ use std::convert::Infallible;
 use apalis_core::task::data::Data;
 use apalis_mariadb::{Claim, Outcome};
 use rag_db::connections;
-use rag_domain::DomainId;
 use rag_jobs::{ProbeReport, ProbeVerdict, ProviderProbe};
 use tracing::Instrument as _;
 
 use crate::context::Context;
-use crate::halt::Halt;
-use crate::pipeline::Scope;
+use crate::lease::Scope;
 use crate::probe;
+use crate::step_error::StepError;
 
 /// Probes; the report is the job's output, whatever it says.
 pub(crate) async fn handle(
@@ -24,14 +23,12 @@ pub(crate) async fn handle(
     let result = run(&job, &claim, &context).instrument(span).await;
     let output = result.and_then(|report| {
         tracing::info!(summary = report.summary, "probed");
-        serde_json::to_value(report).map_err(|error| Halt::Fail {
-            error: error.to_string(),
-        })
+        Ok(serde_json::to_value(report)?)
     });
-    Ok(output.map_or_else(Halt::into_outcome, Outcome::Done))
+    Ok(output.map_or_else(StepError::into_outcome, Outcome::Done))
 }
 
-async fn run(job: &ProviderProbe, claim: &Claim, context: &Context) -> Result<ProbeReport, Halt> {
+async fn run(job: &ProviderProbe, claim: &Claim, context: &Context) -> Result<ProbeReport, StepError> {
     let mut db = context.pool.acquire().await?;
     let opened = context
         .connections
@@ -42,11 +39,7 @@ async fn run(job: &ProviderProbe, claim: &Claim, context: &Context) -> Result<Pr
         Ok(opened) => opened,
         Err(error) => return probe::unopened(job, error),
     };
-    // It touches no domain's files: nothing here reads them.
-    let nobody = DomainId::try_from("-".to_owned()).map_err(|error| Halt::Fail {
-        error: error.to_string(),
-    })?;
-    let scope = Scope::new(context, claim, provider, &job.provider_type, &nobody);
+    let scope = Scope::without_domain(context, claim, provider, &job.provider_type)?;
     let report = probe::probe(&scope, &learned).await?;
     if report.verdict == ProbeVerdict::Unusable {
         // Until a call succeeds.

@@ -6,7 +6,7 @@ use rag_db::attachments::Attachment;
 use rag_providers::{Ability, FileBatch};
 
 use super::{Observer, is_absent};
-use crate::halt::Halt;
+use crate::step_error::StepError;
 
 /// What batches say of themselves, by their ids; one that the provider does not know is not among them.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ impl Batches {
         observer: &Observer<'_>,
         store: &str,
         rows: impl IntoIterator<Item = &'r Attachment>,
-    ) -> Result<Self, Halt> {
+    ) -> Result<Self, StepError> {
         let ids: BTreeSet<&str> = rows
             .into_iter()
             .filter_map(|row| row.external_batch_id.as_deref())

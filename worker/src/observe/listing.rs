@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rag_domain::{AttachmentState, FileCounts};
 use rag_providers::{
     Cursor, Disposition, ErrorKind, Operation, Order, PageRequest, Provider, ProviderError, VectorStore,
@@ -11,6 +11,9 @@ use rag_providers::{
 };
 
 use super::store_file::SeenFile;
+
+/// How far the provider's clock may be behind the database's.
+pub(crate) const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// A store with all its files.
 #[derive(Debug)]

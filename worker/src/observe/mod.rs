@@ -6,15 +6,21 @@
 //! | `listing` | a store's files, page by page or all of them |
 //! | `store_file` | what rows keep of a file that was seen |
 //! | `presence` | whether a store, or a file in it, is there, gone, or not known to be either |
+//! | `missing_files` | whether files that a listing lacks have left the store |
 //! | `batches` | whether a batch of ours still runs |
+//! | `tagged_stores` | stores that carry the tag of an intent of ours |
+//! | `uploaded_copy` | the file that an unanswered upload left, if its bytes prove it |
 //!
 //! What is compared with what, and what follows, is pure and in `rag-domain` ([`rag_domain::StoreDiff`],
 //! [`rag_domain::Evidence`]).
 
 pub(crate) mod batches;
 pub(crate) mod listing;
+pub(crate) mod missing_files;
 pub(crate) mod presence;
 pub(crate) mod store_file;
+pub(crate) mod tagged_stores;
+pub(crate) mod uploaded_copy;
 
 use std::time::Duration;
 
@@ -24,7 +30,7 @@ use rag_connections::Learned;
 use rag_providers::{Ability, ErrorKind, Provider, ProviderError};
 
 use crate::context::Context;
-use crate::halt::Halt;
+use crate::step_error::StepError;
 
 /// Who looks, with what, and on whose behalf.
 #[derive(Clone, Copy)]
@@ -43,7 +49,7 @@ impl Observer<'_> {
 
     /// Writes down what the connection was seen to do, or not to do. Not fenced: it is the connection's and no job's, and what
     /// was seen was seen, whoever has the claim by now.
-    pub(crate) async fn learn(&self, ability: Ability, holds: bool, how: &str) -> Result<(), Halt> {
+    pub(crate) async fn learn(&self, ability: Ability, holds: bool, how: &str) -> Result<(), StepError> {
         if self.learned.holds(ability) == Some(holds) {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use rag_providers::{Ability, Cursor, Order, PageRequest, VectorStore};
 
 use super::store_file::SeenFile;
 use super::{Observer, age, is_absent};
-use crate::halt::Halt;
+use crate::step_error::StepError;
 
 /// Files that are asked for at the same time.
 const ASKED_AT_ONCE: usize = 4;
@@ -35,7 +35,7 @@ pub(crate) async fn of_store(
     index: &Index,
     store: &str,
     listing: Option<Listing>,
-) -> Result<Presence, Halt> {
+) -> Result<Presence, StepError> {
     match observer.provider.get_vector_store(store).await {
         Ok(found) => {
             let how = "a store was found by its id";
@@ -62,7 +62,7 @@ async fn not_found(
     index: &Index,
     store: &str,
     listing: Option<Listing>,
-) -> Result<Presence, Halt> {
+) -> Result<Presence, StepError> {
     let mut evidence = Evidence {
         listing: Listing::Unusable,
         route_answers: observer.learned.holds(Ability::GetVectorStore) == Some(true),
@@ -88,7 +88,7 @@ async fn not_found(
 }
 
 /// The other witness.
-async fn listed(observer: &Observer<'_>, store: &str) -> Result<Listing, Halt> {
+async fn listed(observer: &Observer<'_>, store: &str) -> Result<Listing, StepError> {
     let (mut others, mut after): (usize, Option<Cursor>) = (0, None);
     for _ in 0..MAX_PAGES {
         let request = PageRequest {
@@ -129,7 +129,7 @@ pub(crate) async fn of_files(
     store: &str,
     rows: &[&Attachment],
     control: Option<&str>,
-) -> Result<Vec<(AttachmentId, Direct)>, Halt> {
+) -> Result<Vec<(AttachmentId, Direct)>, StepError> {
     if let Some(control) = control.filter(|_| !rows.is_empty()) {
         finds_files(observer, store, control).await?;
     }
@@ -142,7 +142,11 @@ pub(crate) async fn of_files(
     Ok(found)
 }
 
-async fn ask(observer: &Observer<'_>, store: &str, row: &Attachment) -> Result<(AttachmentId, Direct), Halt> {
+async fn ask(
+    observer: &Observer<'_>,
+    store: &str,
+    row: &Attachment,
+) -> Result<(AttachmentId, Direct), StepError> {
     let direct = match observer
         .provider
         .get_store_file(store, row.store_file_id(), None)
@@ -161,7 +165,7 @@ async fn ask(observer: &Observer<'_>, store: &str, row: &Attachment) -> Result<(
 }
 
 /// Learns, once, whether the provider finds a file by its id that it lists.
-pub(crate) async fn finds_files(observer: &Observer<'_>, store: &str, listed: &str) -> Result<(), Halt> {
+pub(crate) async fn finds_files(observer: &Observer<'_>, store: &str, listed: &str) -> Result<(), StepError> {
     if observer.learned.holds(Ability::GetStoreFile).is_some() {
         return Ok(());
     }
@@ -176,4 +180,15 @@ pub(crate) async fn finds_files(observer: &Observer<'_>, store: &str, listed: &s
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Learns, once for a connection, that the provider finds a store by its id: without that, no 404 proves anything.
+pub(crate) async fn finds_stores(observer: &Observer<'_>, store: &str) -> Result<(), StepError> {
+    if observer.learned.holds(Ability::GetVectorStore).is_none()
+        && observer.provider.get_vector_store(store).await.is_ok()
+    {
+        let how = "a store was found by its id";
+        observer.learn(Ability::GetVectorStore, true, how).await?;
+    }
+    Ok(())
 }

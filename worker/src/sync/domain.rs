@@ -5,22 +5,22 @@
 //! The job looks, does what is to be done now, and snoozes: it holds no slot while its children work, and survives any
 //! worker.
 //!
-//! Children only report stores that are gone. When all are through, and they are not too many ([`rag_domain::Brake`]) or
+//! Children only report stores that are gone. When all are through, and they are not too many ([`rag_domain::DeletionThreshold`]) or
 //! it is forced, a second round of children detaches those indexes.
 
 use std::time::Duration;
 
 use apalis_mariadb::{Claim, Job, JobId, JobKind as _, NewJob, QueueError, State, UnreadableJob};
-use rag_db::looks;
+use rag_db::store_polls;
 use rag_db::syncs::{self, findings, items};
-use rag_domain::{Brake, FindingKind, IndexId, ItemState};
+use rag_domain::{DeletionThreshold, FindingKind, IndexId, ItemState};
 use rag_jobs::{DomainSync, IndexSync, index_concurrency_key};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{MySql, MySqlConnection, Transaction};
 
 use crate::context::Context;
-use crate::halt::Halt;
+use crate::step_error::StepError;
 
 const FIRST: &str = "looking";
 const DETACHING: &str = "detaching";
@@ -29,7 +29,7 @@ const WINDOW: u32 = 32;
 const CHILD_ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Errors in the job's output; all of them are among the findings.
-const MOST_ERRORS: u32 = 200;
+const MAX_ERRORS: u32 = 200;
 
 /// What is reported, kept in the run's row.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ struct Counts {
     indexes_failed: u32,
 }
 
-pub(crate) async fn run(context: &Context, claim: &Claim, job: &DomainSync) -> Result<(), Halt> {
+pub(crate) async fn run(context: &Context, claim: &Claim, job: &DomainSync) -> Result<(), StepError> {
     let sync = Sync {
         context,
         claim,
@@ -56,7 +56,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &DomainSync) -> R
     sync.begin().await?;
     loop {
         if claim.cancellation().is_cancelled() {
-            return Err(Halt::Stopped);
+            return Err(StepError::Stopped);
         }
         sync.collect().await?;
         sync.ask().await?;
@@ -66,7 +66,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &DomainSync) -> R
         drop(db);
         if active > 0 {
             let (done, total) = run.map_or((0, 0), |run| (run.items_done, run.items_total));
-            return Err(Halt::snooze(
+            return Err(StepError::snooze(
                 PAUSE,
                 format!("{done} of {total} indexes are through"),
             ));
@@ -85,13 +85,13 @@ struct Sync<'a> {
 }
 
 impl Sync<'_> {
-    async fn write(&self) -> Result<Transaction<'static, MySql>, Halt> {
+    async fn write(&self) -> Result<Transaction<'static, MySql>, StepError> {
         let mut tx = self.context.pool.begin().await?;
         self.claim.fence(&mut tx).await?;
         Ok(tx)
     }
 
-    async fn begin(&self) -> Result<(), Halt> {
+    async fn begin(&self) -> Result<(), StepError> {
         let mut tx = self.write().await?;
         if syncs::begin(&mut tx, &self.job_id, FIRST).await? {
             let provider = self.job.provider_type.as_deref();
@@ -108,7 +108,7 @@ impl Sync<'_> {
     }
 
     /// Enqueues children until the window is full.
-    async fn ask(&self) -> Result<(), Halt> {
+    async fn ask(&self) -> Result<(), StepError> {
         let mut tx = self.write().await?;
         let run = self.run_in(&mut tx).await?;
         let active = items::count(&mut tx, &self.job_id, ItemState::Asked).await?;
@@ -161,13 +161,13 @@ impl Sync<'_> {
         Ok(())
     }
 
-    async fn is_fresh(&self, db: &mut MySqlConnection, index: IndexId) -> Result<bool, Halt> {
+    async fn is_fresh(&self, db: &mut MySqlConnection, index: IndexId) -> Result<bool, StepError> {
         let fresh = self.context.sync.fresh;
-        Ok(!self.job.force && looks::find_fresh(db, index, fresh).await?.is_some())
+        Ok(!self.job.force && store_polls::find_fresh(db, index, fresh).await?.is_some())
     }
 
     /// Takes in what has ended.
-    async fn collect(&self) -> Result<(), Halt> {
+    async fn collect(&self) -> Result<(), StepError> {
         let mut db = self.context.pool.acquire().await?;
         let asked = items::list(&mut db, &self.job_id, ItemState::Asked, WINDOW).await?;
         drop(db);
@@ -218,7 +218,7 @@ impl Sync<'_> {
     }
 
     /// Nothing is active any more: detaches what is gone, or ends.
-    async fn conclude(&self) -> Result<bool, Halt> {
+    async fn conclude(&self) -> Result<bool, StepError> {
         let mut tx = self.write().await?;
         let run = self.run_in(&mut tx).await?;
         if items::count(&mut tx, &self.job_id, ItemState::Waiting).await? > 0 {
@@ -227,10 +227,10 @@ impl Sync<'_> {
         let gone = items::count(&mut tx, &self.job_id, ItemState::Gone).await?;
         let counts = counts_of(&run);
         if gone > 0 {
-            let brake = Brake {
+            let threshold = DeletionThreshold {
                 percent: self.context.sync.brake_percent,
             };
-            let allowance = brake.allowance(u64::from(counts.indexes_total));
+            let allowance = threshold.allowance(u64::from(counts.indexes_total));
             if self.job.force || u64::from(gone) <= allowance {
                 syncs::go_to(&mut tx, &self.job_id, DETACHING, None).await?;
                 tx.commit().await?;
@@ -251,7 +251,7 @@ impl Sync<'_> {
             )
             .await?;
         }
-        let errors = findings::list(&mut tx, &self.job_id, FindingKind::Errors, None, MOST_ERRORS).await?;
+        let errors = findings::list(&mut tx, &self.job_id, FindingKind::Errors, None, MAX_ERRORS).await?;
         let errors: Vec<Value> = errors.into_iter().map(|finding| text(&finding.detail)).collect();
         let mut output = serde_json::to_value(counts).unwrap_or_default();
         output["errors"] = json!(errors);
@@ -262,9 +262,9 @@ impl Sync<'_> {
         Ok(true)
     }
 
-    async fn run_in(&self, db: &mut MySqlConnection) -> Result<syncs::Run, Halt> {
+    async fn run_in(&self, db: &mut MySqlConnection) -> Result<syncs::Run, StepError> {
         let run = syncs::find(db, &self.job_id).await?;
-        run.ok_or_else(|| Halt::Fail {
+        run.ok_or_else(|| StepError::Fail {
             error: "the sync's own row is gone".to_owned(),
         })
     }

@@ -15,22 +15,22 @@ use rag_jobs::IndexSync;
 use rag_providers::{Ability, Provider};
 use sqlx::{MySql, Transaction};
 
-use super::absent::{self, Absent};
-use super::detach::{detach, may_be_young};
-use super::settle::{Difference, Report, settle_index};
+use super::apply::{Difference, Report, apply_listing};
+use super::lost_store::{detach, may_be_young};
 use crate::context::Context;
-use crate::halt::Halt;
 use crate::observe::listing::{StoreListing, files_in};
+use crate::observe::missing_files::{self, Absent};
 use crate::observe::presence::{self, Presence};
 use crate::observe::{Observer, is_absent};
+use crate::step_error::StepError;
 
 const NOT_VISIBLE_YET: Duration = Duration::from_secs(2);
 
-pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Result<(), Halt> {
+pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Result<(), StepError> {
     let mut db = context.pool.acquire().await?;
     let index = indexes::find(&mut db, &job.domain_id, job.index_id).await?;
     let index = index.ok_or_else(no_index)?;
-    let store = index.external_id.clone().ok_or_else(|| Halt::Fail {
+    let store = index.external_id.clone().ok_or_else(|| StepError::Fail {
         error: "the index has no vector store".to_owned(),
     })?;
     // Before anything is asked.
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
         Presence::There(found) => *found,
         Presence::LookAgain(after) => {
             let reason = format!("the provider did not find vector store {store}: a second look decides");
-            return Err(Halt::snooze(after, reason));
+            return Err(StepError::snooze(after, reason));
         }
         Presence::Unknown(doubt) => {
             let unknown = format!("it is not known whether the vector store still exists: {doubt}");
@@ -63,7 +63,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
         Ok(files) => files,
         // A server that has shown the files of stores will do so again.
         Err(error) if is_absent(&error) && learned.holds(Ability::ListStoreFiles) == Some(true) => {
-            return Err(Halt::Retry {
+            return Err(StepError::Retry {
                 error: format!("the files of the vector store could not be listed: {error}"),
                 after: None,
             });
@@ -81,8 +81,8 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
         files,
         begun_at,
     };
-    match absent::judge(&observer, index.id, &listing, &rows).await? {
-        Absent::LookAgain { after, files } => Err(Halt::snooze(
+    match missing_files::judge(&observer, index.id, &listing, &rows).await? {
+        Absent::LookAgain { after, files } => Err(StepError::snooze(
             after,
             format!("the vector store does not show {files} files that were in it: a second look decides"),
         )),
@@ -90,8 +90,8 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
     }
 }
 
-fn no_index() -> Halt {
-    Halt::Fail {
+fn no_index() -> StepError {
+    StepError::Fail {
         error: "the index no longer exists".to_owned(),
     }
 }
@@ -102,13 +102,16 @@ async fn begin(
     claim: &Claim,
     job: &IndexSync,
     store: &str,
-) -> Result<(Transaction<'static, MySql>, Index), Halt> {
+) -> Result<(Transaction<'static, MySql>, Index), StepError> {
     let mut tx = context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &job.domain_id, job.index_id).await?;
     claim.fence(&mut tx).await?;
     let index = index.ok_or_else(no_index)?;
     if index.external_id.as_deref() != Some(store) {
-        return Err(Halt::snooze(Duration::ZERO, "the index has another store by now"));
+        return Err(StepError::snooze(
+            Duration::ZERO,
+            "the index has another store by now",
+        ));
     }
     Ok((tx, index))
 }
@@ -120,7 +123,7 @@ async fn settle(
     listing: &StoreListing,
     left: &HashSet<AttachmentId>,
     uncertain: u64,
-) -> Result<(), Halt> {
+) -> Result<(), StepError> {
     let (mut tx, index) = begin(context, claim, job, &listing.store.id).await?;
     let rows = attachments::list(&mut tx, index.id).await?;
     let links = index_files::list(&mut tx, index.id).await?;
@@ -128,7 +131,7 @@ async fn settle(
     difference
         .write(&mut tx, &links.iter().map(|link| link.file_id).collect())
         .await?;
-    let report = settle_index(&mut tx, &index, listing, &difference, uncertain).await?;
+    let report = apply_listing(&mut tx, &index, listing, &difference, uncertain).await?;
     complete(claim, tx, &report).await?;
     tracing::info!(status = %report.indexing_status, files = listing.files.len(), "the index is in sync");
     Ok(())
@@ -141,7 +144,7 @@ async fn not_known(
     store: &str,
     store_status: Option<String>,
     unknown: String,
-) -> Result<(), Halt> {
+) -> Result<(), StepError> {
     tracing::warn!(store, unknown, "the sync ends without an answer");
     let (tx, index) = begin(observer.context, observer.claim, job, store).await?;
     let report = Report {
@@ -175,10 +178,10 @@ async fn gone(
     job: &IndexSync,
     provider: &dyn Provider,
     store: &str,
-) -> Result<(), Halt> {
+) -> Result<(), StepError> {
     let (mut tx, index) = begin(context, claim, job, store).await?;
     if may_be_young(&mut tx, &index, provider.capabilities().settle_grace).await? {
-        return Err(Halt::snooze(
+        return Err(StepError::snooze(
             NOT_VISIBLE_YET,
             "the provider does not show the new vector store yet",
         ));
@@ -200,10 +203,11 @@ async fn gone(
     complete(claim, tx, &report).await
 }
 
-async fn complete(claim: &Claim, mut tx: Transaction<'static, MySql>, report: &Report) -> Result<(), Halt> {
-    let output = serde_json::to_value(report).map_err(|error| Halt::Fail {
-        error: error.to_string(),
-    })?;
-    claim.complete(&mut tx, &output).await?;
+async fn complete(
+    claim: &Claim,
+    mut tx: Transaction<'static, MySql>,
+    report: &Report,
+) -> Result<(), StepError> {
+    claim.complete(&mut tx, &serde_json::to_value(report)?).await?;
     Ok(tx.commit().await?)
 }

@@ -14,23 +14,22 @@
 //! - Syncs take turns with builds. The sync of one index has the index's concurrency key; the sync of a provider leaves an
 //!   index alone whose key somebody has, and looks again if a build came between its look and its writing.
 //! - A first look proves nothing: what is missing counts as gone when a second look agrees (`observe::presence`, `absent`).
-//! - More than a share detached at once is taken for a mistake of the provider, not of ours ([`rag_domain::Brake`]).
+//! - More than a share detached at once is taken for a mistake of the provider, not of ours ([`rag_domain::DeletionThreshold`]).
 //! - The caller's own wishes that no build has carried out yet (a link that is new, one that is gone) are not undone.
 
-mod absent;
-pub(crate) mod detach;
+mod apply;
 pub(crate) mod domain;
 pub(crate) mod index;
+mod lost_store;
 pub(crate) mod provider;
-mod settle;
 
 use std::time::Duration;
 
 use apalis_mariadb::QueueError;
-use rag_db::{looks, syncs};
+use rag_db::{store_polls, syncs};
 
 use crate::context::Context;
-use crate::halt::Halt;
+use crate::step_error::StepError;
 
 /// A run that was touched since is looked at another time.
 const OLD_SECONDS: u32 = 3600;
@@ -40,9 +39,9 @@ pub(crate) const FORGET_EVERY: Duration = Duration::from_mins(10);
 
 /// Forgets the runs whose jobs the queue has forgotten (reports are kept as long as their jobs), and looks at indexes that
 /// are gone.
-pub(crate) async fn forget_old_runs(context: &Context) -> Result<(), Halt> {
+pub(crate) async fn forget_old_runs(context: &Context) -> Result<(), StepError> {
     let mut db = context.pool.acquire().await?;
-    looks::forget_gone(&mut db).await?;
+    store_polls::forget_gone(&mut db).await?;
     let old = syncs::list_old(&mut db, OLD_SECONDS, RUNS).await?;
     for job_id in old {
         let is_known = match job_id.parse() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rag_domain::{AttachmentId, WayIn};
+use rag_domain::{AttachMethod, AttachmentId};
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::AttachmentState;
@@ -14,13 +14,13 @@ use crate::sql::{Text, exactly_one, in_list, pieces};
 pub async fn mark_attaching(
     db: &mut MySqlConnection,
     ids: &[AttachmentId],
-    way: WayIn,
+    way: AttachMethod,
     patience: Duration,
 ) -> Result<(), DbError> {
     for chunk in pieces(ids) {
         let marks = vec!["?"; chunk.len()].join(",");
         let sql = format!(
-            "UPDATE rag_index_attachments SET state = 'attaching', strategy_applied = NULL, attach_way = ?, \
+            "UPDATE rag_index_attachments SET state = 'attaching', strategy_applied = NULL, attach_method = ?, \
              external_batch_id = NULL, attached_at = NULL, missed_at = NULL, \
              ask_again_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, updated_at = UTC_TIMESTAMP(6) \
              WHERE id IN ({marks}) AND state IN {}",

@@ -1,6 +1,6 @@
 //! Phase `list`: the provider's stores, all of them, written down page by page.
 //!
-//! Calls list of stores. The place is the cursor after the last page that was written, in the transaction that wrote it. A
+//! Calls list of stores. The cursor is the cursor after the last page that was written, in the transaction that wrote it. A
 //! listing that fails has detached nothing: nobody looks at it before its last page is in.
 
 use rag_db::attachments;
@@ -9,31 +9,31 @@ use rag_db::syncs::{self, items};
 use rag_providers::{Cursor, ErrorKind, Operation, Order, Page, PageRequest, ProviderError, VectorStore};
 use serde_json::Value;
 
-use super::{LIST, LONG_SLICE, MISSING, Sync};
-use crate::halt::Halt;
+use super::run::{LIST, LONG_SLICE, MISSING, Sync};
+use crate::step_error::StepError;
 
-pub(super) async fn run(sync: &Sync<'_>, mut place: Option<String>) -> Result<(), Halt> {
+pub(super) async fn run(sync: &Sync<'_>, mut cursor: Option<String>) -> Result<(), StepError> {
     loop {
         sync.check_running(LONG_SLICE)?;
-        let page = match fetch(sync, place.clone()).await {
+        let page = match fetch(sync, cursor.clone()).await {
             Ok(page) => page,
-            Err(error) if place.is_some() && is_about_the_cursor(&error) => {
+            Err(error) if cursor.is_some() && is_about_the_cursor(&error) => {
                 return start_anew(sync, &error).await;
             }
             Err(error) => return Err(error.into()),
         };
-        place = page.next.as_ref().map(|cursor| cursor.0.clone());
+        cursor = page.next.as_ref().map(|cursor| cursor.0.clone());
         record(sync, page).await?;
-        if place.is_none() {
+        if cursor.is_none() {
             return Ok(());
         }
     }
 }
 
-async fn fetch(sync: &Sync<'_>, place: Option<String>) -> Result<Page<VectorStore>, ProviderError> {
+async fn fetch(sync: &Sync<'_>, cursor: Option<String>) -> Result<Page<VectorStore>, ProviderError> {
     let request = PageRequest {
         limit: Some(sync.provider.capabilities().max_page_items),
-        after: place.map(Cursor),
+        after: cursor.map(Cursor),
         // Oldest first: what is made meanwhile comes at the end.
         order: Some(Order::Ascending),
     };
@@ -45,7 +45,7 @@ fn is_about_the_cursor(error: &ProviderError) -> bool {
     matches!(error.kind, ErrorKind::NotFound | ErrorKind::InvalidRequest)
 }
 
-async fn start_anew(sync: &Sync<'_>, error: &ProviderError) -> Result<(), Halt> {
+async fn start_anew(sync: &Sync<'_>, error: &ProviderError) -> Result<(), StepError> {
     tracing::warn!(%error, "the listing can't go on where it was: it begins anew");
     let mut tx = sync.write().await?;
     items::clear(&mut tx, &sync.job_id).await?;
@@ -53,13 +53,13 @@ async fn start_anew(sync: &Sync<'_>, error: &ProviderError) -> Result<(), Halt> 
     syncs::go_to(&mut tx, &sync.job_id, LIST, None).await?;
     tx.commit().await?;
     // A provider that refuses every cursor would have us begin for ever.
-    Err(Halt::Retry {
+    Err(StepError::Retry {
         error: format!("the listing of stores could not go on: {error}"),
         after: None,
     })
 }
 
-async fn record(sync: &Sync<'_>, page: Page<VectorStore>) -> Result<(), Halt> {
+async fn record(sync: &Sync<'_>, page: Page<VectorStore>) -> Result<(), StepError> {
     let mut tx = sync.write().await?;
     let total = sync.read_in(&mut tx).await?.items_total;
     let stores: Vec<(&str, &Value)> = page

@@ -1,27 +1,27 @@
 //! Phases `missing` and `detach`: indexes whose stores were not listed (R-6.5).
 //!
-//! First all of them are counted, before anything is changed: too many at once stop the run ([`Brake`]). Then each is asked
+//! First all of them are counted, before anything is changed: too many at once stop the run ([`rag_domain::DeletionThreshold`]). Then each is asked
 //! for by name, because a listing may have a hole, and once more some time later: only what both witnesses agree on is gone.
 
 use std::time::Duration;
 
 use rag_db::syncs::{self, items, items::Missing};
 use rag_db::{imports, indexes};
-use rag_domain::{Brake, FindingKind, IndexId, ItemState, Listing};
+use rag_domain::{FindingKind, IndexId, ItemState, Listing};
 use rag_jobs::index_concurrency_key;
 use rag_providers::VectorStore;
 use serde_json::{Value, json};
 use sqlx::MySqlConnection;
 
-use super::{DETACH, LONG_SLICE, STORES, Sync, WHOLE_RUN};
-use crate::halt::Halt;
+use super::run::{DETACH, LONG_SLICE, STORES, Sync, WHOLE_RUN};
 use crate::observe::presence::{self, Presence};
-use crate::sync::detach::{detach, may_be_young};
+use crate::step_error::StepError;
+use crate::sync::lost_store::{detach, may_be_young};
 
 const PAGE: u32 = 200;
 
 /// Too many? Then the run stops here.
-pub(super) async fn check(sync: &Sync<'_>) -> Result<(), Halt> {
+pub(super) async fn check(sync: &Sync<'_>) -> Result<(), StepError> {
     let mut db = sync.context.pool.acquire().await?;
     let (mut missing, mut after) = (0_u64, None);
     loop {
@@ -35,7 +35,7 @@ pub(super) async fn check(sync: &Sync<'_>) -> Result<(), Halt> {
     drop(db);
     let mut tx = sync.write().await?;
     let known = sync.totals_in(&mut tx).await?.indexes_known.max(missing);
-    let allowance = sync.brake().allowance(known);
+    let allowance = sync.deletion_threshold().allowance(known);
     if missing > allowance && !sync.job.force {
         let reason = format!(
             "the stores of {missing} of {known} indexes are not at the provider, more than the {allowance} that may be \
@@ -52,7 +52,7 @@ pub(super) async fn check(sync: &Sync<'_>) -> Result<(), Halt> {
     Ok(tx.commit().await?)
 }
 
-pub(super) async fn detach_all(sync: &Sync<'_>) -> Result<(), Halt> {
+pub(super) async fn detach_all(sync: &Sync<'_>) -> Result<(), StepError> {
     let (mut after, mut look_again) = (None, None);
     loop {
         let mut db = sync.context.pool.acquire().await?;
@@ -68,7 +68,7 @@ pub(super) async fn detach_all(sync: &Sync<'_>) -> Result<(), Halt> {
         }
     }
     if let Some(after) = look_again {
-        return Err(Halt::snooze(
+        return Err(StepError::snooze(
             after,
             "stores were not found: a second look decides",
         ));
@@ -82,12 +82,12 @@ async fn list(
     sync: &Sync<'_>,
     db: &mut MySqlConnection,
     after: Option<IndexId>,
-) -> Result<Vec<Missing>, Halt> {
+) -> Result<Vec<Missing>, StepError> {
     Ok(items::list_missing(db, &sync.job_id, &sync.job.provider_type, after, PAGE).await?)
 }
 
 /// `look_again`: how long from now the stores can be judged that were missed just now.
-async fn one(sync: &Sync<'_>, missing: &Missing, look_again: &mut Option<Duration>) -> Result<(), Halt> {
+async fn one(sync: &Sync<'_>, missing: &Missing, look_again: &mut Option<Duration>) -> Result<(), StepError> {
     let mut db = sync.context.pool.acquire().await?;
     let index = indexes::find(&mut db, &missing.domain_id, missing.id).await?;
     drop(db);
@@ -117,18 +117,18 @@ async fn one(sync: &Sync<'_>, missing: &Missing, look_again: &mut Option<Duratio
             dealt_with(sync, &mut tx, store, ItemState::Skipped).await?;
             Ok(tx.commit().await?)
         }
-        Err(Halt::Fail { error }) => {
+        Err(StepError::Fail { error }) => {
             let mut tx = sync.write().await?;
             sync.error(&mut tx, store, &error).await?;
             dealt_with(sync, &mut tx, store, ItemState::Failed).await?;
             Ok(tx.commit().await?)
         }
-        Err(halt) => Err(halt),
+        Err(error) => Err(error),
     }
 }
 
 /// The listing had a hole, or the store was made after its last page.
-async fn not_missing(sync: &Sync<'_>, missing: &Missing, store: &VectorStore) -> Result<(), Halt> {
+async fn not_missing(sync: &Sync<'_>, missing: &Missing, store: &VectorStore) -> Result<(), StepError> {
     tracing::warn!(store = store.id, "the listing left out a store that is there");
     let mut tx = sync.write().await?;
     let total = sync.read_in(&mut tx).await?.items_total;
@@ -144,7 +144,7 @@ async fn not_missing(sync: &Sync<'_>, missing: &Missing, store: &VectorStore) ->
     Ok(tx.commit().await?)
 }
 
-async fn gone(sync: &Sync<'_>, missing: &Missing) -> Result<(), Halt> {
+async fn gone(sync: &Sync<'_>, missing: &Missing) -> Result<(), StepError> {
     let store = &missing.external_id;
     let mut tx = sync.context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &missing.domain_id, missing.id).await?;
@@ -192,15 +192,7 @@ async fn dealt_with(
     db: &mut MySqlConnection,
     store: &str,
     state: ItemState,
-) -> Result<(), Halt> {
+) -> Result<(), StepError> {
     items::add(db, &sync.job_id, 0, &[(store, &Value::Null)]).await?;
     Ok(items::move_on(db, &sync.job_id, store, &[ItemState::Waiting], state).await?)
-}
-
-impl Sync<'_> {
-    pub(super) fn brake(&self) -> Brake {
-        Brake {
-            percent: self.context.sync.brake_percent,
-        }
-    }
 }

@@ -5,14 +5,14 @@ use rag_db::syncs::{self, findings};
 use rag_domain::FindingKind;
 use serde_json::{Map, Value, json};
 
-use super::{Sync, WHOLE_RUN, totals_of};
-use crate::halt::Halt;
+use super::run::{Sync, WHOLE_RUN, totals_of};
+use crate::step_error::StepError;
 
 /// Of one list in the output. The queue takes 256 KiB as a whole.
 const LIST_BYTES: usize = 16 * 1024;
 const LIST_ITEMS: u32 = 100;
 
-pub(super) async fn finish(sync: &Sync<'_>) -> Result<(), Halt> {
+pub(super) async fn finish(sync: &Sync<'_>) -> Result<(), StepError> {
     let mut db = sync.context.pool.acquire().await?;
     let (mut lists, mut found) = (Map::new(), Map::new());
     let mut truncated = Vec::new();

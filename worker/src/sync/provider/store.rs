@@ -7,40 +7,42 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use rag_db::imports::{self, Known};
+use rag_db::imports::{self, Known, SeenLink};
 use rag_db::indexes::{self, Index};
 use rag_db::syncs::items::{self, Item};
 use rag_db::{attachments, builds, index_files, uploads};
-use rag_domain::{AttachmentId, DomainId, FileId, FindingKind, IndexId, ItemState};
+use rag_domain::{AttachmentId, DomainId, FileId, FindingKind, IndexId, ItemState, NewLink};
 use rag_jobs::index_concurrency_key;
 use rag_providers::VectorStore;
 use serde_json::json;
 use sqlx::{MySql, MySqlConnection, Transaction};
 
-use super::plan::{StorePlan, settings};
-use super::{Sync, Trouble, WHOLE_RUN, file};
-use crate::halt::Halt;
+use super::plan::{StoreChanges, find};
+use super::run::{StoreError, Sync, WHOLE_RUN};
+use super::{file, settings};
 use crate::observe::is_absent;
 use crate::observe::listing::{StoreListing, files_in};
+use crate::observe::missing_files::{self, Absent};
 use crate::observe::store_file::SeenFile;
-use crate::sync::absent::{self, Absent};
-use crate::sync::settle::settle_index;
+use crate::step_error::StepError;
+
+use crate::sync::apply::apply_listing;
 
 /// So often a store is looked at again because a build came in between.
-const LOOKS: u32 = 3;
+const MAX_TRIES: u32 = 3;
 
 /// Where a store belongs.
-pub(super) enum Place {
+pub(super) enum StoreOwner {
     Known { id: IndexId, domain: DomainId },
     Unknown,
 }
 
 /// What became of a store.
-pub(super) enum Dealt {
+pub(super) enum StoreOutcome {
     Done,
     /// Somebody is at work on the index.
     Busy,
-    /// The listing lacks files that were in the store: a second look, so long from now, decides.
+    /// The listing lacks files that were in the store: a second listing, so long from now, decides.
     LookAgain(Duration),
     /// It is listed, and its files are not: nothing is known.
     Unknown(String),
@@ -52,13 +54,13 @@ pub(super) async fn run(
     sync: &Sync<'_>,
     item: &Item,
     store: VectorStore,
-    place: Place,
-) -> Result<Result<Dealt, Trouble>, Halt> {
+    owner: StoreOwner,
+) -> Result<Result<StoreOutcome, StoreError>, StepError> {
     let mut store = store;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_TRIES {
         let mut db = sync.context.pool.acquire().await?;
-        let Some(before) = mark(sync, &mut db, &place).await? else {
-            return Ok(Ok(Dealt::Busy));
+        let Some(before) = mark(sync, &mut db, &owner).await? else {
+            return Ok(Ok(StoreOutcome::Busy));
         };
         drop(db);
         let begun_at = chrono::Utc::now();
@@ -66,49 +68,53 @@ pub(super) async fn run(
             Ok(files) => files,
             Err(error) if is_absent(&error) => {
                 return match sync.provider.get_vector_store(&store.id).await {
-                    Err(gone) if is_absent(&gone) => Ok(Ok(Dealt::Vanished)),
-                    _ => Ok(Ok(Dealt::Unknown(format!(
+                    Err(gone) if is_absent(&gone) => Ok(Ok(StoreOutcome::Vanished)),
+                    _ => Ok(Ok(StoreOutcome::Unknown(format!(
                         "its files could not be listed: {error}"
                     )))),
                 };
             }
             Err(error) => return Ok(Err(error.into())),
         };
-        let look = StoreListing {
+        let listing = StoreListing {
             store,
             files,
             begun_at,
         };
-        let left = match &place {
-            Place::Unknown => HashSet::new(),
-            Place::Known { id, .. } => {
+        let left = match &owner {
+            StoreOwner::Unknown => HashSet::new(),
+            StoreOwner::Known { id, .. } => {
                 let mut db = sync.context.pool.acquire().await?;
                 let rows = attachments::list(&mut db, *id).await?;
                 drop(db);
-                match absent::judge(&sync.observer(), *id, &look, &rows).await? {
-                    Absent::LookAgain { after, .. } => return Ok(Ok(Dealt::LookAgain(after))),
+                match missing_files::judge(&sync.observer(), *id, &listing, &rows).await? {
+                    Absent::LookAgain { after, .. } => return Ok(Ok(StoreOutcome::LookAgain(after))),
                     Absent::Known { left, .. } => left,
                 }
             }
         };
-        let domain = match &place {
-            Place::Known { domain, .. } => domain,
-            Place::Unknown => sync.default_domain(),
+        let domain = match &owner {
+            StoreOwner::Known { domain, .. } => domain,
+            StoreOwner::Unknown => sync.default_domain(),
         };
-        if let Err(trouble) = file::all(sync, domain, &look.files).await? {
-            return Ok(Err(trouble));
+        if let Err(error) = file::all(sync, domain, &listing.files).await? {
+            return Ok(Err(error));
         }
-        if conclude(sync, item, &look, &place, &before, &left).await? {
-            return Ok(Ok(Dealt::Done));
+        if conclude(sync, item, &listing, &owner, &before, &left).await? {
+            return Ok(Ok(StoreOutcome::Done));
         }
-        store = look.store;
+        store = listing.store;
     }
-    Ok(Ok(Dealt::Busy))
+    Ok(Ok(StoreOutcome::Busy))
 }
 
-/// By what one sees that a build has been at work between a look and its writing. `None`: one is.
-async fn mark(sync: &Sync<'_>, db: &mut MySqlConnection, place: &Place) -> Result<Option<Mark>, Halt> {
-    let Place::Known { id, .. } = place else {
+/// By what one sees that a build has been at work between a listing and its writing. `None`: one is.
+async fn mark(
+    sync: &Sync<'_>,
+    db: &mut MySqlConnection,
+    owner: &StoreOwner,
+) -> Result<Option<Mark>, StepError> {
+    let StoreOwner::Known { id, .. } = owner else {
         return Ok(Some(None));
     };
     let key = index_concurrency_key(*id);
@@ -124,33 +130,33 @@ async fn mark(sync: &Sync<'_>, db: &mut MySqlConnection, place: &Place) -> Resul
 /// The latest build, and whether it has ended.
 type Mark = Option<(String, bool)>;
 
-/// `false`: a build came in between, and the look is too old to be written.
+/// `false`: a build came in between, and the listing is too old to be written.
 async fn conclude(
     sync: &Sync<'_>,
     item: &Item,
-    look: &StoreListing,
-    place: &Place,
+    listing: &StoreListing,
+    owner: &StoreOwner,
     before: &Mark,
     left: &HashSet<AttachmentId>,
-) -> Result<bool, Halt> {
+) -> Result<bool, StepError> {
     let mut tx = sync.context.pool.begin().await?;
-    let index = match place {
-        Place::Known { id, domain } => {
+    let index = match owner {
+        StoreOwner::Known { id, domain } => {
             let index = indexes::find_for_update(&mut tx, domain, *id).await?;
             sync.claim.progress(&mut tx).await?;
-            let index = index.filter(|index| index.external_id.as_ref() == Some(&look.store.id));
-            let now = mark(sync, &mut tx, place).await?;
+            let index = index.filter(|index| index.external_id.as_ref() == Some(&listing.store.id));
+            let now = mark(sync, &mut tx, owner).await?;
             match index {
                 Some(index) if now.as_ref() == Some(before) => Some(index),
                 _ => return Ok(false),
             }
         }
-        Place::Unknown => {
+        StoreOwner::Unknown => {
             sync.claim.progress(&mut tx).await?;
             None
         }
     };
-    let known = known_files(&mut tx, sync, index.as_ref(), &look.files).await?;
+    let known = known_files(&mut tx, sync, index.as_ref(), &listing.files).await?;
     let (rows, links) = match &index {
         Some(index) => (
             attachments::list(&mut tx, index.id).await?,
@@ -158,16 +164,24 @@ async fn conclude(
         ),
         None => (Vec::new(), Vec::new()),
     };
-    let plan = StorePlan::new(index.as_ref(), look, &known, &rows, &links, left, sync.job.strict);
+    let changes = StoreChanges::new(
+        index.as_ref(),
+        listing,
+        &known,
+        &rows,
+        &links,
+        left,
+        sync.job.strict,
+    );
 
     let totals = sync.totals_in(&mut tx).await?;
-    let allowance = sync.brake().allowance(totals.files_known);
-    let removed = totals.files_removed + plan.removed();
-    if plan.removed() > 0 && removed > allowance && !sync.job.force {
+    let allowance = sync.deletion_threshold().allowance(totals.files_known);
+    let removed = totals.files_removed + changes.plan.removed;
+    if changes.plan.removed > 0 && removed > allowance && !sync.job.force {
         let reason = format!(
             "{removed} of {} files would leave their indexes, more than the {allowance} that may at once: the sync stopped \
              before store {}; force=true goes on",
-            totals.files_known, look.store.id
+            totals.files_known, listing.store.id
         );
         if !sync.job.dry_run {
             sync.stop(&mut tx, &reason).await?;
@@ -176,18 +190,18 @@ async fn conclude(
         }
         sync.error(&mut tx, WHOLE_RUN, &reason).await?;
     }
-    found(sync, &mut tx, look, index.as_ref(), &plan).await?;
+    found(sync, &mut tx, listing, index.as_ref(), &changes).await?;
     if !sync.job.dry_run {
-        write(sync, &mut tx, look, index.as_ref(), &plan).await?;
+        write(sync, &mut tx, listing, index.as_ref(), &known, &changes).await?;
     }
     sync.count(&mut tx, 1, |totals| {
         let counts = &mut totals.counts;
         counts.indexes_created += u64::from(index.is_none());
-        counts.indexes_updated += u64::from(index.is_some() && plan.settings.is_some());
-        counts.index_files_created += plan.links.len() as u64;
-        counts.index_files_deleted += plan.unlink.len() as u64;
-        counts.files_detached += plan.difference.missing.len() as u64;
-        totals.files_removed += plan.removed();
+        counts.indexes_updated += u64::from(index.is_some() && changes.settings.is_some());
+        counts.index_files_created += changes.plan.links.len() as u64;
+        counts.index_files_deleted += changes.plan.unlink.len() as u64;
+        counts.files_detached += changes.difference.diff.missing.len() as u64;
+        totals.files_removed += changes.plan.removed;
         totals.failures_in_a_row = 0;
     })
     .await?;
@@ -203,7 +217,7 @@ async fn known_files(
     sync: &Sync<'_>,
     index: Option<&Index>,
     files: &[SeenFile],
-) -> Result<HashMap<String, Known>, Halt> {
+) -> Result<HashMap<String, Known>, StepError> {
     let domain = index.map_or(sync.default_domain(), |index| &index.domain_id);
     let mut known = imports::find_known(tx, &sync.job.provider_type, domain, &file::ids(files)).await?;
     if sync.job.dry_run {
@@ -219,20 +233,20 @@ async fn known_files(
 async fn found(
     sync: &Sync<'_>,
     tx: &mut MySqlConnection,
-    look: &StoreListing,
+    listing: &StoreListing,
     index: Option<&Index>,
-    plan: &StorePlan<'_>,
-) -> Result<(), Halt> {
-    let store = &look.store.id;
+    changes: &StoreChanges<'_>,
+) -> Result<(), StepError> {
+    let store = &listing.store.id;
     let Some(index) = index else {
-        let detail = json!({"external_id": store, "name": look.store.name, "files": look.files.len()});
+        let detail = json!({"external_id": store, "name": listing.store.name, "files": listing.files.len()});
         return sync.find(tx, FindingKind::StoresExtra, store, &detail).await;
     };
-    if let Some((_, fields)) = &plan.settings {
+    if let Some((_, fields)) = &changes.settings {
         let detail = json!({"external_id": store, "index_id": index.id, "fields": fields});
         sync.find(tx, FindingKind::SettingsDiffer, store, &detail).await?;
     }
-    for row in &plan.difference.missing {
+    for row in changes.difference.missing() {
         let subject = format!("{store}/{}", row.external_file_id);
         let detail = json!({
             "external_id": store, "index_id": index.id, "external_file_id": row.external_file_id,
@@ -241,7 +255,7 @@ async fn found(
         sync.find(tx, FindingKind::FilesMissing, &subject, &detail)
             .await?;
     }
-    for file in &plan.difference.unknown {
+    for file in changes.difference.unknown() {
         let subject = format!("{store}/{}", file.file_id);
         let detail = json!({"external_id": store, "index_id": index.id, "external_file_id": file.file_id});
         sync.find(tx, FindingKind::FilesExtra, &subject, &detail).await?;
@@ -252,46 +266,65 @@ async fn found(
 async fn write(
     sync: &Sync<'_>,
     tx: &mut MySqlConnection,
-    look: &StoreListing,
+    listing: &StoreListing,
     index: Option<&Index>,
-    plan: &StorePlan<'_>,
-) -> Result<(), Halt> {
+    known: &HashMap<String, Known>,
+    changes: &StoreChanges<'_>,
+) -> Result<(), StepError> {
     let index = match index {
         Some(index) => index.clone(),
-        None => import(sync, tx, look).await?,
+        None => import(sync, tx, listing).await?,
     };
     let linked = index_files::list(tx, index.id).await?;
     let linked: HashSet<FileId> = linked
         .iter()
         .map(|link| link.file_id)
-        .filter(|id| !plan.unlink.contains(id))
+        .filter(|id| !changes.plan.unlink.contains(id))
         .collect();
-    plan.difference.write(tx, &linked).await?;
-    let strategies: Vec<_> = plan.attach.iter().map(|new| new.file.reported()).collect();
-    let seen: Vec<_> = plan
+    changes.difference.write(tx, &linked).await?;
+    // One row of ours for each: which file it is, and what was seen of it.
+    let attached: Vec<_> = changes
+        .plan
         .attach
         .iter()
-        .zip(&strategies)
-        .map(|(new, strategy)| attachments::SeenAttachment {
+        .filter_map(|new| {
+            let file = listing.files.get(new.listed)?;
+            Some((new, file, find(known, file)?, file.reported()))
+        })
+        .collect();
+    let seen: Vec<_> = attached
+        .iter()
+        .map(|(new, file, known, strategy)| attachments::SeenAttachment {
             row: attachments::NewAttachment {
                 index_id: index.id,
-                ..new.row.clone()
+                external_store_id: &listing.store.id,
+                local_file_id: new.file_id,
+                external_file_id: &file.file_id,
+                content_sha256: &known.copy_sha256,
+                size_bytes: known.size_bytes,
+                chunking_strategy: new.strategy,
             },
-            seen: new.file.observation(new.row.chunking_strategy, strategy.as_ref()),
-            attached_at: new.file.created_at,
+            seen: file.observation(new.strategy, strategy.as_ref()),
+            attached_at: file.created_at,
         })
         .collect();
     attachments::insert_seen(tx, &seen).await?;
-    imports::link(tx, index.id, &plan.links).await?;
-    for file in &plan.unlink {
+    let links: Vec<_> = changes.plan.links.iter().map(seen_link).collect();
+    imports::link(tx, index.id, &links).await?;
+    for file in &changes.plan.unlink {
         index_files::delete(tx, index.id, *file).await?;
     }
     // R-4.10, for copies of which only the id in the Files API was known.
-    for (files_api_id, store_file_id) in &plan.store_file_ids {
-        uploads::set_store_file_id(tx, &index.provider_type, files_api_id, store_file_id).await?;
+    for file in changes
+        .plan
+        .store_file_ids
+        .iter()
+        .filter_map(|at| listing.files.get(*at))
+    {
+        uploads::set_store_file_id(tx, &index.provider_type, &file.file_id, &file.store_file_id).await?;
     }
     let mut index = index;
-    if let Some((changes, _)) = &plan.settings {
+    if let Some((changes, _)) = &changes.settings {
         indexes::update(tx, &index.domain_id, index.id, changes).await?;
         let before = index;
         index = indexes::get(tx, &before.domain_id, before.id).await?;
@@ -305,16 +338,27 @@ async fn write(
             indexes::set_pushed_settings(tx, index.id, Some(&given), error).await?;
         }
     }
-    settle_index(tx, &index, look, &plan.difference, 0).await?;
+    apply_listing(tx, &index, listing, &changes.difference, 0).await?;
     Ok(())
 }
 
+fn seen_link(link: &NewLink) -> SeenLink {
+    SeenLink {
+        file_id: link.file_id,
+        chunking_strategy: link.strategy,
+    }
+}
+
 /// A store that nobody of ours has becomes an index (R-6.4).
-async fn import(sync: &Sync<'_>, tx: &mut MySqlConnection, look: &StoreListing) -> Result<Index, Halt> {
+async fn import(
+    sync: &Sync<'_>,
+    tx: &mut MySqlConnection,
+    listing: &StoreListing,
+) -> Result<Index, StepError> {
     let domain = sync.default_domain();
-    let new = settings::of_new(&look.store, domain, &sync.job.provider_type);
+    let new = settings::of_new(&listing.store, domain, &sync.job.provider_type);
     indexes::insert(tx, &new).await?;
-    indexes::set_external_id(tx, new.id, &look.store.id).await?;
-    tracing::info!(index.id = %new.id, store = look.store.id, "a store is taken over as an index");
+    indexes::set_external_id(tx, new.id, &listing.store.id).await?;
+    tracing::info!(index.id = %new.id, store = listing.store.id, "a store is taken over as an index");
     Ok(indexes::get(tx, domain, new.id).await?)
 }

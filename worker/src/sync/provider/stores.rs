@@ -8,14 +8,14 @@ use rag_domain::{FindingKind, IndexId, ItemState};
 use rag_providers::VectorStore;
 use serde_json::{Value, json};
 
-use super::store::{self, Dealt, Place};
-use super::{FAILURES_IN_A_ROW, SLICE, Sync, Trouble};
-use crate::halt::Halt;
-use crate::pipeline::{TAG_INDEX, TAG_INTENT};
+use super::run::{FAILURES_IN_A_ROW, SLICE, StoreError, Sync};
+use super::store::{self, StoreOutcome, StoreOwner};
+use crate::observe::tagged_stores::{TAG_INDEX, TAG_INTENT};
+use crate::step_error::StepError;
 
 const PAGE: u32 = 20;
 
-pub(super) async fn run(sync: &Sync<'_>, run: &Run) -> Result<(), Halt> {
+pub(super) async fn run(sync: &Sync<'_>, run: &Run) -> Result<(), StepError> {
     tracing::debug!(done = run.items_done, total = run.items_total, "stores");
     loop {
         let mut db = sync.context.pool.acquire().await?;
@@ -37,39 +37,41 @@ pub(super) async fn run(sync: &Sync<'_>, run: &Run) -> Result<(), Halt> {
     }
 }
 
-async fn one(sync: &Sync<'_>, item: &Item) -> Result<(), Halt> {
+async fn one(sync: &Sync<'_>, item: &Item) -> Result<(), StepError> {
     let store = match read(item) {
         Ok(store) => store,
         Err(error) => return fail(sync, item, &error.to_string()).await,
     };
-    let place = match place(sync, &store).await? {
-        Ok(place) => place,
+    let owner = match owner(sync, &store).await? {
+        Ok(owner) => owner,
         Err(reason) => return skip(sync, item, &reason).await,
     };
-    match store::run(sync, item, store, place).await? {
-        Ok(Dealt::Done) => Ok(()),
+    match store::run(sync, item, store, owner).await? {
+        Ok(StoreOutcome::Done) => Ok(()),
         // A build that is over soon leaves a store that can be synced; and then it is late enough for most second looks.
-        Ok(Dealt::Busy | Dealt::LookAgain(_)) if item.state == ItemState::Waiting => {
+        Ok(StoreOutcome::Busy | StoreOutcome::LookAgain(_)) if item.state == ItemState::Waiting => {
             postpone(sync, item, false).await
         }
-        Ok(Dealt::Busy) => skip(sync, item, "a job is at work on the index").await,
-        Ok(Dealt::LookAgain(after)) => Err(Halt::snooze(
+        Ok(StoreOutcome::Busy) => skip(sync, item, "a job is at work on the index").await,
+        Ok(StoreOutcome::LookAgain(after)) => Err(StepError::snooze(
             after,
             format!(
                 "store {} does not show files that were in it: a second look decides",
                 item.item
             ),
         )),
-        Ok(Dealt::Unknown(reason)) => skip(sync, item, &format!("nothing is known of it: {reason}")).await,
-        Ok(Dealt::Vanished) => skip(sync, item, "the store was deleted meanwhile").await,
-        Err(Trouble::Run(halt)) => Err(halt),
-        Err(Trouble::Never(error)) => fail(sync, item, &error).await,
-        Err(Trouble::Later(error)) => {
+        Ok(StoreOutcome::Unknown(reason)) => {
+            skip(sync, item, &format!("nothing is known of it: {reason}")).await
+        }
+        Ok(StoreOutcome::Vanished) => skip(sync, item, "the store was deleted meanwhile").await,
+        Err(StoreError::StopsRun(error)) => Err(error),
+        Err(StoreError::Permanent(error)) => fail(sync, item, &error).await,
+        Err(StoreError::Transient(error)) => {
             let failures = sync.totals().await?.failures_in_a_row;
             if failures + 1 >= FAILURES_IN_A_ROW {
                 // The provider as a whole: the queue backs off. Nothing is counted against this store.
                 forget_failures(sync).await?;
-                return Err(Halt::Retry { error, after: None });
+                return Err(StepError::Retry { error, after: None });
             }
             if item.state == ItemState::Waiting {
                 postpone(sync, item, true).await
@@ -88,14 +90,14 @@ fn read(item: &Item) -> Result<VectorStore, serde_json::Error> {
 }
 
 /// Whose store it is, or why it is left alone.
-async fn place(sync: &Sync<'_>, store: &VectorStore) -> Result<Result<Place, String>, Halt> {
+async fn owner(sync: &Sync<'_>, store: &VectorStore) -> Result<Result<StoreOwner, String>, StepError> {
     let provider = &sync.job.provider_type;
     let mut db = sync.context.pool.acquire().await?;
     if let Some(owner) = indexes::find_by_store(&mut db, provider, &store.id).await? {
         if owner.is_deleted {
             return Ok(Err("its index is being deleted".to_owned()));
         }
-        return Ok(Ok(Place::Known {
+        return Ok(Ok(StoreOwner::Known {
             id: owner.id,
             domain: owner.domain_id,
         }));
@@ -113,10 +115,10 @@ async fn place(sync: &Sync<'_>, store: &VectorStore) -> Result<Result<Place, Str
             "it was made for index {index} (intent {intent}), which has another store or none"
         )));
     }
-    Ok(Ok(Place::Unknown))
+    Ok(Ok(StoreOwner::Unknown))
 }
 
-async fn skip(sync: &Sync<'_>, item: &Item, reason: &str) -> Result<(), Halt> {
+async fn skip(sync: &Sync<'_>, item: &Item, reason: &str) -> Result<(), StepError> {
     let mut tx = sync.write().await?;
     let detail = json!({"external_id": item.item, "reason": reason});
     sync.find(&mut tx, FindingKind::StoresSkipped, &item.item, &detail)
@@ -134,7 +136,7 @@ async fn skip(sync: &Sync<'_>, item: &Item, reason: &str) -> Result<(), Halt> {
 }
 
 /// The index of the store says so too, unless this is only a report.
-async fn fail(sync: &Sync<'_>, item: &Item, error: &str) -> Result<(), Halt> {
+async fn fail(sync: &Sync<'_>, item: &Item, error: &str) -> Result<(), StepError> {
     if !sync.job.dry_run {
         // By itself: an index's row is locked before the job's.
         let mut db = sync.context.pool.acquire().await?;
@@ -162,7 +164,7 @@ async fn fail(sync: &Sync<'_>, item: &Item, error: &str) -> Result<(), Halt> {
     Ok(tx.commit().await?)
 }
 
-async fn postpone(sync: &Sync<'_>, item: &Item, failed: bool) -> Result<(), Halt> {
+async fn postpone(sync: &Sync<'_>, item: &Item, failed: bool) -> Result<(), StepError> {
     let mut tx = sync.write().await?;
     sync.count(&mut tx, 0, |totals| totals.failures_in_a_row += u32::from(failed))
         .await?;
@@ -177,7 +179,7 @@ async fn postpone(sync: &Sync<'_>, item: &Item, failed: bool) -> Result<(), Halt
     Ok(tx.commit().await?)
 }
 
-async fn forget_failures(sync: &Sync<'_>) -> Result<(), Halt> {
+async fn forget_failures(sync: &Sync<'_>) -> Result<(), StepError> {
     let mut tx = sync.write().await?;
     sync.count(&mut tx, 0, |totals| totals.failures_in_a_row = 0)
         .await?;

@@ -8,10 +8,10 @@ use rag_files::{FilesError, SaveError, Saved};
 use rag_providers::{ErrorKind, ProviderError, ProviderFile};
 use sha2::{Digest as _, Sha256};
 
-use super::{FAILED, LOCAL_MISSING, MISSING, UNAVAILABLE, WOULD_BE_CREATED};
-use crate::halt::{Halt, chain};
+use super::status::{FAILED, LOCAL_MISSING, MISSING, UNAVAILABLE, WOULD_BE_CREATED};
 use crate::observe::store_file::SeenFile;
-use crate::sync::provider::{LONG_SLICE, Sync, Trouble};
+use crate::step_error::{StepError, chain};
+use crate::sync::provider::run::{LONG_SLICE, StoreError, Sync};
 
 /// As many characters as the column holds.
 const NAME_CHARS: usize = 512;
@@ -82,7 +82,7 @@ pub(super) async fn run<'a>(
     domain: &DomainId,
     file: &'a SeenFile,
     task: Task,
-) -> Result<Fetched<'a>, Trouble> {
+) -> Result<Fetched<'a>, StoreError> {
     sync.check_running(LONG_SLICE)?;
     match task {
         Task::Compare(known) => compare(sync, file, known).await,
@@ -93,7 +93,7 @@ pub(super) async fn run<'a>(
 
 /// A file that we hold: its bytes here stay as they are, whatever the provider has. The bytes on disk are what is
 /// compared; whether they are still those of the row is said beside it.
-async fn compare<'a>(sync: &Sync<'_>, file: &'a SeenFile, known: Known) -> Result<Fetched<'a>, Trouble> {
+async fn compare<'a>(sync: &Sync<'_>, file: &'a SeenFile, known: Known) -> Result<Fetched<'a>, StoreError> {
     let local = on_disk(sync, &known).await?;
     let (status, sha256, error) = match hash(sync, file).await {
         Ok(sha256) => match local.sha256(&known.sha256) {
@@ -122,13 +122,13 @@ async fn compare<'a>(sync: &Sync<'_>, file: &'a SeenFile, known: Known) -> Resul
     })
 }
 
-async fn on_disk(sync: &Sync<'_>, known: &Known) -> Result<OnDisk, Trouble> {
+async fn on_disk(sync: &Sync<'_>, known: &Known) -> Result<OnDisk, StoreError> {
     let files = &sync.context.files;
     match files.sha256(&known.local_path).await {
         Ok(found) if found == known.sha256 => Ok(OnDisk::Intact),
         Ok(found) => Ok(OnDisk::Corrupted(found)),
         Err(FilesError::NotFound(_) | FilesError::InvalidPath(_)) => Ok(OnDisk::Missing),
-        Err(error) => Err(Trouble::Run(Halt::storage(files, &error))),
+        Err(error) => Err(StoreError::StopsRun(StepError::storage(files, &error))),
     }
 }
 
@@ -139,14 +139,14 @@ async fn import<'a>(
     file: &'a SeenFile,
     id: FileId,
     begun_before: bool,
-) -> Result<Fetched<'a>, Trouble> {
+) -> Result<Fetched<'a>, StoreError> {
     if begun_before {
         let removed = sync
             .context
             .files
             .delete_versions(domain.as_str(), id.into())
             .await;
-        let removed = removed.map_err(|error| Trouble::Run(storage(sync, &error)))?;
+        let removed = removed.map_err(|error| StoreError::StopsRun(storage(sync, &error)))?;
         tracing::debug!(file.id = %id, removed, "an earlier download was cut off");
     }
     let described = match sync.provider.get_file(&file.file_id).await {
@@ -171,7 +171,7 @@ async fn import<'a>(
             let text = format!("the file has more than {limit} bytes");
             return Ok(nothing(file, FAILED, Some(text)));
         }
-        Err(SaveError::Files(error)) => return Err(Trouble::Run(storage(sync, &error))),
+        Err(SaveError::Files(error)) => return Err(StoreError::StopsRun(storage(sync, &error))),
     };
     let new = NewFile {
         id,
@@ -197,7 +197,7 @@ async fn import<'a>(
 }
 
 /// A report: would the file be created? The bytes themselves are not wanted.
-async fn probe<'a>(sync: &Sync<'_>, file: &'a SeenFile) -> Result<Fetched<'a>, Trouble> {
+async fn probe<'a>(sync: &Sync<'_>, file: &'a SeenFile) -> Result<Fetched<'a>, StoreError> {
     match sync.provider.file_content(&file.file_id).await {
         Ok(_) => Ok(nothing(file, WOULD_BE_CREATED, None)),
         Err(error) => not_to_be_had(file, error),
@@ -216,19 +216,19 @@ fn nothing<'a>(file: &'a SeenFile, status: &'static str, error: Option<String>) 
     }
 }
 
-fn not_to_be_had(file: &SeenFile, error: ProviderError) -> Result<Fetched<'_>, Trouble> {
+fn not_to_be_had(file: &SeenFile, error: ProviderError) -> Result<Fetched<'_>, StoreError> {
     let (status, text) = refused(error)?;
     Ok(nothing(file, status, Some(text)))
 }
 
-/// What a refusal says of the file; anything else is trouble.
-fn refused(error: ProviderError) -> Result<(&'static str, String), Trouble> {
+/// What a refusal says of the file; anything else is an error.
+fn refused(error: ProviderError) -> Result<(&'static str, String), StoreError> {
     match error.kind {
         ErrorKind::ContentUnavailable => Ok((UNAVAILABLE, error.to_string())),
         ErrorKind::NotFound => Ok((MISSING, error.to_string())),
-        _ => match Trouble::from(error) {
-            Trouble::Never(text) => Ok((FAILED, text)),
-            trouble => Err(trouble),
+        _ => match StoreError::from(error) {
+            StoreError::Permanent(text) => Ok((FAILED, text)),
+            other => Err(other),
         },
     }
 }
@@ -244,7 +244,7 @@ async fn hash(sync: &Sync<'_>, file: &SeenFile) -> Result<String, ProviderError>
 }
 
 /// What the provider says of the file itself, if anything.
-async fn describe(sync: &Sync<'_>, file: &SeenFile) -> Result<Option<ProviderFile>, Trouble> {
+async fn describe(sync: &Sync<'_>, file: &SeenFile) -> Result<Option<ProviderFile>, StoreError> {
     match sync.provider.get_file(&file.file_id).await {
         Ok(described) => Ok(Some(described)),
         Err(error) => refused(error).map(|_| None),
@@ -268,19 +268,13 @@ fn file_name(described: &ProviderFile) -> String {
 }
 
 /// Our own storage: no fault of the file's.
-fn storage(sync: &Sync<'_>, error: &FilesError) -> Halt {
+fn storage(sync: &Sync<'_>, error: &FilesError) -> StepError {
     match error {
-        FilesError::NotMounted(_) => Halt::storage(&sync.context.files, error),
+        FilesError::NotMounted(_) => StepError::storage(&sync.context.files, error),
         // A full disk, say: that a pause mends it is not likely.
-        _ => Halt::Retry {
+        _ => StepError::Retry {
             error: chain(error),
             after: None,
         },
-    }
-}
-
-impl From<Halt> for Trouble {
-    fn from(halt: Halt) -> Self {
-        Self::Run(halt)
     }
 }

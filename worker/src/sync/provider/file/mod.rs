@@ -9,6 +9,7 @@
 
 mod fetch;
 mod record;
+mod status;
 
 use std::collections::HashMap;
 
@@ -22,25 +23,13 @@ use serde_json::{Value, json};
 use sqlx::MySqlConnection;
 
 use super::plan::find;
-use super::{LONG_SLICE, Sync, Trouble};
-use crate::halt::Halt;
+use super::run::{LONG_SLICE, StoreError, Sync};
 use crate::observe::store_file::SeenFile;
+use crate::step_error::StepError;
+use status::{PENDING, WOULD_BE_CREATED, subject};
 
 /// Files that are looked up together.
 const CHUNK: usize = 100;
-
-/// `status` of a file that is about to be downloaded.
-const PENDING: &str = "pending";
-/// … that a sync would take over.
-const WOULD_BE_CREATED: &str = "would_be_created";
-/// … of which the provider does not hand out the bytes.
-const UNAVAILABLE: &str = "content_unavailable";
-/// … that hangs in a store, but is not in the Files API any more.
-const MISSING: &str = "missing";
-/// … that we hold by its row, but of which no bytes lie on disk.
-const LOCAL_MISSING: &str = "local_missing";
-/// … of which something else is wrong.
-const FAILED: &str = "failed";
 
 /// Both ids of every file.
 pub(super) fn ids(files: &[SeenFile]) -> Vec<&str> {
@@ -55,11 +44,11 @@ pub(super) async fn all(
     sync: &Sync<'_>,
     domain: &DomainId,
     files: &[SeenFile],
-) -> Result<Result<(), Trouble>, Halt> {
+) -> Result<Result<(), StoreError>, StepError> {
     let at_once = sync.context.sync.file_concurrency;
     for chunk in files.chunks(CHUNK) {
         let work = plan(sync, domain, chunk).await?;
-        let mut fetching: Vec<BoxFuture<'_, Result<Fetched<'_>, Trouble>>> = Vec::new();
+        let mut fetching: Vec<BoxFuture<'_, Result<Fetched<'_>, StoreError>>> = Vec::new();
         for (file, task) in work {
             fetching.push(fetch::run(sync, domain, file, task).boxed());
         }
@@ -67,17 +56,17 @@ pub(super) async fn all(
         // What is there together is written together; nothing waits for the others.
         let mut fetching = fetching.ready_chunks(at_once);
         while let Some(batch) = fetching.next().await {
-            let (mut fetched, mut trouble) = (Vec::new(), None);
+            let (mut fetched, mut failure) = (Vec::new(), None);
             for result in batch {
                 match result {
                     Ok(one) => fetched.push(one),
-                    Err(error) => trouble = trouble.or(Some(error)),
+                    Err(error) => failure = failure.or(Some(error)),
                 }
             }
             record::all(sync, domain, fetched).await?;
-            match trouble {
-                Some(Trouble::Run(halt)) => return Err(halt),
-                Some(trouble) => return Ok(Err(trouble)),
+            match failure {
+                Some(StoreError::StopsRun(error)) => return Err(error),
+                Some(failure) => return Ok(Err(failure)),
                 None => sync.check_running(LONG_SLICE)?,
             }
         }
@@ -91,7 +80,7 @@ pub(super) async fn would_be_created(
     db: &mut MySqlConnection,
     domain: &DomainId,
     files: &[SeenFile],
-) -> Result<Vec<String>, Halt> {
+) -> Result<Vec<String>, StepError> {
     let results = results(sync, db, domain, files).await?;
     let would = |file: &&SeenFile| {
         let result = results.get(&subject(file, domain));
@@ -108,7 +97,7 @@ async fn plan<'a>(
     sync: &Sync<'_>,
     domain: &DomainId,
     files: &'a [SeenFile],
-) -> Result<Vec<(&'a SeenFile, Task)>, Halt> {
+) -> Result<Vec<(&'a SeenFile, Task)>, StepError> {
     let mut db = sync.context.pool.acquire().await?;
     let results = results(sync, &mut db, domain, files).await?;
     let known = imports::find_known(&mut db, &sync.job.provider_type, domain, &ids(files)).await?;
@@ -156,16 +145,11 @@ async fn results(
     db: &mut MySqlConnection,
     domain: &DomainId,
     files: &[SeenFile],
-) -> Result<HashMap<String, Value>, Halt> {
+) -> Result<HashMap<String, Value>, StepError> {
     let subjects: Vec<String> = files.iter().map(|file| subject(file, domain)).collect();
     let found = findings::find_many(db, &sync.job_id, FindingKind::FileResults, &subjects).await?;
     Ok(found
         .into_iter()
         .map(|finding| (finding.subject, finding.detail))
         .collect())
-}
-
-/// A file of the provider may serve several domains, and is another file of ours in each.
-fn subject(file: &SeenFile, domain: &DomainId) -> String {
-    format!("{}@{domain}", file.file_id)
 }

@@ -8,15 +8,19 @@ use serde_json::{Value, json};
 use sqlx::MySqlConnection;
 
 use super::fetch::{Fetched, OnDisk, Ours};
-use super::{FAILED, MISSING, UNAVAILABLE, WOULD_BE_CREATED, subject};
-use crate::halt::Halt;
+use super::status::{FAILED, MISSING, UNAVAILABLE, WOULD_BE_CREATED, subject};
 use crate::observe::store_file::SeenFile;
-use crate::sync::provider::Sync;
+use crate::step_error::StepError;
+use crate::sync::provider::run::Sync;
 
 /// As builds count them.
 const CORRUPTIONS: &str = "rag_file_corruptions_total";
 
-pub(super) async fn all(sync: &Sync<'_>, domain: &DomainId, fetched: Vec<Fetched<'_>>) -> Result<(), Halt> {
+pub(super) async fn all(
+    sync: &Sync<'_>,
+    domain: &DomainId,
+    fetched: Vec<Fetched<'_>>,
+) -> Result<(), StepError> {
     if fetched.is_empty() {
         return Ok(());
     }
@@ -92,7 +96,7 @@ async fn known_copy(
     tx: &mut MySqlConnection,
     one: &Fetched<'_>,
     known: &Known,
-) -> Result<bool, Halt> {
+) -> Result<bool, StepError> {
     if known.upload.is_some() || one.status == MISSING {
         return Ok(false);
     }
@@ -127,7 +131,11 @@ fn copy_id<'a>(sync: &Sync<'_>, file: &'a SeenFile) -> &'a str {
 }
 
 /// A report writes none, and counts what would be written.
-async fn insert_copy(sync: &Sync<'_>, tx: &mut MySqlConnection, copy: &SeenCopy<'_>) -> Result<bool, Halt> {
+async fn insert_copy(
+    sync: &Sync<'_>,
+    tx: &mut MySqlConnection,
+    copy: &SeenCopy<'_>,
+) -> Result<bool, StepError> {
     if sync.job.dry_run {
         return Ok(true);
     }

@@ -1,0 +1,200 @@
+//! One claim's work on the sync of a provider: the run's row, its counts and findings, and what an error means for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apalis_mariadb::Claim;
+use rag_connections::Learned;
+use rag_db::syncs::{self, Run, findings};
+use rag_domain::{DeletionThreshold, FindingKind, SyncCounts};
+use rag_jobs::ProviderSync;
+use rag_providers::{Disposition, ErrorKind, Provider, ProviderError};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{MySql, MySqlConnection, Transaction};
+
+use crate::context::Context;
+use crate::observe::Observer;
+use crate::step_error::{StepError, chain};
+
+pub(super) const SLICE: Duration = Duration::from_secs(1);
+/// Within a store, whose listing the next slice has to fetch again.
+pub(super) const LONG_SLICE: Duration = Duration::from_secs(4);
+/// So many failures without a success between them are the provider's, not a store's.
+pub(super) const FAILURES_IN_A_ROW: u32 = 3;
+
+/// The subject of errors that are about nothing smaller.
+pub(super) const WHOLE_RUN: &str = "*";
+
+pub(super) const LIST: &str = "list";
+pub(super) const MISSING: &str = "missing";
+pub(super) const DETACH: &str = "detach";
+pub(super) const STORES: &str = "stores";
+
+/// What a run counts, in its row.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Totals {
+    #[serde(flatten)]
+    pub(super) counts: SyncCounts,
+    /// Indexes with a store, when the listing was complete.
+    pub(super) indexes_known: u64,
+    /// Files in stores by our rows, when the listing was complete.
+    pub(super) files_known: u64,
+    /// Files that left their index, of those that may.
+    pub(super) files_removed: u64,
+    pub(super) failures_in_a_row: u32,
+    /// Why the run stopped before its end.
+    pub(super) stopped: Option<String>,
+}
+
+/// One claim's work on one run.
+pub(super) struct Sync<'a> {
+    pub(super) context: &'a Context,
+    pub(super) claim: &'a Claim,
+    pub(super) job: &'a ProviderSync,
+    pub(super) job_id: String,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) learned: Learned,
+    pub(super) begun: Instant,
+}
+
+impl Sync<'_> {
+    pub(super) fn observer(&self) -> Observer<'_> {
+        Observer {
+            context: self.context,
+            claim: self.claim,
+            provider: self.provider.as_ref(),
+            learned: &self.learned,
+        }
+    }
+
+    /// A transaction that may write on the job's behalf, but not an index's row: that is locked before the job's.
+    pub(super) async fn write(&self) -> Result<Transaction<'static, MySql>, StepError> {
+        let mut tx = self.context.pool.begin().await?;
+        // What is written is not done again: a run that gets on outlives any number of workers.
+        self.claim.progress(&mut tx).await?;
+        Ok(tx)
+    }
+
+    pub(super) async fn read(&self) -> Result<Run, StepError> {
+        let mut db = self.context.pool.acquire().await?;
+        self.read_in(&mut db).await
+    }
+
+    pub(super) async fn read_in(&self, db: &mut MySqlConnection) -> Result<Run, StepError> {
+        let run = syncs::find(db, &self.job_id).await?;
+        run.ok_or_else(|| StepError::Fail {
+            error: "the sync's own row is gone".to_owned(),
+        })
+    }
+
+    pub(super) async fn totals(&self) -> Result<Totals, StepError> {
+        Ok(totals_of(&self.read().await?))
+    }
+
+    pub(super) async fn totals_in(&self, db: &mut MySqlConnection) -> Result<Totals, StepError> {
+        Ok(totals_of(&self.read_in(db).await?))
+    }
+
+    /// The run ends here, and says why.
+    pub(super) async fn stop(&self, db: &mut MySqlConnection, reason: &str) -> Result<(), StepError> {
+        self.error(db, WHOLE_RUN, reason).await?;
+        self.count(db, 0, |totals| totals.stopped = Some(reason.to_owned()))
+            .await?;
+        Ok(())
+    }
+
+    /// Changes the numbers, in a transaction that holds the fence: so they count exactly what was committed with them.
+    pub(super) async fn count(
+        &self,
+        db: &mut MySqlConnection,
+        items_done: u32,
+        change: impl FnOnce(&mut Totals),
+    ) -> Result<Totals, StepError> {
+        let run = self.read_in(db).await?;
+        let mut totals = totals_of(&run);
+        change(&mut totals);
+        syncs::set_counts(db, &self.job_id, &totals, run.items_done + items_done).await?;
+        Ok(totals)
+    }
+
+    pub(super) async fn find(
+        &self,
+        db: &mut MySqlConnection,
+        kind: FindingKind,
+        subject: &str,
+        detail: &Value,
+    ) -> Result<(), StepError> {
+        Ok(findings::put(db, &self.job_id, kind, subject, detail).await?)
+    }
+
+    /// An error that does not end the run: in its result and in the log.
+    pub(super) async fn error(
+        &self,
+        db: &mut MySqlConnection,
+        subject: &str,
+        text: &str,
+    ) -> Result<(), StepError> {
+        tracing::warn!(subject, error = text, "the sync goes on without this");
+        let detail = json!({"subject": subject, "error": text});
+        self.find(db, FindingKind::Errors, subject, &detail).await
+    }
+
+    /// Between two calls: whether to go on.
+    pub(super) fn check_running(&self, slice: Duration) -> Result<(), StepError> {
+        if self.claim.cancellation().is_cancelled() {
+            return Err(StepError::Stopped);
+        }
+        if self.begun.elapsed() > slice {
+            return Err(StepError::snooze(Duration::ZERO, "lets other jobs have a turn"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn deletion_threshold(&self) -> DeletionThreshold {
+        DeletionThreshold {
+            percent: self.context.sync.brake_percent,
+        }
+    }
+
+    /// Domain of what is made for a store that nobody of ours has.
+    pub(super) fn default_domain(&self) -> &rag_domain::DomainId {
+        &self.context.default_domain
+    }
+}
+
+pub(super) fn totals_of(run: &Run) -> Totals {
+    serde_json::from_value(run.counts.clone()).unwrap_or_default()
+}
+
+/// What an error of the provider means for the thing it was about.
+pub(super) enum StoreError {
+    /// The whole run waits: a rate limit, a connection that is switched off, credentials.
+    StopsRun(StepError),
+    /// This thing may work later.
+    Transient(String),
+    /// It never will.
+    Permanent(String),
+}
+
+impl From<ProviderError> for StoreError {
+    fn from(error: ProviderError) -> Self {
+        if error.kind == ErrorKind::RateLimited {
+            return Self::StopsRun(error.into());
+        }
+        match error.disposition() {
+            Disposition::Retry { after: Some(_) } | Disposition::WaitForOperator => {
+                Self::StopsRun(error.into())
+            }
+            Disposition::Retry { after: None } => Self::Transient(chain(&error)),
+            Disposition::Fail => Self::Permanent(chain(&error)),
+        }
+    }
+}
+
+impl From<StepError> for StoreError {
+    fn from(error: StepError) -> Self {
+        Self::StopsRun(error)
+    }
+}
