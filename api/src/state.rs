@@ -7,6 +7,7 @@ use apalis_mariadb::Queue;
 use axum::extract::FromRef;
 use rag_connections::Connections;
 use rag_files::FileStore;
+use rag_jobs::JobLimits;
 use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use sqlx::pool::PoolConnection;
@@ -52,7 +53,7 @@ impl App {
             parts.db.clone(),
             parts.queue.clone(),
             authenticator.clone(),
-            api.clone(),
+            &parts.settings,
         );
         Self(Arc::new(Inner {
             authenticator,
@@ -66,6 +67,10 @@ impl App {
 
     pub(crate) fn authenticator(&self) -> &Authenticator {
         &self.0.authenticator
+    }
+
+    pub(crate) fn job_limits(&self) -> JobLimits {
+        self.jobs().limits()
     }
 
     pub(crate) fn rates(&self) -> &Rates {

@@ -37,7 +37,7 @@ enum Command {
     /// Try out what a provider can do
     #[command(subcommand)]
     Providers(providers::Command),
-    /// List all settings with their defaults
+    /// Print the settings in force, and where each comes from; secrets are masked. `--help` explains them
     Settings,
     /// Print the OpenAPI document
     Openapi,
@@ -52,7 +52,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Secrets(command) => secrets::run(command, &read_settings()?).await,
         Command::Providers(command) => providers::run(command, &read_settings()?).await,
         Command::Settings => {
-            print!("{}", rag_settings::render_table());
+            print!("{}", rag_settings::render_effective(rag_settings::environment));
             Ok(())
         }
         Command::Openapi => {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use rag_db::{attachments, files, index_files, indexes, intents, uploads};
 use rag_domain::{DomainId, FileId, IndexId};
-use rag_jobs::FileDelete;
+use rag_jobs::{FileDelete, JobSpec as _};
 use serde::Deserialize;
 use sqlx::MySqlConnection;
 use utoipa::IntoParams;
@@ -119,7 +119,12 @@ async fn try_delete(
             file_id,
             domain_id: domain.clone(),
         };
-        Done::Enqueued(app.queue.enqueue(&mut tx, job.to_job()?).await?.id)
+        Done::Enqueued(
+            app.queue
+                .enqueue(&mut tx, job.to_job(app.job_limits())?)
+                .await?
+                .id,
+        )
     } else {
         uploads::mark_deleted_of_file(&mut tx, file_id).await?;
         files::delete(&mut tx, domain, file_id).await?;

@@ -9,7 +9,7 @@ use rag_db::files::{self, Tombstone};
 use rag_db::intents::{self, Operation, Owner};
 use rag_db::{attachments, uploads};
 use rag_domain::FileId;
-use rag_jobs::FileDelete;
+use rag_jobs::{FileDelete, JobSpec as _};
 use serde::Serialize;
 use sqlx::MySqlConnection;
 use utoipa::ToSchema;

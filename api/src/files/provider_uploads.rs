@@ -6,7 +6,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use rag_db::{connections, files, uploads};
 use rag_domain::{DomainId, FileId};
-use rag_jobs::FileUpload;
+use rag_jobs::{FileUpload, JobSpec as _};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -141,9 +141,7 @@ fn new_job(
         domain_id: domain.clone(),
         provider_type,
     };
-    Ok(NewJob::of(&payload)?
-        .unique_key(payload.unique_key())
-        .tenant(domain.to_string())
-        .max_attempts(app.settings.worker.build_max_attempts)
+    Ok(payload
+        .to_job(app.job_limits())?
         .trace_context(request_id.as_str()))
 }

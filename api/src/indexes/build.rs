@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use rag_db::indexes::Index;
 use rag_db::{connections, indexes};
 use rag_domain::{DomainId, IndexId};
-use rag_jobs::IndexBuild;
+use rag_jobs::{IndexBuild, JobSpec as _};
 use serde::{Deserialize, Serialize};
 use sqlx::MySqlConnection;
 use utoipa::{IntoParams, ToSchema};
@@ -122,13 +122,8 @@ fn new_job(
     params: &BuildParams,
     request_id: &RequestId,
 ) -> Result<NewJob, Problem> {
-    let tenant = domain.to_string();
-    let payload = payload(index, domain, params);
-    Ok(NewJob::of(&payload)?
-        .unique_key(payload.unique_key())
-        .concurrency_key(rag_jobs::index_concurrency_key(index.id))
-        .tenant(tenant)
-        .max_attempts(app.settings.worker.build_max_attempts)
+    Ok(payload(index, domain, params)
+        .to_job(app.job_limits())?
         .trace_context(request_id.as_str()))
 }
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 use rag_db::indexes::{self, Index};
 use rag_db::{attachments, builds, intents};
 use rag_domain::{DomainId, IndexId};
-use rag_jobs::{IndexBuild, IndexDelete, IndexSync};
+use rag_jobs::{IndexBuild, IndexDelete, IndexSync, JobSpec as _};
 use sqlx::MySqlConnection;
 
 use crate::http::extract::{Domain, Id, Prefer, PreferHeader};
@@ -75,7 +75,12 @@ async fn try_delete(app: &App, domain: &DomainId, index_id: IndexId) -> Result<O
             index_id,
             domain_id: domain.clone(),
         };
-        Done::Enqueued(app.queue.enqueue(&mut tx, job.to_job()?).await?.id)
+        Done::Enqueued(
+            app.queue
+                .enqueue(&mut tx, job.to_job(app.job_limits())?)
+                .await?
+                .id,
+        )
     };
     tx.commit().await?;
     Ok(Some(done))

@@ -7,7 +7,7 @@ use http::StatusCode;
 use rag_db::indexes::{self, Index};
 use rag_db::{attachments, intents};
 use rag_domain::IndexId;
-use rag_jobs::{IndexBuild, IndexStoreDelete};
+use rag_jobs::{IndexBuild, IndexStoreDelete, JobSpec as _};
 use sqlx::MySqlConnection;
 
 use crate::http::extract::{Domain, Id, Prefer, PreferHeader};
@@ -68,7 +68,11 @@ pub(super) async fn delete_vector_store(
     if !may_have_store(&mut tx, &index).await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let job = app.queue.enqueue(&mut tx, payload.to_job()?).await?.id;
+    let job = app
+        .queue
+        .enqueue(&mut tx, payload.to_job(app.job_limits())?)
+        .await?
+        .id;
     tx.commit().await?;
     app.queue.notify(IndexStoreDelete::KIND);
     app.jobs().answer_deleted(prefer, job).await

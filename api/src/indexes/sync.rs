@@ -1,6 +1,6 @@
 //! `POST /indexes/{index_id}/sync`: what the provider says of one index, fetched by a job.
 
-use apalis_mariadb::{JobKind as _, NewJob};
+use apalis_mariadb::JobKind as _;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use rag_db::store_polls::{self, StorePoll};
 use rag_db::{indexes, indexes::Index};
 use rag_domain::IndexId;
-use rag_jobs::IndexSync;
+use rag_jobs::{IndexSync, JobSpec as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -21,9 +21,6 @@ use crate::http::problem::Problem;
 use crate::jobs::JobOut;
 use crate::openapi::schemas::IndexingStatusSchema;
 use crate::state::App;
-
-/// Few, so that a failing provider does not hold up the builds of the index.
-const ATTEMPTS: u32 = 3;
 
 /// How to sync.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -141,11 +138,8 @@ pub(super) async fn sync_index(
         domain_id: domain.clone(),
         keep_gone: false,
     };
-    let job = NewJob::of(&payload)?
-        .unique_key(payload.unique_key())
-        .concurrency_key(rag_jobs::index_concurrency_key(index_id))
-        .tenant(domain.to_string())
-        .max_attempts(ATTEMPTS)
+    let job = payload
+        .to_job(app.job_limits())?
         .trace_context(request_id.as_str());
     let enqueued = app.queue.enqueue(&mut tx, job).await?;
     tx.commit().await?;

@@ -1,12 +1,12 @@
 //! `POST /indexes/sync`: what the providers say of all indexes of a domain.
 
-use apalis_mariadb::{JobKind as _, NewJob};
+use apalis_mariadb::JobKind as _;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use rag_db::indexes;
 use rag_domain::DomainId;
-use rag_jobs::DomainSync;
+use rag_jobs::{DomainSync, JobSpec as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -83,9 +83,8 @@ pub(super) async fn sync_indexes(
         provider_type: params.provider_type,
         force: params.force,
     };
-    let job = NewJob::of(&payload)?
-        .unique_key(payload.unique_key())
-        .tenant(domain.to_string())
+    let job = payload
+        .to_job(app.job_limits())?
         .trace_context(request_id.as_str());
     let mut tx = app.begin().await?;
     let enqueued = app.queue.enqueue(&mut tx, job).await?;

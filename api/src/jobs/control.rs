@@ -10,7 +10,7 @@ use http::StatusCode;
 use rag_db::indexes::{self, Index};
 use rag_db::{DbError, attachments, builds};
 use rag_domain::{DomainId, IndexId};
-use rag_jobs::IndexCancel;
+use rag_jobs::{IndexCancel, JobSpec as _};
 use serde_json::Value;
 use sqlx::MySqlConnection;
 
@@ -109,7 +109,7 @@ async fn end_build(
             index_id: index.id,
             domain_id: index.domain_id.clone(),
         };
-        jobs.queue().enqueue(tx, job.to_job()?).await?;
+        jobs.queue().enqueue(tx, job.to_job(jobs.limits())?).await?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use http::StatusCode;
 use rag_db::indexes::{self, Tombstone};
 use rag_db::{attachments, intents};
 use rag_domain::IndexId;
-use rag_jobs::IndexDelete;
+use rag_jobs::{IndexDelete, JobSpec as _};
 use serde::Serialize;
 use utoipa::ToSchema;
 

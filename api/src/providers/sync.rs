@@ -1,12 +1,12 @@
 //! `POST /admin/providers/{provider_type}/sync` and its jobs. They belong to no domain, so admins read them here.
 
-use apalis_mariadb::{Job, JobId, JobKind as _, NewJob};
+use apalis_mariadb::{Job, JobId, JobKind as _};
 use axum::extract::State;
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
 use rag_db::connections;
-use rag_jobs::ProviderSync;
+use rag_jobs::{JobSpec as _, ProviderSync};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -89,8 +89,8 @@ pub(super) async fn sync_provider(
         strict: params.strict,
         force: params.force,
     };
-    let job = NewJob::of(&payload)?
-        .unique_key(payload.unique_key())
+    let job = payload
+        .to_job(app.job_limits())?
         .trace_context(request_id.as_str());
     let enqueued = app.queue.enqueue(&mut tx, job).await?;
     tx.commit().await?;

@@ -8,7 +8,6 @@ mod module_tree;
 mod queue_names;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::process::Command;
 
 use serde_json::Value;
@@ -100,30 +99,4 @@ fn crates_depend_on_each_other_as_designed() {
         }
     }
     assert!(wrong.is_empty(), "arrows that are not in the design: {wrong:#?}");
-}
-
-/// The table is made from the list that the programs read. `UPDATE_DOCS=1` writes it.
-#[test]
-fn every_setting_is_documented() {
-    let mut table = String::from("| variable | default | meaning |\n|---|---|---|\n");
-    for setting in rag_settings::SETTINGS {
-        let default = setting
-            .default
-            .map(|default| format!("`{default}`"))
-            .unwrap_or_default();
-        writeln!(table, "| `{}` | {default} | {} |", setting.name, setting.meaning).unwrap();
-    }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md");
-    let document = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = document.split_once("<!-- settings -->\n").unwrap();
-    let (found, after) = rest.split_once("<!-- /settings -->").unwrap();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(
-            path,
-            format!("{before}<!-- settings -->\n{table}<!-- /settings -->{after}"),
-        )
-        .unwrap();
-        return;
-    }
-    assert_eq!(found, table, "run this test with UPDATE_DOCS=1");
 }
