@@ -20,7 +20,7 @@ pub struct SyncCounts {
     pub provider_uploads_deleted: u64,
     /// Files of which the provider does not hand out the bytes.
     pub files_unavailable: u64,
-    /// Files that hung in a store by our rows, and no longer do.
+    /// Files that were in a store by our rows, and no longer are.
     pub files_detached: u64,
     pub stores_failed: u64,
 }
@@ -44,7 +44,7 @@ status! {
         StoresSkipped = "stores_skipped",
         /// Indexes with other settings than their stores.
         SettingsDiffer = "settings_differ",
-        /// Files that hung in a store by our rows, and no longer do.
+        /// Files that were in a store by our rows, and no longer are.
         FilesMissing = "files_missing",
         /// Files in a store that its index does not link.
         FilesExtra = "files_extra",

@@ -57,7 +57,7 @@ pub(super) async fn judge<'a>(
     if !ask_again.is_empty() {
         tracing::info!(
             files = ask_again.len(),
-            "attaches were not heard of and had no effect: once more"
+            "attaches were never answered and had no effect: once more"
         );
     }
     if !candidates.is_empty() {

@@ -1,4 +1,4 @@
-//! A store whose creation nobody has heard the end of, of an index whose store is to go: it is known by its tag.
+//! A store whose creation was never answered, of an index whose store is deleted: it is known by its tag.
 //!
 //! Reads the creation's intent. Writes it, and deletion intents. Calls list of stores. Safe to repeat because the intent goes
 //! in the transaction that retires what was found.
@@ -23,7 +23,7 @@ pub(super) struct UnconfirmedStore {
     stores: Vec<String>,
 }
 
-/// Looks for them. `None`: every creation of a store for this index was heard of.
+/// Looks for them. `None`: every creation of a store for this index was answered.
 pub(super) async fn find(
     scope: &Scope<'_>,
     index_id: IndexId,

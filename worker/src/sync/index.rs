@@ -49,8 +49,8 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
     let begun_at = Utc::now();
     let found = match presence::of_store(&observer, &index, &store, None).await? {
         Presence::There(found) => *found,
-        Presence::LookAgain(after) => {
-            let reason = format!("the provider did not find vector store {store}: a second look decides");
+        Presence::CheckAgain(after) => {
+            let reason = format!("the provider did not find vector store {store}: a second check decides");
             return Err(StepError::snooze(after, reason));
         }
         Presence::Unknown(doubt) => {
@@ -82,9 +82,9 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
         begun_at,
     };
     match missing_files::judge(&observer, index.id, &listing, &rows).await? {
-        Absent::LookAgain { after, files } => Err(StepError::snooze(
+        Absent::CheckAgain { after, files } => Err(StepError::snooze(
             after,
-            format!("the vector store does not show {files} files that were in it: a second look decides"),
+            format!("the vector store does not show {files} files that were in it: a second check decides"),
         )),
         Absent::Known { left, uncertain } => settle(context, claim, job, &listing, &left, uncertain).await,
     }
