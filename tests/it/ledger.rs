@@ -64,7 +64,7 @@ pub(crate) async fn assert_no_orphans(stack: &Stack) {
     }
     let spare = spare_copies(stack).await;
     let lost: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM rag_provider_traces WHERE kind = 'file' AND external_id IS NULL",
+        "SELECT COUNT(*) FROM rag_provider_ownership WHERE kind = 'file' AND external_id IS NULL",
     )
     .fetch_one(&stack.database.pool)
     .await

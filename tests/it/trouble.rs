@@ -210,7 +210,7 @@ async fn a_store_that_is_gone_fails_the_build_until_it_is_asked_to_make_another(
     // Older than the time in which a store may merely not be visible yet.
     for sql in [
         "UPDATE rag_indexes SET updated_at = updated_at - INTERVAL 1 HOUR",
-        "UPDATE rag_provider_traces SET settled_at = settled_at - INTERVAL 1 HOUR",
+        "UPDATE rag_provider_ownership SET resolved_at = resolved_at - INTERVAL 1 HOUR",
     ] {
         sqlx::query(sql).execute(&stack.database.pool).await.unwrap();
     }

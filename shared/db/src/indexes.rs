@@ -288,7 +288,7 @@ pub async fn delete_tombstone(db: &mut MySqlConnection, id: IndexId) -> Result<(
         .bind(Text(id))
         .execute(&mut *db)
         .await?;
-    sqlx::query("DELETE FROM rag_index_looks WHERE index_id = ?")
+    sqlx::query("DELETE FROM rag_store_polls WHERE index_id = ?")
         .bind(Text(id))
         .execute(&mut *db)
         .await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rag_db::attachments::{self, NewAttachment, Observation};
 use rag_db::intents::{self, Content, Declared, NewIntent, Operation, Owner};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::{DbError, builds, files, index_files, indexes, uploads};
 use rag_domain::{AttachMethod, AttachmentId, AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId};
 use serde_json::json;
@@ -254,87 +254,92 @@ async fn deletions_come_in_their_time_and_are_tried_by_one(pool: MySqlPool) {
 async fn traces_tell_what_we_made(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let upload = declare(&mut db, "one").await;
-    traces::mark_heard(&mut db, OPENAI, Kind::File, upload.id, "file-1")
+    ownership::confirm(&mut db, OPENAI, Kind::File, upload.id, "file-1")
         .await
         .unwrap();
     // A second file of the same intent has a trace of its own.
-    traces::mark_heard(&mut db, OPENAI, Kind::File, upload.id, "file-2")
+    ownership::confirm(&mut db, OPENAI, Kind::File, upload.id, "file-2")
         .await
         .unwrap();
-    traces::mark_heard(&mut db, OPENAI, Kind::File, upload.id, "file-2")
+    ownership::confirm(&mut db, OPENAI, Kind::File, upload.id, "file-2")
         .await
         .unwrap();
-    let mut made = traces::list_made(&mut db, OPENAI, Kind::File, &["file-1", "file-2", "file-3"])
+    let mut made = ownership::list_made(&mut db, OPENAI, Kind::File, &["file-1", "file-2", "file-3"])
         .await
         .unwrap();
     made.sort();
     assert_eq!(made, ["file-1", "file-2"]);
-    let elsewhere = traces::list_made(&mut db, "yandex", Kind::File, &["file-1"])
+    let elsewhere = ownership::list_made(&mut db, "yandex", Kind::File, &["file-1"])
         .await
         .unwrap();
     assert!(elsewhere.is_empty());
-    let age = traces::find_age_seconds(&mut db, OPENAI, Kind::File, "file-1")
+    let age = ownership::find_age_seconds(&mut db, OPENAI, Kind::File, "file-1")
         .await
         .unwrap();
     assert!(age.unwrap() < 60, "{age:?}");
 
-    traces::mark_deleted(&mut db, OPENAI, Kind::File, "file-1")
+    ownership::mark_deleted(&mut db, OPENAI, Kind::File, "file-1")
         .await
         .unwrap();
-    traces::mark_deleted(&mut db, OPENAI, Kind::File, "never-made")
+    ownership::mark_deleted(&mut db, OPENAI, Kind::File, "never-made")
         .await
         .unwrap();
     for gone in ["file-1", "never-made"] {
         assert!(
-            traces::is_deleted(&mut db, OPENAI, Kind::File, gone)
+            ownership::is_deleted(&mut db, OPENAI, Kind::File, gone)
                 .await
                 .unwrap()
         );
     }
     assert!(
-        !traces::is_deleted(&mut db, OPENAI, Kind::File, "file-2")
+        !ownership::is_deleted(&mut db, OPENAI, Kind::File, "file-2")
             .await
             .unwrap()
     );
     assert_eq!(
-        traces::find_age_seconds(&mut db, OPENAI, Kind::File, "file-1")
+        ownership::find_age_seconds(&mut db, OPENAI, Kind::File, "file-1")
             .await
             .unwrap(),
         None
     );
-    assert_eq!(traces::prune(&mut db, 7, 9).await.unwrap(), 0, "not yet");
-    sqlx::query("UPDATE rag_provider_traces SET deleted_at = deleted_at - INTERVAL 8 DAY")
+    assert_eq!(ownership::prune(&mut db, 7, 9).await.unwrap(), 0, "not yet");
+    sqlx::query("UPDATE rag_provider_ownership SET deleted_at = deleted_at - INTERVAL 8 DAY")
         .execute(&mut *db)
         .await
         .unwrap();
-    assert_eq!(traces::prune(&mut db, 7, 9).await.unwrap(), 2);
+    assert_eq!(ownership::prune(&mut db, 7, 9).await.unwrap(), 2);
 
     let unheard = declare(&mut db, "two").await;
-    traces::insert_unheard(&mut db, &unheard).await.unwrap();
-    let listed = traces::list_unheard(&mut db, OPENAI, 9).await.unwrap();
+    ownership::insert_unconfirmed(&mut db, &unheard).await.unwrap();
+    let listed = ownership::list_unconfirmed(&mut db, OPENAI, 9).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].file_name.as_str(), listed[0].size_bytes), ("a.md", 3));
     // It comes to light.
-    traces::mark_heard(&mut db, OPENAI, Kind::File, unheard.id, "file-9")
+    ownership::confirm(&mut db, OPENAI, Kind::File, unheard.id, "file-9")
         .await
         .unwrap();
-    assert!(traces::list_unheard(&mut db, OPENAI, 9).await.unwrap().is_empty());
-    assert!(!traces::delete_unheard(&mut db, unheard.id).await.unwrap());
+    assert!(
+        ownership::list_unconfirmed(&mut db, OPENAI, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(!ownership::delete_unconfirmed(&mut db, unheard.id).await.unwrap());
 
     let tag = upload.id.to_string();
     assert!(
-        !traces::is_our_tag(&mut db, OPENAI, &tag).await.unwrap(),
+        !ownership::is_our_tag(&mut db, OPENAI, &tag).await.unwrap(),
         "of a file"
     );
     let store = rag_domain::IntentId::new();
-    traces::insert_store(&mut db, OPENAI, store).await.unwrap();
+    ownership::insert_store(&mut db, OPENAI, store).await.unwrap();
     assert!(
-        traces::is_our_tag(&mut db, OPENAI, &store.to_string())
+        ownership::is_our_tag(&mut db, OPENAI, &store.to_string())
             .await
             .unwrap()
     );
     assert!(
-        !traces::is_our_tag(&mut db, "yandex", &store.to_string())
+        !ownership::is_our_tag(&mut db, "yandex", &store.to_string())
             .await
             .unwrap()
     );

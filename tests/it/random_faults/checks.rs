@@ -81,7 +81,7 @@ pub(super) async fn copies_are_exact(stack: &Stack, world: &World) -> usize {
         .filter(|id| files.contains_key(id) && !named.contains(id))
         .count();
     let lost: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM rag_provider_traces WHERE kind = 'file' AND external_id IS NULL",
+        "SELECT COUNT(*) FROM rag_provider_ownership WHERE kind = 'file' AND external_id IS NULL",
     )
     .fetch_one(&stack.database.pool)
     .await

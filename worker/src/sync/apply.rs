@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, NOT_IN_STORE};
 use rag_db::indexes::{self, Index, IndexChanges};
-use rag_db::{composition, looks};
+use rag_db::{composition, store_polls};
 use rag_domain::{AttachmentId, AttachmentState, FileCounts, FileId, IndexDiff, IndexingStatus, ListedFile};
 use serde::{Deserialize, Serialize};
 use sqlx::MySqlConnection;
@@ -188,7 +188,7 @@ pub(crate) async fn apply_listing(
         detached: false,
         unknown: None,
     };
-    looks::record(db, index.id, &report).await?;
+    store_polls::record(db, index.id, &report).await?;
     Ok(report)
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rag_db::composition::Member;
 use rag_db::intents::{self, Content, Declared, Intent, NewIntent, Operation};
-use rag_db::{DbError, files, traces, uploads};
+use rag_db::{DbError, files, ownership, uploads};
 use rag_domain::UploadStatus;
 use rag_providers::ErrorKind;
 use sqlx::{MySql, Transaction};
@@ -186,7 +186,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         );
         return Ok(Inherited::Found);
     }
-    traces::insert_unheard(&mut tx, &intent).await?;
+    ownership::insert_unconfirmed(&mut tx, &intent).await?;
     intents::resolve(&mut tx, intent.id, &scope.token).await?;
     let intent =
         match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rag_db::composition::Member;
 use rag_db::intents::{self, Intent};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::{files, uploads};
 use rag_files::FilesError;
 use rag_providers::{Disposition, Effect, ErrorKind, ProviderError, ProviderFile};
@@ -64,7 +64,7 @@ pub(super) async fn record(
         raw,
     )
     .await?;
-    traces::mark_heard(tx, provider, Kind::File, intent.id, external_file_id).await?;
+    ownership::confirm(tx, provider, Kind::File, intent.id, external_file_id).await?;
     if let Some(older) = older {
         intents::retire_file_for(tx, provider, &older, intents::Owner::File(file.file_id)).await?;
     }

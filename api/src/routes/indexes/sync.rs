@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
-use rag_db::looks::{self, Look};
+use rag_db::store_polls::{self, StorePoll};
 use rag_db::{indexes, indexes::Index};
 use rag_domain::IndexId;
 use rag_jobs::IndexSync;
@@ -133,9 +133,9 @@ pub(super) async fn sync_index(
     require_connection(&mut tx, &index.provider_type).await?;
     let fresh = app.settings.sync.fresh;
     if !params.force
-        && let Some(look) = looks::find_fresh(&mut tx, index_id, fresh).await?
+        && let Some(poll) = store_polls::find_fresh(&mut tx, index_id, fresh).await?
     {
-        return Ok(Json(still_fresh(index, &look)).into_response());
+        return Ok(Json(still_fresh(index, &poll)).into_response());
     }
     let payload = IndexSync {
         index_id,
@@ -162,8 +162,8 @@ pub(super) async fn sync_index(
     .await
 }
 
-fn still_fresh(index: Index, look: &Look) -> SyncedOut {
-    let report = report(&look.report, Some(look.looked_at));
+fn still_fresh(index: Index, poll: &StorePoll) -> SyncedOut {
+    let report = report(&poll.report, Some(poll.polled_at));
     SyncedOut {
         index: index.into(),
         sync_report: report.map(|report| SyncReport {

@@ -20,7 +20,7 @@ pub async fn mark_attaching(
     for chunk in pieces(ids) {
         let marks = vec!["?"; chunk.len()].join(",");
         let sql = format!(
-            "UPDATE rag_index_attachments SET state = 'attaching', strategy_applied = NULL, attach_way = ?, \
+            "UPDATE rag_index_attachments SET state = 'attaching', strategy_applied = NULL, attach_method = ?, \
              external_batch_id = NULL, attached_at = NULL, missed_at = NULL, \
              ask_again_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, updated_at = UTC_TIMESTAMP(6) \
              WHERE id IN ({marks}) AND state IN {}",

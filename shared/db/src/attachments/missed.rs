@@ -38,9 +38,9 @@ pub async fn clear_missed(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Res
 
 /// These were asked for and are proven not to have come in: they go in by the next way. What went in by itself goes in so once
 /// more, which is counted as the times are that a file was not indexed in time.
-pub async fn take_next_way(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    let next = "next_way = GREATEST(next_way, CASE attach_way WHEN 'batch_files' THEN 1 ELSE 2 END), \
-         reattached = reattached + (attach_way IS NULL OR attach_way = 'single'), ";
+pub async fn advance_method(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
+    let next = "next_method = GREATEST(next_method, CASE attach_method WHEN 'batch_files' THEN 1 ELSE 2 END), \
+         reattached = reattached + (attach_method IS NULL OR attach_method = 'single'), ";
     put_back(db, ids, next).await
 }
 

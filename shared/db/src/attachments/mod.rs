@@ -21,8 +21,8 @@ use crate::sql::{Text, exactly_one, in_list, pieces, push_list};
 
 pub use asked::{mark_attaching, wait_longer};
 pub use missed::{
-    NOT_ATTACHED, NOT_IN_STORE, clear_missed, forget_given_up, give_up, list_left, mark_left, mark_lost,
-    mark_missed, take_next_way,
+    NOT_ATTACHED, NOT_IN_STORE, advance_method, clear_missed, forget_given_up, give_up, list_left, mark_left,
+    mark_lost, mark_missed,
 };
 pub use observations::{Observation, observe, observe_many};
 pub use seen::{SeenAttachment, correct, count_at, delete_gone, insert_seen};
@@ -50,9 +50,9 @@ pub struct Attachment {
     pub state: AttachmentState,
     pub external_batch_id: Option<String>,
     /// The way in that was taken last ([`AttachMethod`]); `None`: none yet.
-    pub attach_way: Option<String>,
+    pub attach_method: Option<String>,
     /// Ways below this rung were taken in vain ([`AttachMethod::rank`]).
-    pub next_way: u8,
+    pub next_method: u8,
     /// Of a row that is `attaching`: until then the answer, or the file, may still come.
     pub ask_again_at: Option<DateTime<Utc>>,
     /// When a complete listing first lacked the file.
@@ -85,7 +85,7 @@ impl Attachment {
 
     /// The way in that was taken last, if this version knows it.
     pub fn way(&self) -> Option<AttachMethod> {
-        self.attach_way
+        self.attach_method
             .clone()
             .and_then(|way| AttachMethod::try_from(way).ok())
     }
@@ -123,7 +123,7 @@ impl From<&Attachment> for PresentFile {
 }
 
 const COLUMNS: &str = "id, index_id, external_store_id, local_file_id, external_file_id, external_store_file_id, content_sha256, \
-     size_bytes, chunking_strategy, state, external_batch_id, attach_way, next_way, ask_again_at, missed_at, reported_strategy, strategy_applied, usage_bytes, error_code, last_error, attached_at, \
+     size_bytes, chunking_strategy, state, external_batch_id, attach_method, next_method, ask_again_at, missed_at, reported_strategy, strategy_applied, usage_bytes, error_code, last_error, attached_at, \
      reattached, created_at, updated_at";
 
 /// A file that is about to be attached.

@@ -1,4 +1,4 @@
-//! `rag_index_looks`: when an index's store was last looked at, and what that told.
+//! `rag_store_polls`: when an index's store was last looked at, and what that told.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use sqlx::{FromRow, MySqlConnection};
 use crate::sql::Text;
 use crate::{DbError, indexes};
 
-/// A row of `rag_index_looks`.
+/// A row of `rag_store_polls`.
 #[derive(Debug, Clone, FromRow)]
-pub struct Look {
-    pub looked_at: DateTime<Utc>,
+pub struct StorePoll {
+    pub polled_at: DateTime<Utc>,
     #[sqlx(json)]
     pub report: Value,
 }
@@ -25,11 +25,11 @@ pub async fn find_fresh(
     db: &mut MySqlConnection,
     index: IndexId,
     younger_than: Duration,
-) -> Result<Option<Look>, DbError> {
+) -> Result<Option<StorePoll>, DbError> {
     let micros = i64::try_from(younger_than.as_micros()).unwrap_or(i64::MAX);
     Ok(sqlx::query_as(
-        "SELECT looked_at, report FROM rag_index_looks WHERE index_id = ? \
-         AND looked_at > UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND",
+        "SELECT polled_at, report FROM rag_store_polls WHERE index_id = ? \
+         AND polled_at > UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND",
     )
     .bind(Text(index))
     .bind(micros)
@@ -44,8 +44,8 @@ pub async fn record(
     report: &impl Serialize,
 ) -> Result<(), DbError> {
     sqlx::query(
-        "INSERT INTO rag_index_looks (index_id, looked_at, report) VALUES (?, UTC_TIMESTAMP(6), ?) \
-         ON DUPLICATE KEY UPDATE looked_at = VALUES(looked_at), report = VALUES(report)",
+        "INSERT INTO rag_store_polls (index_id, polled_at, report) VALUES (?, UTC_TIMESTAMP(6), ?) \
+         ON DUPLICATE KEY UPDATE polled_at = VALUES(polled_at), report = VALUES(report)",
     )
     .bind(Text(index))
     .bind(Json(report))
@@ -56,7 +56,7 @@ pub async fn record(
 
 /// The index has no store to look at any more.
 pub async fn forget(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
-    sqlx::query("DELETE FROM rag_index_looks WHERE index_id = ?")
+    sqlx::query("DELETE FROM rag_store_polls WHERE index_id = ?")
         .bind(Text(index))
         .execute(db)
         .await?;
@@ -66,8 +66,8 @@ pub async fn forget(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbEr
 /// Looks at indexes that are gone.
 pub async fn forget_gone(db: &mut MySqlConnection) -> Result<u64, DbError> {
     let result = sqlx::query(
-        "DELETE FROM rag_index_looks WHERE NOT EXISTS \
-         (SELECT 1 FROM rag_indexes i WHERE i.id = rag_index_looks.index_id) LIMIT 1000",
+        "DELETE FROM rag_store_polls WHERE NOT EXISTS \
+         (SELECT 1 FROM rag_indexes i WHERE i.id = rag_store_polls.index_id) LIMIT 1000",
     )
     .execute(db)
     .await?;
