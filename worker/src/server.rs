@@ -46,7 +46,7 @@ pub(crate) async fn start(
 ) -> std::io::Result<tokio::task::JoinHandle<()>> {
     metrics::describe_gauge!(
         HEALTHY,
-        "1 while this worker's queue can look for work, claim, keep leases and acknowledge; 0 once it has failed to for \
+        "1 while this worker's queue can poll for work, claim, keep leases and acknowledge; 0 once it has failed to for \
          some seconds"
     );
     metrics::describe_counter!(

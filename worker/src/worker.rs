@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::maintenance::{self, files_root, schedule};
 use crate::{jobs, server};
 
-/// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, looks for work, and keeps leases.
+/// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, polls for work, and keeps leases.
 const ENGINE_CONNECTIONS: u32 = 4;
 
 /// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs stop within the grace time and

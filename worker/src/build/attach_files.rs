@@ -47,7 +47,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
     }
 }
 
-/// A provider knows a file in a store by the file's id: what goes in again under the same id has to come out first.
+/// A provider knows a file in a store by the file's id: what is attached again under the same id is detached first.
 async fn make_room(build: &Build<'_>, snapshot: &BuildSnapshot) -> Result<(), StepError> {
     let wanted: HashSet<&str> = snapshot
         .plan

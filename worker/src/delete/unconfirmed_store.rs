@@ -45,7 +45,7 @@ pub(super) async fn find(
     let grace = scope.provider.capabilities().settle_grace;
     let age = (Utc::now() - intent.updated_at).to_std().unwrap_or_default();
     if found.is_empty() && age < grace {
-        let reason = "looks for a vector store that may have been made";
+        let reason = "searches for a vector store that may have been made";
         return Err(StepError::snooze(NOT_VISIBLE_YET, reason));
     }
     Ok(Some(UnconfirmedStore {
