@@ -1,4 +1,4 @@
--- Providers: connections, what we did there, and what the processes of a fleet share about them.
+-- Providers: connections, what this database created there, and what the processes of a fleet share about them.
 
 -- One row per provider type, for the whole installation.
 CREATE TABLE rag_provider_connections (
@@ -17,8 +17,7 @@ CREATE TABLE rag_provider_connections (
     is_enabled              BOOLEAN NOT NULL DEFAULT 1,
     -- An admin declares that nothing but this database works on the account behind the connection.
     is_exclusive            BOOLEAN NOT NULL DEFAULT FALSE,
-    -- JSON: what this connection was seen to do or not to do, each fact with when and how. Cleared when host or credentials
-    -- change.
+    -- JSON: capabilities that were observed, each with when and how. Cleared when host or credentials change.
     learned                 LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     last_healthcheck_at     DATETIME(6) NULL,
     last_error              TEXT NULL,
@@ -31,7 +30,7 @@ CREATE TABLE rag_provider_connections (
     -- The provider's words.
     blocked_reason          TEXT NULL,
     blocked_since           DATETIME(6) NULL,
-    -- Whoever moves this on sends the one request of the fleet that finds out whether the block is over.
+    -- The process whose UPDATE moves this sends the one request of the fleet that finds out whether the block is over.
     blocked_next_try_at     DATETIME(6) NULL,
     blocked_tries           INT UNSIGNED NOT NULL DEFAULT 0,
     created_at              DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
@@ -97,11 +96,11 @@ CREATE TABLE rag_index_attachments (
     -- pending | attaching | in_progress | completed | failed | cancelled | detaching
     state                  VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     external_batch_id      VARCHAR(255) COLLATE utf8mb4_bin NULL,
-    -- The way of attaching that was tried last: batch_files | batch_file_ids | single
-    attach_way             VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL,
-    -- The next way to try (0, 1, 2 in the order above); those before it were tried in vain.
-    next_way               TINYINT UNSIGNED NOT NULL DEFAULT 0,
-    -- Of a row in state `attaching`: until then the answer, or the file itself, may still come. It is not asked for again
+    -- The method of the last request to attach: batch_files | batch_file_ids | single
+    attach_method          VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL,
+    -- The next method to try (0, 1, 2 in the order above); those before it had no effect.
+    next_method            TINYINT UNSIGNED NOT NULL DEFAULT 0,
+    -- Of a row in state `attaching`: the answer, or the file itself, may still come until then. The request is not repeated
     -- before.
     ask_again_at           DATETIME(6) NULL,
     -- When a complete listing first lacked the file although it should have had it; NULL: none did, as far as we know.
@@ -125,8 +124,8 @@ CREATE TABLE rag_index_attachments (
     KEY ix_attachments_file (external_file_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- What is about to happen, or may have happened, at a provider. The row is written before the call and removed when the
--- outcome is recorded. A row that outlives its worker tells a retry, or the cleanup, what to look for at the provider.
+-- Calls that are about to be made, or may have been made, at a provider. The row is written before the call and removed
+-- when the outcome is recorded. A row that outlives its worker tells a retry, or the cleanup, what to look for at the provider.
 CREATE TABLE rag_provider_intents (
     id             CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     provider_id    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -143,7 +142,7 @@ CREATE TABLE rag_provider_intents (
     size_bytes     BIGINT UNSIGNED NULL,
     -- The queue claim that works on it; a claim that is no longer live can be superseded.
     claim_token    CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL,
-    -- Of deletions: failures so far, and when the next try is due. Whoever tries moves due_at on first.
+    -- Of deletions: failures so far, and when the next try is due. Each try moves due_at first.
     tries          INT UNSIGNED NOT NULL DEFAULT 0,
     due_at         DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     last_error     TEXT NULL,
@@ -155,55 +154,54 @@ CREATE TABLE rag_provider_intents (
     KEY ix_intents_file (local_file_id, operation)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- Everything that we created at a provider, or may have created: what is not listed here is not ours, whatever it looks
--- like.
-CREATE TABLE rag_provider_traces (
+-- The ownership ledger: everything that this database created at a provider, or may have created. What has no row here is
+-- not ours, whatever its name or tag.
+CREATE TABLE rag_provider_ownership (
     -- The id of the intent that it was created for; a vector store carries it as its tag.
     id             CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     provider_id    VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     -- vector_store | file
     kind           VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    -- NULL: it was asked for, and no answer came.
+    -- NULL: unconfirmed. The request was sent, and no answer came.
     external_id    VARCHAR(255) COLLATE utf8mb4_bin NULL,
-    -- Of a file whose upload nobody confirmed: a file of this name and size may be it.
+    -- Of an unconfirmed upload: a file of this name and size may be its copy.
     file_name      VARCHAR(512) COLLATE utf8mb4_bin NULL,
     size_bytes     BIGINT UNSIGNED NULL,
-    -- Of a file whose upload nobody confirmed: the local file and its content, for the report on files that may be its copy.
+    -- Of an unconfirmed upload: the local file and its content, for the report on files that may be its copy.
     file_id        CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL,
     content_sha256 CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
-    -- When it was asked for, and when its id became known or a search for it found nothing: the provider created it between
-    -- the two, or soon after.
+    -- When it was requested, and when its id became known or the upload was given up. The provider created it between the
+    -- two, or soon after.
     begun_at       DATETIME(6) NOT NULL,
-    settled_at     DATETIME(6) NULL,
-    -- When the provider confirmed that it is gone: an older listing may still show it.
+    resolved_at    DATETIME(6) NULL,
+    -- When the provider confirmed that it is gone. An older listing may still show it.
     deleted_at     DATETIME(6) NULL,
-    CONSTRAINT uq_traces_external UNIQUE (provider_id, kind, external_id),
-    KEY ix_traces_deleted (kind, deleted_at)
+    CONSTRAINT uq_ownership_external UNIQUE (provider_id, kind, external_id),
+    KEY ix_ownership_deleted (kind, deleted_at)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
 -- When requests may be sent to a provider. Times here and in the next two tables are microseconds since 1970 UTC by the
 -- database's clock.
 CREATE TABLE rag_provider_budgets (
-    provider_id   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    provider_id     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     -- When the first request may be sent that nobody has reserved yet.
-    next_us       BIGINT NOT NULL DEFAULT 0,
-    -- Until then nobody sends anything, because the provider asked for a pause.
-    calm_until_us BIGINT NOT NULL DEFAULT 0
+    next_us         BIGINT NOT NULL DEFAULT 0,
+    -- Until then no process sends anything, because the provider asked for a pause.
+    paused_until_us BIGINT NOT NULL DEFAULT 0
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- The requests that a fleet has open at a provider at the same time: one row per request that max_concurrent_requests
--- allows.
+-- The concurrent requests of a fleet at a provider: one row for each request that max_concurrent_requests allows.
 CREATE TABLE rag_provider_slots (
     provider_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     slot        INT UNSIGNED    NOT NULL,
     -- Drawn anew for every request.
     holder      BIGINT UNSIGNED NOT NULL DEFAULT 0,
-    -- Until then the slot is taken. A living holder moves this on; the slot of a killed one is free afterwards.
+    -- Until then the slot is taken. Its holder renews it; the slot of a killed process becomes free.
     until_us    BIGINT          NOT NULL DEFAULT 0,
     PRIMARY KEY (provider_id, slot)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- Rate limits that do not say for how long: the fleet backs off per operation, so that other work goes on.
+-- Rate limits without a Retry-After: the fleet backs off from that operation alone, so that other work goes on.
 CREATE TABLE rag_provider_backoffs (
     provider_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     operation   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

@@ -1,5 +1,5 @@
--- Syncs: how far a long one has come, what it goes through, what it found; the latest look at each index's store; and the
--- schedule of recurring work.
+-- Syncs: how far a long one has come, which items it works through and what it found; the latest poll of each index's
+-- store; and the schedule of recurring work.
 
 -- One run of a sync over many things: of a provider, or of a domain's indexes.
 CREATE TABLE rag_sync_runs (
@@ -8,7 +8,7 @@ CREATE TABLE rag_sync_runs (
     -- Which of the run's phases it is in, by the worker's names.
     phase       VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     -- Where the phase continues: a cursor of the provider's, or an id of ours.
-    place       VARCHAR(1024) COLLATE utf8mb4_bin NULL,
+    position    VARCHAR(1024) COLLATE utf8mb4_bin NULL,
     -- JSON: numbers that are reported. Written in the transactions of what they count, so they are exact after a crash.
     counts      LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     items_total INT UNSIGNED NOT NULL DEFAULT 0,
@@ -19,7 +19,7 @@ CREATE TABLE rag_sync_runs (
     KEY ix_sync_runs_updated (updated_at)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- What a run goes through, one by one: stores of a provider, or indexes of a domain.
+-- The items of a run, which it works through one by one: stores of a provider, or indexes of a domain.
 CREATE TABLE rag_sync_items (
     job_id   CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     -- The store's id at the provider, or the index's id.
@@ -34,7 +34,7 @@ CREATE TABLE rag_sync_items (
     KEY ix_sync_items_state (job_id, state, position)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- What a run found: the rows of its report, which may be of any length. They also tell which files it has dealt with.
+-- What a run found: the rows of its report, which may be of any length. They also tell which files are done.
 CREATE TABLE rag_sync_findings (
     job_id  CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     -- file_results | files_byte_mismatches | errors | …
@@ -45,15 +45,15 @@ CREATE TABLE rag_sync_findings (
     PRIMARY KEY (job_id, kind, subject)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- The latest look at an index's store.
-CREATE TABLE rag_index_looks (
+-- The latest poll of an index's store.
+CREATE TABLE rag_store_polls (
     index_id  CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-    looked_at DATETIME(6) NOT NULL,
+    polled_at DATETIME(6) NOT NULL,
     -- JSON: what was found.
     report    TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
--- Recurring work of the fleet: the process that moves due_at on starts it this time.
+-- Recurring work of the fleet. The process whose UPDATE moves due_at starts the work.
 CREATE TABLE rag_schedules (
     name   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     due_at DATETIME(6) NOT NULL

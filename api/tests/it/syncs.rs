@@ -93,7 +93,7 @@ async fn a_fresh_look_is_answered_at_once(pool: MySqlPool) {
         "indexing_status_before": "done", "indexing_status": "done", "gone": false, "detached": false,
     });
     let mut db = api.db.acquire().await.unwrap();
-    rag_db::looks::record(&mut db, index.parse().unwrap(), &report)
+    rag_db::store_polls::record(&mut db, index.parse().unwrap(), &report)
         .await
         .unwrap();
     let path = format!("/api/v1/indexes/{index}/sync");

@@ -169,7 +169,7 @@ impl FleetBudget {
             return Ok(Ok(()));
         }
         let mut db = self.pool.acquire().await?;
-        let pause = budgets::calm(&mut db, &self.provider_type).await?;
+        let pause = budgets::remaining_pause(&mut db, &self.provider_type).await?;
         drop(db);
         if pause > LONGEST_WAIT {
             return Ok(Err(BudgetRefused::rate(pause)));
@@ -188,7 +188,7 @@ impl FleetBudget {
         state.slot = None;
         state.looked = None;
         let mut db = self.pool.acquire().await?;
-        budgets::calm_down(&mut db, &self.provider_type, pause).await?;
+        budgets::pause(&mut db, &self.provider_type, pause).await?;
         Ok(pause)
     }
 }

@@ -27,8 +27,8 @@ pub async fn reserve(
 ) -> Result<Reservation, DbError> {
     let sql = format!(
         "UPDATE rag_provider_budgets \
-         SET next_us = {NOW_US} + LAST_INSERT_ID(GREATEST(next_us, calm_until_us, {NOW_US}) - {NOW_US} + ?) \
-         WHERE provider_id = ? AND GREATEST(next_us, calm_until_us) <= {NOW_US} + ?"
+         SET next_us = {NOW_US} + LAST_INSERT_ID(GREATEST(next_us, paused_until_us, {NOW_US}) - {NOW_US} + ?) \
+         WHERE provider_id = ? AND GREATEST(next_us, paused_until_us) <= {NOW_US} + ?"
     );
     for _ in 0..2 {
         let result = sqlx::query(sqlx::AssertSqlSafe(sql.as_str()))
@@ -43,7 +43,7 @@ pub async fn reserve(
                 wait: end.saturating_sub(span),
             });
         }
-        if let Some(wait) = wait(db, provider, "GREATEST(next_us, calm_until_us)").await? {
+        if let Some(wait) = wait(db, provider, "GREATEST(next_us, paused_until_us)").await? {
             return Ok(Reservation::Full { wait });
         }
         create(db, provider).await?;
@@ -52,15 +52,15 @@ pub async fn reserve(
 }
 
 /// For how long nobody is to send anything; zero: nobody has to hold back.
-pub async fn calm(db: &mut MySqlConnection, provider: &str) -> Result<Duration, DbError> {
-    Ok(wait(db, provider, "calm_until_us").await?.unwrap_or_default())
+pub async fn remaining_pause(db: &mut MySqlConnection, provider: &str) -> Result<Duration, DbError> {
+    Ok(wait(db, provider, "paused_until_us").await?.unwrap_or_default())
 }
 
 /// The provider asked for a pause: nobody sends anything for so long.
-pub async fn calm_down(db: &mut MySqlConnection, provider: &str, pause: Duration) -> Result<(), DbError> {
+pub async fn pause(db: &mut MySqlConnection, provider: &str, pause: Duration) -> Result<(), DbError> {
     create(db, provider).await?;
     let sql = format!(
-        "UPDATE rag_provider_budgets SET calm_until_us = GREATEST(calm_until_us, {NOW_US} + ?) WHERE provider_id = ?"
+        "UPDATE rag_provider_budgets SET paused_until_us = GREATEST(paused_until_us, {NOW_US} + ?) WHERE provider_id = ?"
     );
     sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(micros(pause))

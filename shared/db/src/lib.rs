@@ -21,16 +21,16 @@ pub mod imports;
 pub mod index_files;
 pub mod indexes;
 pub mod intents;
-pub mod looks;
 pub mod missing;
+pub mod ownership;
 pub mod quotas;
 pub mod schedules;
 mod schema;
 pub mod slots;
 mod sql;
 pub mod status;
+pub mod store_polls;
 pub mod syncs;
-pub mod traces;
 pub mod upload_jobs;
 pub mod uploads;
 

@@ -21,11 +21,11 @@ const FROZEN: &[(&str, &str)] = &[
     ),
     (
         "migrations/20261201000002_provider.sql",
-        "8d9b5899be62a6a558976a9900050b6affb14bcabdee8ccc8cfd0d49f215ad86",
+        "2220629cc9b108a5e5efbb76687fec5fca021cc5ea86dcd0cdcbe22ca6a299dd",
     ),
     (
         "migrations/20261201000003_sync.sql",
-        "d83c6717e2998806490b534ee14aa87e8fa504d4d7f2a94d1bd68996f1626efe",
+        "ea7527a579bf65d3ac1f5013ef36422a676d4cbd9e01aebc3e8b8e7e99c1a2a5",
     ),
     (
         "migrations/20261201000004_api.sql",

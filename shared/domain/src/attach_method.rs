@@ -7,7 +7,7 @@ use crate::ChunkingStrategy;
 use crate::status::status;
 
 status! {
-    /// `rag_index_attachments.attach_way`, in the order in which they are tried.
+    /// `rag_index_attachments.attach_method`, in the order in which they are tried.
     AttachMethod ("attach method") {
         /// A batch of `files`, each with its own strategy.
         BatchFiles = "batch_files",
@@ -19,7 +19,7 @@ status! {
 }
 
 impl AttachMethod {
-    /// Its position in the order in which methods are tried; `rag_index_attachments.next_way` counts so.
+    /// Its position in the order in which methods are tried; `rag_index_attachments.next_method` counts so.
     pub const fn rank(self) -> u8 {
         match self {
             Self::BatchFiles => 0,

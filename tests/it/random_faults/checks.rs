@@ -7,7 +7,7 @@ use rag_tests::Stack;
 
 use super::strangers::Strangers;
 use super::world::World;
-use crate::ledger::effects;
+use crate::fixtures::ledger::effects;
 
 /// Each of our stores holds the present version of each linked file once, and nothing else.
 pub(super) async fn stores_are_exact(stack: &Stack, world: &World) {
@@ -81,7 +81,7 @@ pub(super) async fn copies_are_exact(stack: &Stack, world: &World) -> usize {
         .filter(|id| files.contains_key(id) && !named.contains(id))
         .count();
     let lost: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM rag_provider_traces WHERE kind = 'file' AND external_id IS NULL",
+        "SELECT COUNT(*) FROM rag_provider_ownership WHERE kind = 'file' AND external_id IS NULL",
     )
     .fetch_one(&stack.database.pool)
     .await

@@ -116,7 +116,7 @@ pub(super) async fn attach_by_next_method(
     );
     let ids: Vec<_> = again.iter().map(|row| row.id).collect();
     let mut tx = build.write().await?;
-    attachments::take_next_way(&mut tx, &ids).await?;
+    attachments::advance_method(&mut tx, &ids).await?;
     let error = "the provider accepted the file, and it did not come into the vector store";
     fail(&mut tx, &lost, NOT_IN_STORE, error).await?;
     Ok(tx.commit().await?)

@@ -4,7 +4,7 @@
 //! be deleted: a listing may be older than the deletion.
 
 use rag_db::intents::{self, Intent};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 
 use super::state::Build;
 use crate::observe::tagged_stores::stores_of;
@@ -19,7 +19,7 @@ pub(super) async fn find(build: &Build<'_>, intent: &Intent) -> Result<Option<St
     let mut usable = Vec::new();
     for store in found {
         if !intents::is_store_retired(&mut db, provider_type, &store.id).await?
-            && !traces::is_deleted(&mut db, provider_type, Kind::VectorStore, &store.id).await?
+            && !ownership::is_deleted(&mut db, provider_type, Kind::VectorStore, &store.id).await?
         {
             usable.push(store);
         }

@@ -128,7 +128,7 @@ async fn attach_next(build: &Build<'_>, pending: &[Attachment]) -> Result<(), St
         .iter()
         .map(|row| WaitingFile {
             strategy: row.chunking_strategy,
-            next_way: row.next_way,
+            next_way: row.next_method,
         })
         .collect();
     let calls = attach_calls(&waiting, support, capabilities.max_batch_files.min(BATCH_FILES));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::{DbError, indexes};
 use rag_domain::StoreSettings;
 use rag_providers::{Effect, ExpiresAfter, Metadata, NewVectorStore};
@@ -103,7 +103,7 @@ async fn record(
     if given.is_some() {
         indexes::set_pushed_settings(&mut tx, index.id, given, None).await?;
     }
-    traces::mark_heard(&mut tx, &index.provider_type, Kind::VectorStore, intent.id, store).await?;
+    ownership::confirm(&mut tx, &index.provider_type, Kind::VectorStore, intent.id, store).await?;
     intents::resolve(&mut tx, intent.id, &build.token).await?;
     Ok(tx.commit().await?)
 }
@@ -131,7 +131,7 @@ async fn declare(build: &Build<'_>) -> Result<(Intent, bool), StepError> {
     let declared = match declared {
         Declared::New(intent) => {
             // Whatever comes of it, the store will be known as ours.
-            traces::insert_store(&mut tx, &intent.provider_id, intent.id).await?;
+            ownership::insert_store(&mut tx, &intent.provider_id, intent.id).await?;
             (intent, true)
         }
         Declared::Existing(intent) => {

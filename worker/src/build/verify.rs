@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use rag_db::attachments::{self, Attachment, NOT_IN_STORE};
 use rag_db::builds;
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_domain::{AttachmentId, AttachmentState, StoreDiff};
 use rag_providers::Ability;
 
@@ -140,7 +140,7 @@ async fn of_ours(build: &Build<'_>, files: &[&SeenFile]) -> Result<Vec<String>, 
     }
     let ids: Vec<&str> = files.iter().map(|file| file.file_id.as_str()).collect();
     let mut db = build.context.pool.acquire().await?;
-    let made = traces::list_made(&mut db, &build.index.provider_type, Kind::File, &ids).await?;
+    let made = ownership::list_made(&mut db, &build.index.provider_type, Kind::File, &ids).await?;
     let made: HashSet<String> = made.into_iter().collect();
     let ours = files.iter().filter(|file| made.contains(&file.file_id));
     Ok(ours.map(|file| file.store_file_id.clone()).collect())

@@ -7,7 +7,7 @@
 
 use apalis_mariadb::JobKind as _;
 use rag_db::intents::{self, Intent};
-use rag_db::{files, traces};
+use rag_db::{files, ownership};
 use rag_domain::FileId;
 use rag_jobs::FileUpload;
 
@@ -74,7 +74,7 @@ async fn end(context: &Context, intent: &Intent) -> Result<(), StepError> {
         // A build or an upload job wants the file again and has taken the intent over.
         return Ok(());
     }
-    traces::insert_unheard(&mut tx, intent).await?;
+    ownership::insert_unconfirmed(&mut tx, intent).await?;
     tx.commit().await?;
     tracing::info!(file.id = intent.subject, "an abandoned upload is over");
     Ok(())

@@ -4,7 +4,7 @@
 //! need no fence; they hold the lock of the file or index, as everybody who retires one.
 
 use rag_db::intents::{self, Intent, Owner};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::{files, indexes};
 use rag_domain::{FileId, IndexId};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ pub(crate) async fn disown_file(
     let provider_type = &scope.provider_type;
     let mut tx = scope.context.pool.begin().await?;
     files::lock_any(&mut tx, file).await?;
-    traces::mark_heard(&mut tx, provider_type, Kind::File, intent.id, external_file_id).await?;
+    ownership::confirm(&mut tx, provider_type, Kind::File, intent.id, external_file_id).await?;
     if intents::retire_file_for(&mut tx, provider_type, external_file_id, Owner::File(file)).await? {
         tracing::warn!(
             external_file_id,
@@ -52,7 +52,7 @@ pub(crate) async fn disown_store(
     let mut tx = scope.context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &scope.domain_id, index_id).await?;
     if index.is_none_or(|index| index.external_id.as_deref() != Some(store)) {
-        traces::mark_heard(&mut tx, provider_type, Kind::VectorStore, intent.id, store).await?;
+        ownership::confirm(&mut tx, provider_type, Kind::VectorStore, intent.id, store).await?;
         intents::retire_store(&mut tx, provider_type, index_id, store).await?;
         tracing::warn!(store, "made under a lost claim: it will be deleted");
     }

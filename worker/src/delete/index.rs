@@ -1,6 +1,6 @@
 //! A deleted index leaves its provider: its store, then the copies that no other index there needs, then its rows.
 //!
-//! Reads and writes the tombstone, attachments, copies, intents and traces. Calls list of stores (after a creation that was
+//! Reads and writes the tombstone, attachments, copies, intents and the ownership ledger. Calls list of stores (after a creation that was
 //! not heard of), delete of stores and files. The store goes first: one call takes all files out of it, and a file must not
 //! hang in a store when it is deleted. Safe to repeat because what is left to do is read from rows, and a deletion of
 //! something absent is a success.

@@ -1,14 +1,14 @@
 //! Carrying out the deletions that wait at a provider: for the build that came across them, for upkeep, and for the jobs whose
 //! own end waits for them.
 //!
-//! Writes deletion intents and traces. Calls delete of stores and files. Safe to repeat, and to do from several places at
+//! Writes deletion intents and the ownership ledger. Calls delete of stores and files. Safe to repeat, and to do from several places at
 //! once, because a deletion of something absent is a success; a try moves the intent's due time on before it is made, so
 //! that in practice one does it. One that fails keeps its intent, comes later and later, and holds up no younger one.
 
 use std::time::Duration;
 
 use rag_db::intents::{self, Intent, Operation, Owner};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::uploads;
 use rag_providers::{Deleted, Disposition, ErrorKind, Provider, ProviderError};
 use sqlx::{MySqlConnection, MySqlPool};
@@ -154,7 +154,7 @@ async fn carry_out(site: Site<'_>, operation: Operation, intent: &Intent) -> Res
                 return Ok(Tried::NotYet);
             }
             // Remembered for a while: an older listing still shows it.
-            traces::mark_deleted(&mut tx, provider_type, kind, subject).await?;
+            ownership::mark_deleted(&mut tx, provider_type, kind, subject).await?;
             if kind == Kind::File {
                 uploads::confirm_deleted(&mut tx, provider_type, subject).await?;
             }
@@ -187,7 +187,7 @@ async fn is_young(
     kind: Kind,
     subject: &str,
 ) -> Result<bool, StepError> {
-    let age = traces::find_age_seconds(db, site.provider_type, kind, subject).await?;
+    let age = ownership::find_age_seconds(db, site.provider_type, kind, subject).await?;
     let grace = site.provider.capabilities().settle_grace;
     Ok(age.is_some_and(|seconds| Duration::from_secs(seconds) < grace))
 }

@@ -1,7 +1,7 @@
 //! An index's store is deleted on its own command: the index is `not_indexed` and without a store from then on, its
 //! files stay, and so do their copies as far as something refers to them. The next build makes a new store.
 //!
-//! Reads and writes the index, attachments, intents and traces. Calls list of stores (after a creation that was not heard
+//! Reads and writes the index, attachments, intents and the ownership ledger. Calls list of stores (after a creation that was not heard
 //! of), delete of stores and files. Safe to repeat because what is left to do is read from rows, and a deletion of something
 //! absent is a success.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use apalis_mariadb::Claim;
 use rag_db::indexes::{self, Index};
 use rag_db::intents::{self, Operation, Owner};
-use rag_db::{attachments, looks};
+use rag_db::{attachments, store_polls};
 use rag_domain::IndexingStatus;
 use rag_jobs::IndexStoreDelete;
 use serde_json::json;
@@ -83,7 +83,7 @@ impl Deletion<'_> {
             indexes::mark_seen(&mut tx, index.id, IndexingStatus::NotIndexed, None, None).await?;
         }
         forget_payload(&mut tx, &index).await?;
-        looks::forget(&mut tx, index.id).await?;
+        store_polls::forget(&mut tx, index.id).await?;
         tx.commit().await?;
         tracing::info!(store, "the index gives up its vector store on request");
         Ok(())

@@ -21,7 +21,7 @@ pub(crate) mod schedule;
 use std::time::Duration;
 
 use apalis_mariadb::State;
-use rag_db::{builds as build_rows, traces, uploads};
+use rag_db::{builds as build_rows, ownership, uploads};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -102,6 +102,6 @@ async fn prune(context: &Context) -> Result<(), StepError> {
     let mut db = context.pool.acquire().await?;
     while build_rows::prune(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
     while uploads::prune_deleted(&mut db, context.retention.as_secs(), PRUNED).await? == u64::from(PRUNED) {}
-    while traces::prune(&mut db, GONE_DAYS, PRUNED).await? == u64::from(PRUNED) {}
+    while ownership::prune(&mut db, GONE_DAYS, PRUNED).await? == u64::from(PRUNED) {}
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, Observation};
-use rag_domain::{AttachmentState, ChunkingProof, ChunkingStrategy};
+use rag_domain::{
+    AttachedFile, AttachedRow, AttachmentState, ChunkingProof, ChunkingStrategy, FileReport, ListedFile,
+};
 use rag_providers::{LastError, ReportedStrategy, StoreFileStatus, VectorStoreFile};
 use serde_json::Value;
 use sqlx::MySqlConnection;
@@ -58,6 +60,22 @@ impl SeenFile {
         self.strategy.as_ref().map(ReportedStrategy::to_value)
     }
 
+    /// For comparisons.
+    pub(crate) fn listed(&self) -> ListedFile<'_> {
+        let error = self.last_error.as_ref();
+        ListedFile {
+            file_id: &self.file_id,
+            store_file_id: &self.store_file_id,
+            report: FileReport {
+                state: self.state,
+                strategy: self.reported(),
+                usage_bytes: Some(self.usage_bytes),
+                error_code: error.map(|error| error.code.as_str()),
+                last_error: error.map(|error| error.message.as_str()),
+            },
+        }
+    }
+
     /// What rows keep. `asked`: the strategy that it was to be attached with; `reported`: [`Self::reported`].
     pub(crate) fn observation<'a>(
         &'a self,
@@ -74,6 +92,21 @@ impl SeenFile {
             error_code: error.map(|error| error.code.as_str()),
             last_error: error.map(|error| error.message.as_str()),
         }
+    }
+}
+
+/// A row, for comparisons.
+pub(crate) fn attached(row: &Attachment) -> AttachedRow<'_> {
+    AttachedRow {
+        file: AttachedFile::from(row),
+        report: FileReport {
+            state: row.state,
+            strategy: row.reported_strategy.clone(),
+            usage_bytes: row.usage_bytes,
+            error_code: row.error_code.as_deref(),
+            last_error: row.last_error.as_deref(),
+        },
+        is_missed: row.missed_at.is_some(),
     }
 }
 

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use rag_db::connections;
 use rag_db::intents::{self, Intent};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_providers::{Order, PageRequest, Provider, ProviderError, ProviderFile};
 use sha2::{Digest as _, Sha256};
 use sqlx::MySqlConnection;
@@ -70,12 +70,12 @@ pub(crate) async fn may_adopt(
     intent: &Intent,
     external_file_id: &str,
 ) -> Result<bool, StepError> {
-    let (Some(size_bytes), Some(sha256)) = (intent.size_bytes, &intent.content_sha256) else {
+    let Some(sha256) = &intent.content_sha256 else {
         return Ok(false);
     };
     let provider = &intent.provider_id;
     if intents::is_content_uploading(db, provider, sha256, Some(intent.id)).await?
-        || traces::has_rival(db, provider, &intent.subject, sha256, size_bytes).await?
+        || ownership::has_rival(db, provider, &intent.subject, sha256).await?
     {
         return Ok(false);
     }
@@ -90,7 +90,7 @@ async fn is_free(
 ) -> Result<bool, StepError> {
     Ok(
         !intents::is_file_referenced(db, provider, external_file_id).await?
-            && !traces::is_known(db, provider, Kind::File, external_file_id).await?,
+            && !ownership::is_known(db, provider, Kind::File, external_file_id).await?,
     )
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::indexes;
 use rag_db::intents::{self, Operation};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_domain::IndexId;
 use rag_jobs::OrphanMode;
 use sqlx::MySqlConnection;
@@ -75,7 +75,7 @@ impl Search<'_> {
         }
         let is_ours = is_made
             || match &store.tag {
-                Some(tag) => traces::is_our_tag(db, provider, tag).await?,
+                Some(tag) => ownership::is_our_tag(db, provider, tag).await?,
                 None => false,
             };
         Ok(self.by_age(is_ours, store))
@@ -156,7 +156,7 @@ impl Search<'_> {
         let mut db = self.scope.context.pool.acquire().await?;
         for portion in listed.chunks(PORTION) {
             let ids: Vec<&str> = portion.iter().map(|item| item.id.as_str()).collect();
-            made.extend(traces::list_made(&mut db, &self.scope.provider_type, kind, &ids).await?);
+            made.extend(ownership::list_made(&mut db, &self.scope.provider_type, kind, &ids).await?);
         }
         Ok(made)
     }

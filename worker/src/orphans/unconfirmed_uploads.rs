@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rag_db::intents;
-use rag_db::traces::{self, Unheard};
+use rag_db::ownership::{self, Unconfirmed};
 use rag_domain::IntentId;
 use rag_jobs::OrphanMode;
 
@@ -29,9 +29,9 @@ const MAX_UPLOADS: u32 = 10_000;
 pub(super) async fn judge_all(search: &mut Search<'_>, strangers: &[&Listed]) -> Result<(), StepError> {
     let provider = search.scope.provider_type.as_str();
     let mut db = search.scope.context.pool.acquire().await?;
-    let uploads = traces::list_unheard(&mut db, provider, MAX_UPLOADS).await?;
+    let uploads = ownership::list_unconfirmed(&mut db, provider, MAX_UPLOADS).await?;
     drop(db);
-    let mut alike: HashMap<(&str, u64), Vec<&Unheard>> = HashMap::new();
+    let mut alike: HashMap<(&str, u64), Vec<&Unconfirmed>> = HashMap::new();
     for upload in &uploads {
         let key = (upload.file_name.as_str(), upload.size_bytes);
         alike.entry(key).or_default().push(upload);
@@ -39,7 +39,7 @@ pub(super) async fn judge_all(search: &mut Search<'_>, strangers: &[&Listed]) ->
     let mut suspected: HashSet<IntentId> = HashSet::new();
     for file in strangers {
         let key = (file.name.as_str(), file.size_bytes);
-        let fits = |upload: &&Unheard| can_have_made(upload, file.created_at);
+        let fits = |upload: &&Unconfirmed| can_have_made(upload, file.created_at);
         let fitting: Vec<_> = alike
             .get(&key)
             .into_iter()
@@ -57,7 +57,7 @@ pub(super) async fn judge_all(search: &mut Search<'_>, strangers: &[&Listed]) ->
 }
 
 /// `uploads`: those that can have made it.
-async fn judge(search: &mut Search<'_>, file: &Listed, uploads: &[&Unheard]) -> Result<(), StepError> {
+async fn judge(search: &mut Search<'_>, file: &Listed, uploads: &[&Unconfirmed]) -> Result<(), StepError> {
     let mut db = search.scope.context.pool.acquire().await?;
     let verdict = search.judge_file(&mut db, file).await?;
     drop(db);
@@ -89,7 +89,7 @@ async fn judge(search: &mut Search<'_>, file: &Listed, uploads: &[&Unheard]) -> 
 }
 
 /// The account is exclusively ours, and the bytes are those of an unconfirmed upload and of none that is under way.
-async fn is_proven(search: &Search<'_>, file: &Listed, uploads: &[&Unheard]) -> Result<bool, StepError> {
+async fn is_proven(search: &Search<'_>, file: &Listed, uploads: &[&Unconfirmed]) -> Result<bool, StepError> {
     if !search.is_exclusive {
         return Ok(false);
     }
@@ -113,21 +113,21 @@ async fn is_proven(search: &Search<'_>, file: &Listed, uploads: &[&Unheard]) -> 
 /// Uploads that can't arrive any more, and of which a complete listing shows nothing: they came to nothing.
 async fn forget(
     search: &Search<'_>,
-    uploads: &[Unheard],
+    uploads: &[Unconfirmed],
     suspected: &HashSet<IntentId>,
 ) -> Result<(), StepError> {
     let mut tx = search.scope.write().await?;
     for upload in uploads.iter().filter(|upload| !suspected.contains(&upload.id)) {
-        if upload.settled_at + LANDING + search.min_age + CLOCK_SKEW < search.began {
-            traces::delete_unheard(&mut tx, upload.id).await?;
+        if upload.resolved_at + LANDING + search.min_age + CLOCK_SKEW < search.began {
+            ownership::delete_unconfirmed(&mut tx, upload.id).await?;
         }
     }
     Ok(tx.commit().await?)
 }
 
 /// Made between the intent and the end of the time in which it may still have arrived.
-fn can_have_made(upload: &Unheard, created_at: Option<DateTime<Utc>>) -> bool {
+fn can_have_made(upload: &Unconfirmed, created_at: Option<DateTime<Utc>>) -> bool {
     created_at.is_some_and(|at| {
-        at >= upload.begun_at - CLOCK_SKEW && at <= upload.settled_at + LANDING + CLOCK_SKEW
+        at >= upload.begun_at - CLOCK_SKEW && at <= upload.resolved_at + LANDING + CLOCK_SKEW
     })
 }

@@ -1,7 +1,7 @@
 //! What a probe makes at the provider, so that it ends with the probe, or soon after it was killed.
 
 use rag_db::intents;
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_domain::IntentId;
 use rag_providers::ProviderError;
 
@@ -32,7 +32,7 @@ impl<'a> Resources<'a> {
     pub(super) async fn new_store_tag(&self) -> Result<IntentId, StepError> {
         let tag = IntentId::new();
         let mut tx = self.scope.write().await?;
-        traces::insert_store(&mut tx, &self.scope.provider_type, tag).await?;
+        ownership::insert_store(&mut tx, &self.scope.provider_type, tag).await?;
         tx.commit().await?;
         Ok(tag)
     }
@@ -46,7 +46,7 @@ impl<'a> Resources<'a> {
     ) -> Result<(), StepError> {
         let provider = &self.scope.provider_type;
         let mut tx = self.scope.write().await?;
-        traces::mark_heard(&mut tx, provider, kind, tag, external_id).await?;
+        ownership::confirm(&mut tx, provider, kind, tag, external_id).await?;
         retire(&mut tx, provider, kind, external_id).await?;
         intents::postpone_deletion_of(&mut tx, provider, operation(kind), external_id, DUE_SECONDS).await?;
         tx.commit().await?;
@@ -67,7 +67,7 @@ impl<'a> Resources<'a> {
         if tried.result.is_ok() {
             let provider = &self.scope.provider_type;
             let mut tx = self.scope.write().await?;
-            traces::mark_deleted(&mut tx, provider, kind, external_id).await?;
+            ownership::mark_deleted(&mut tx, provider, kind, external_id).await?;
             intents::resolve_deletion_of(&mut tx, provider, operation(kind), external_id).await?;
             tx.commit().await?;
             self.made.retain(|(_, id)| id != external_id);

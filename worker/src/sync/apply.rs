@@ -1,22 +1,20 @@
 //! A listing against the rows of an index, while no build is at work on it: what hangs in the store and how it does, the
 //! index's status and the provider's payload.
 //!
-//! The comparison is pure; the writing is one function for each of its parts, in the caller's transaction.
+//! The comparison is pure ([`IndexDiff`]); the writing is one function for each of its parts, in the caller's transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use rag_db::attachments::{self, Attachment, NOT_IN_STORE};
 use rag_db::indexes::{self, Index, IndexChanges};
-use rag_db::{composition, looks};
-use rag_domain::{
-    AttachedFile, AttachmentId, AttachmentState, FileCounts, FileId, IndexingStatus, StoreDiff,
-};
+use rag_db::{composition, store_polls};
+use rag_domain::{AttachmentId, AttachmentState, FileCounts, FileId, IndexDiff, IndexingStatus, ListedFile};
 use serde::{Deserialize, Serialize};
 use sqlx::MySqlConnection;
 
 use crate::observe::listing::StoreListing;
-use crate::observe::store_file::SeenFile;
+use crate::observe::store_file::{SeenFile, attached};
 use crate::provider_payload::with_payload;
 use crate::step_error::StepError;
 
@@ -48,61 +46,57 @@ pub(crate) struct Report {
     pub(crate) unknown: Option<String>,
 }
 
-/// Rows of an index against a listing.
+/// Rows of an index against a listing: [`IndexDiff`], with the rows and files themselves.
 #[derive(Debug)]
 pub(crate) struct Difference<'a> {
-    /// Rows that say otherwise than the provider.
-    pub(crate) corrections: Vec<(&'a Attachment, &'a SeenFile)>,
-    /// Rows of files that hung in the store, and no longer do.
-    pub(crate) missing: Vec<&'a Attachment>,
-    /// Files in the store without a row.
-    pub(crate) unknown: Vec<&'a SeenFile>,
-    /// Rows of files that were missed and are there.
-    pub(crate) seen_again: Vec<AttachmentId>,
+    /// The rows of this store.
+    pub(crate) rows: Vec<&'a Attachment>,
+    pub(crate) listed: Vec<ListedFile<'a>>,
+    pub(crate) diff: IndexDiff,
+    files: &'a [SeenFile],
 }
 
 impl<'a> Difference<'a> {
-    /// `left`: rows whose files are known to have left the store.
+    /// `left`: rows whose files are known to have left the store. What an expired store lists says nothing of its files.
     pub(crate) fn new(
         rows: &'a [Attachment],
         listing: &'a StoreListing,
         left: &HashSet<AttachmentId>,
     ) -> Self {
-        if listing.has_expired() {
-            return Self {
-                corrections: Vec::new(),
-                missing: Vec::new(),
-                unknown: Vec::new(),
-                seen_again: Vec::new(),
-            };
-        }
         let store = listing.store.id.as_str();
         let rows: Vec<&Attachment> = rows.iter().filter(|row| row.external_store_id == store).collect();
-        let by_id: HashMap<AttachmentId, &Attachment> = rows.iter().map(|row| (row.id, *row)).collect();
-        let mut diff = StoreDiff::new(rows.iter().map(|row| AttachedFile::from(*row)));
-        let (mut corrections, mut unknown, mut seen_again) = (Vec::new(), Vec::new(), Vec::new());
-        for file in &listing.files {
-            let row = diff
-                .meet(&file.file_id, &file.store_file_id)
-                .and_then(|id| by_id.get(&id));
-            match row {
-                None => unknown.push(file),
-                Some(row) => {
-                    if row.state != AttachmentState::Detaching && differs(row, file) {
-                        corrections.push((*row, file));
-                    } else if row.missed_at.is_some() {
-                        seen_again.push(row.id);
-                    }
-                }
-            }
-        }
-        let missing = diff.missing().into_iter().filter(|id| left.contains(id));
+        let listed: Vec<ListedFile<'_>> = listing.files.iter().map(SeenFile::listed).collect();
+        let diff = if listing.has_expired() {
+            IndexDiff::default()
+        } else {
+            let attached: Vec<_> = rows.iter().map(|row| attached(row)).collect();
+            IndexDiff::new(&attached, &listed, left)
+        };
         Self {
-            corrections,
-            missing: missing.filter_map(|id| by_id.get(&id).copied()).collect(),
-            unknown,
-            seen_again,
+            rows,
+            listed,
+            diff,
+            files: &listing.files,
         }
+    }
+
+    /// Rows that say otherwise than the provider.
+    pub(crate) fn corrections(&self) -> impl Iterator<Item = (&'a Attachment, &'a SeenFile)> {
+        let pairs = self.diff.corrections.iter();
+        pairs.filter_map(|(row, file)| Some((*self.rows.get(*row)?, self.files.get(*file)?)))
+    }
+
+    /// Rows of files that are proven to have left the store.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &'a Attachment> {
+        self.diff
+            .missing
+            .iter()
+            .filter_map(|row| self.rows.get(*row).copied())
+    }
+
+    /// Files in the store without a row.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = &'a SeenFile> {
+        self.diff.unknown.iter().filter_map(|file| self.files.get(*file))
     }
 
     /// Writes the states of files into their rows. What has left the store and is linked still has failed until a build puts
@@ -112,13 +106,15 @@ impl<'a> Difference<'a> {
         db: &mut MySqlConnection,
         links: &HashSet<FileId>,
     ) -> Result<(), StepError> {
-        for (row, file) in &self.corrections {
+        for (row, file) in self.corrections() {
             let strategy = file.reported();
             let seen = file.observation(row.chunking_strategy, strategy.as_ref());
             attachments::correct(db, row.id, &seen).await?;
         }
-        attachments::clear_missed(db, &self.seen_again).await?;
-        for row in &self.missing {
+        let seen_again = self.diff.seen_again.iter().filter_map(|row| self.rows.get(*row));
+        let seen_again: Vec<_> = seen_again.map(|row| row.id).collect();
+        attachments::clear_missed(db, &seen_again).await?;
+        for row in self.missing() {
             if links.contains(&row.local_file_id) {
                 let error = "the file is no longer in the vector store; build the index to attach it again";
                 attachments::mark_left(db, row.id, error).await?;
@@ -128,16 +124,6 @@ impl<'a> Difference<'a> {
         }
         Ok(())
     }
-}
-
-fn differs(row: &Attachment, file: &SeenFile) -> bool {
-    let strategy = file.reported();
-    row.state != file.state
-        || (strategy.is_some() && row.reported_strategy != strategy)
-        || row.usage_bytes != Some(file.usage_bytes)
-        || row.error_code.as_deref() != file.last_error.as_ref().map(|error| error.code.as_str())
-        || row.last_error.as_deref() != file.last_error.as_ref().map(|error| error.message.as_str())
-        || file.other_store_id().is_some_and(|id| id != row.store_file_id())
 }
 
 /// Writes status and payload of the index, as far as they differ, and the report. The caller holds the index's lock and
@@ -192,18 +178,17 @@ pub(crate) async fn apply_listing(
         indexing_status_before: index.indexing_status,
         indexing_status: status,
         files_changed: difference
-            .corrections
-            .iter()
+            .corrections()
             .filter(|(row, file)| row.state != file.state)
             .count() as u64,
-        files_missing: difference.missing.len() as u64,
+        files_missing: difference.diff.missing.len() as u64,
         files_uncertain: uncertain,
-        files_unknown: difference.unknown.len() as u64,
+        files_unknown: difference.diff.unknown.len() as u64,
         gone: false,
         detached: false,
         unknown: None,
     };
-    looks::record(db, index.id, &report).await?;
+    store_polls::record(db, index.id, &report).await?;
     Ok(report)
 }
 

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use apalis_mariadb::{Claim, Job, JobId, JobKind as _, QueueError, State, UnreadableJob};
-use rag_db::looks;
+use rag_db::store_polls;
 use rag_db::syncs::{self, findings, items};
 use rag_domain::{DeletionThreshold, FindingKind, IndexId, ItemState};
 use rag_jobs::{DomainSync, IndexSync, JobSpec as _, index_concurrency_key};
@@ -156,7 +156,7 @@ impl Sync<'_> {
 
     async fn is_fresh(&self, db: &mut MySqlConnection, index: IndexId) -> Result<bool, StepError> {
         let fresh = self.context.sync.fresh;
-        Ok(!self.job.force && looks::find_fresh(db, index, fresh).await?.is_some())
+        Ok(!self.job.force && store_polls::find_fresh(db, index, fresh).await?.is_some())
     }
 
     /// Takes in what has ended.

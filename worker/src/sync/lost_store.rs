@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use rag_db::indexes::{self, Index};
-use rag_db::{attachments, imports, looks};
+use rag_db::{attachments, imports, store_polls};
 use rag_domain::{AttachmentState, IndexingStatus};
 use sqlx::MySqlConnection;
 
@@ -24,7 +24,7 @@ pub(crate) async fn detach(db: &mut MySqlConnection, index: &Index, store: &str)
         format!("vector store {store} no longer exists at the provider; build the index to make it anew");
     indexes::mark_seen(db, index.id, IndexingStatus::NotIndexed, Some(&error), None).await?;
     forget_payload(db, index).await?;
-    looks::forget(db, index.id).await?;
+    store_polls::forget(db, index.id).await?;
     tracing::warn!(index.id = %index.id, store, copies, "the store is gone: the index is detached from it");
     Ok(copies)
 }

@@ -26,7 +26,7 @@ pub(crate) mod provider;
 use std::time::Duration;
 
 use apalis_mariadb::QueueError;
-use rag_db::{looks, syncs};
+use rag_db::{store_polls, syncs};
 
 use crate::context::Context;
 use crate::step_error::StepError;
@@ -41,7 +41,7 @@ pub(crate) const FORGET_EVERY: Duration = Duration::from_mins(10);
 /// are gone.
 pub(crate) async fn forget_old_runs(context: &Context) -> Result<(), StepError> {
     let mut db = context.pool.acquire().await?;
-    looks::forget_gone(&mut db).await?;
+    store_polls::forget_gone(&mut db).await?;
     let old = syncs::list_old(&mut db, OLD_SECONDS, RUNS).await?;
     for job_id in old {
         let is_known = match job_id.parse() {

@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use rag_db::composition::Member;
 use rag_db::intents::{self, Content, Declared, Intent, NewIntent, Operation};
-use rag_db::{DbError, files, traces, uploads};
+use rag_db::{DbError, files, ownership, uploads};
 use rag_domain::UploadStatus;
 use rag_providers::ErrorKind;
 use sqlx::{MySql, Transaction};
 
-use super::Uploaded;
-use super::outcome::{give_back, lost, record, recorded};
+use super::outcome::{Uploaded, give_back, lost, record, recorded};
 use super::source::{self, Unavailable};
 use crate::delete::disown::disown_file;
 use crate::lease::{Scope, take_over};
@@ -187,7 +186,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         );
         return Ok(Inherited::Found);
     }
-    traces::insert_unheard(&mut tx, &intent).await?;
+    ownership::insert_unconfirmed(&mut tx, &intent).await?;
     intents::resolve(&mut tx, intent.id, &scope.token).await?;
     let intent =
         match intents::declare(&mut tx, &new_intent(scope, member, &file.file_id.to_string())).await? {

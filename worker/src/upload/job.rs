@@ -13,8 +13,8 @@ use rag_jobs::FileUpload;
 use serde_json::json;
 use sqlx::MySqlConnection;
 
-use super::Uploaded;
 use super::copy::ensure;
+use super::outcome::Uploaded;
 use crate::context::Context;
 use crate::lease::{Scope, wait_if_exhausted};
 use crate::step_error::StepError;

@@ -13,16 +13,4 @@ mod outcome;
 mod source;
 
 pub(crate) use copy::ensure;
-
-/// What became of one file.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Uploaded {
-    /// The provider has it.
-    Yes,
-    /// It never will: the row says why, and the build goes on with the other files.
-    Failed,
-    /// Another job is at it.
-    Busy,
-    /// Not begun, because the build stops or the file is gone.
-    Skipped,
-}
+pub(crate) use outcome::Uploaded;

@@ -6,19 +6,31 @@ use std::time::Duration;
 
 use rag_db::composition::Member;
 use rag_db::intents::{self, Intent};
-use rag_db::traces::{self, Kind};
+use rag_db::ownership::{self, Kind};
 use rag_db::{files, uploads};
 use rag_files::FilesError;
 use rag_providers::{Disposition, Effect, ErrorKind, ProviderError, ProviderFile};
 use serde_json::Value;
 use sqlx::{MySql, Transaction};
 
-use super::Uploaded;
 use crate::lease::Scope;
 use crate::step_error::{StepError, chain};
 
 /// Files whose contents on disk are not what their rows say.
 const CORRUPTIONS: &str = "rag_file_corruptions_total";
+
+/// What became of one file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Uploaded {
+    /// The provider has it.
+    Yes,
+    /// It never will: the row says why, and the build goes on with the other files.
+    Failed,
+    /// Another job is at it.
+    Busy,
+    /// Not begun, because the build stops or the file is gone.
+    Skipped,
+}
 
 pub(super) async fn recorded(
     scope: &Scope<'_>,
@@ -52,7 +64,7 @@ pub(super) async fn record(
         raw,
     )
     .await?;
-    traces::mark_heard(tx, provider, Kind::File, intent.id, external_file_id).await?;
+    ownership::confirm(tx, provider, Kind::File, intent.id, external_file_id).await?;
     if let Some(older) = older {
         intents::retire_file_for(tx, provider, &older, intents::Owner::File(file.file_id)).await?;
     }

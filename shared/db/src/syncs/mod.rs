@@ -1,6 +1,6 @@
 //! `rag_sync_runs` and what hangs on it: syncs that go through many things, and survive whoever runs them.
 //!
-//! A run belongs to a job. Its phase and place say where it goes on, its items what is still to be gone through, its
+//! A run belongs to a job. Its phase and position say where it goes on, its items what is still to be gone through, its
 //! findings what came of it. The callers write all of it in transactions that are fenced by the job's claim, together with
 //! what they change elsewhere, so that numbers and rows agree after any crash.
 
@@ -22,7 +22,7 @@ pub struct Run {
     /// The queue's id of the job.
     pub job_id: String,
     pub phase: String,
-    pub place: Option<String>,
+    pub position: Option<String>,
     #[sqlx(json)]
     pub counts: Value,
     pub items_total: u32,
@@ -33,7 +33,7 @@ pub struct Run {
 }
 
 const COLUMNS: &str =
-    "job_id, phase, place, counts, items_total, items_done, started_at, finished_at, updated_at";
+    "job_id, phase, position, counts, items_total, items_done, started_at, finished_at, updated_at";
 
 /// Rows per statement when a run is forgotten.
 const FORGET_CHUNK: u32 = 5000;
@@ -74,13 +74,13 @@ pub async fn go_to(
     db: &mut MySqlConnection,
     job_id: &str,
     phase: &str,
-    place: Option<&str>,
+    position: Option<&str>,
 ) -> Result<(), DbError> {
     let result = sqlx::query(
-        "UPDATE rag_sync_runs SET phase = ?, place = ?, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL",
+        "UPDATE rag_sync_runs SET phase = ?, position = ?, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL",
     )
     .bind(phase)
-    .bind(place)
+    .bind(position)
     .bind(job_id)
     .execute(db)
     .await?;

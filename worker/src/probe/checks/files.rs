@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rag_db::traces::Kind;
+use rag_db::ownership::Kind;
 use rag_domain::IntentId;
 use rag_jobs::CheckResult;
 use rag_providers::{BytesSource, ErrorKind, FileUpload, Order, PageRequest};

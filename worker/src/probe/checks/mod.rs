@@ -10,7 +10,7 @@ mod stores;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rag_db::traces::Kind;
+use rag_db::ownership::Kind;
 use rag_providers::PageRequest;
 
 use super::report::Probe;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rag_db::traces::Kind;
+use rag_db::ownership::Kind;
 use rag_jobs::CheckResult;
 use rag_providers::{Ability, Metadata, NewVectorStore, VectorStoreUpdate};
 use serde_json::{Value, json};

@@ -68,7 +68,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
                 return report::finish(&sync).await;
             }
             // An unknown phase is another version's: every step is safe to repeat.
-            _ => listing::run(&sync, run.place).await?,
+            _ => listing::run(&sync, run.position).await?,
         }
         if sync.totals().await?.stopped.is_some() {
             return report::finish(&sync).await;

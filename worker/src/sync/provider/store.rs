@@ -7,17 +7,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use rag_db::imports::{self, Known};
+use rag_db::imports::{self, Known, SeenLink};
 use rag_db::indexes::{self, Index};
 use rag_db::syncs::items::{self, Item};
 use rag_db::{attachments, builds, index_files, uploads};
-use rag_domain::{AttachmentId, DomainId, FileId, FindingKind, IndexId, ItemState};
+use rag_domain::{AttachmentId, DomainId, FileId, FindingKind, IndexId, ItemState, NewLink};
 use rag_jobs::index_concurrency_key;
 use rag_providers::VectorStore;
 use serde_json::json;
 use sqlx::{MySql, MySqlConnection, Transaction};
 
-use super::plan::StorePlan;
+use super::plan::{StoreChanges, find};
 use super::run::{StoreError, Sync, WHOLE_RUN};
 use super::{file, settings};
 use crate::observe::is_absent;
@@ -164,7 +164,7 @@ async fn conclude(
         ),
         None => (Vec::new(), Vec::new()),
     };
-    let plan = StorePlan::new(
+    let changes = StoreChanges::new(
         index.as_ref(),
         listing,
         &known,
@@ -176,8 +176,8 @@ async fn conclude(
 
     let totals = sync.totals_in(&mut tx).await?;
     let allowance = sync.deletion_threshold().allowance(totals.files_known);
-    let removed = totals.files_removed + plan.removed();
-    if plan.removed() > 0 && removed > allowance && !sync.job.force {
+    let removed = totals.files_removed + changes.plan.removed;
+    if changes.plan.removed > 0 && removed > allowance && !sync.job.force {
         let reason = format!(
             "{removed} of {} files would leave their indexes, more than the {allowance} that may at once: the sync stopped \
              before store {}; force=true goes on",
@@ -190,18 +190,18 @@ async fn conclude(
         }
         sync.error(&mut tx, WHOLE_RUN, &reason).await?;
     }
-    found(sync, &mut tx, listing, index.as_ref(), &plan).await?;
+    found(sync, &mut tx, listing, index.as_ref(), &changes).await?;
     if !sync.job.dry_run {
-        write(sync, &mut tx, listing, index.as_ref(), &plan).await?;
+        write(sync, &mut tx, listing, index.as_ref(), &known, &changes).await?;
     }
     sync.count(&mut tx, 1, |totals| {
         let counts = &mut totals.counts;
         counts.indexes_created += u64::from(index.is_none());
-        counts.indexes_updated += u64::from(index.is_some() && plan.settings.is_some());
-        counts.index_files_created += plan.links.len() as u64;
-        counts.index_files_deleted += plan.unlink.len() as u64;
-        counts.files_detached += plan.difference.missing.len() as u64;
-        totals.files_removed += plan.removed();
+        counts.indexes_updated += u64::from(index.is_some() && changes.settings.is_some());
+        counts.index_files_created += changes.plan.links.len() as u64;
+        counts.index_files_deleted += changes.plan.unlink.len() as u64;
+        counts.files_detached += changes.difference.diff.missing.len() as u64;
+        totals.files_removed += changes.plan.removed;
         totals.failures_in_a_row = 0;
     })
     .await?;
@@ -235,18 +235,18 @@ async fn found(
     tx: &mut MySqlConnection,
     listing: &StoreListing,
     index: Option<&Index>,
-    plan: &StorePlan<'_>,
+    changes: &StoreChanges<'_>,
 ) -> Result<(), StepError> {
     let store = &listing.store.id;
     let Some(index) = index else {
         let detail = json!({"external_id": store, "name": listing.store.name, "files": listing.files.len()});
         return sync.find(tx, FindingKind::StoresExtra, store, &detail).await;
     };
-    if let Some((_, fields)) = &plan.settings {
+    if let Some((_, fields)) = &changes.settings {
         let detail = json!({"external_id": store, "index_id": index.id, "fields": fields});
         sync.find(tx, FindingKind::SettingsDiffer, store, &detail).await?;
     }
-    for row in &plan.difference.missing {
+    for row in changes.difference.missing() {
         let subject = format!("{store}/{}", row.external_file_id);
         let detail = json!({
             "external_id": store, "index_id": index.id, "external_file_id": row.external_file_id,
@@ -255,7 +255,7 @@ async fn found(
         sync.find(tx, FindingKind::FilesMissing, &subject, &detail)
             .await?;
     }
-    for file in &plan.difference.unknown {
+    for file in changes.difference.unknown() {
         let subject = format!("{store}/{}", file.file_id);
         let detail = json!({"external_id": store, "index_id": index.id, "external_file_id": file.file_id});
         sync.find(tx, FindingKind::FilesExtra, &subject, &detail).await?;
@@ -268,7 +268,8 @@ async fn write(
     tx: &mut MySqlConnection,
     listing: &StoreListing,
     index: Option<&Index>,
-    plan: &StorePlan<'_>,
+    known: &HashMap<String, Known>,
+    changes: &StoreChanges<'_>,
 ) -> Result<(), StepError> {
     let index = match index {
         Some(index) => index.clone(),
@@ -278,34 +279,52 @@ async fn write(
     let linked: HashSet<FileId> = linked
         .iter()
         .map(|link| link.file_id)
-        .filter(|id| !plan.unlink.contains(id))
+        .filter(|id| !changes.plan.unlink.contains(id))
         .collect();
-    plan.difference.write(tx, &linked).await?;
-    let strategies: Vec<_> = plan.attach.iter().map(|new| new.file.reported()).collect();
-    let seen: Vec<_> = plan
+    changes.difference.write(tx, &linked).await?;
+    // One row of ours for each: which file it is, and what was seen of it.
+    let attached: Vec<_> = changes
+        .plan
         .attach
         .iter()
-        .zip(&strategies)
-        .map(|(new, strategy)| attachments::SeenAttachment {
+        .filter_map(|new| {
+            let file = listing.files.get(new.listed)?;
+            Some((new, file, find(known, file)?, file.reported()))
+        })
+        .collect();
+    let seen: Vec<_> = attached
+        .iter()
+        .map(|(new, file, known, strategy)| attachments::SeenAttachment {
             row: attachments::NewAttachment {
                 index_id: index.id,
-                ..new.row.clone()
+                external_store_id: &listing.store.id,
+                local_file_id: new.file_id,
+                external_file_id: &file.file_id,
+                content_sha256: &known.copy_sha256,
+                size_bytes: known.size_bytes,
+                chunking_strategy: new.strategy,
             },
-            seen: new.file.observation(new.row.chunking_strategy, strategy.as_ref()),
-            attached_at: new.file.created_at,
+            seen: file.observation(new.strategy, strategy.as_ref()),
+            attached_at: file.created_at,
         })
         .collect();
     attachments::insert_seen(tx, &seen).await?;
-    imports::link(tx, index.id, &plan.links).await?;
-    for file in &plan.unlink {
+    let links: Vec<_> = changes.plan.links.iter().map(seen_link).collect();
+    imports::link(tx, index.id, &links).await?;
+    for file in &changes.plan.unlink {
         index_files::delete(tx, index.id, *file).await?;
     }
     // R-4.10, for copies of which only the id in the Files API was known.
-    for (files_api_id, store_file_id) in &plan.store_file_ids {
-        uploads::set_store_file_id(tx, &index.provider_type, files_api_id, store_file_id).await?;
+    for file in changes
+        .plan
+        .store_file_ids
+        .iter()
+        .filter_map(|at| listing.files.get(*at))
+    {
+        uploads::set_store_file_id(tx, &index.provider_type, &file.file_id, &file.store_file_id).await?;
     }
     let mut index = index;
-    if let Some((changes, _)) = &plan.settings {
+    if let Some((changes, _)) = &changes.settings {
         indexes::update(tx, &index.domain_id, index.id, changes).await?;
         let before = index;
         index = indexes::get(tx, &before.domain_id, before.id).await?;
@@ -319,8 +338,15 @@ async fn write(
             indexes::set_pushed_settings(tx, index.id, Some(&given), error).await?;
         }
     }
-    apply_listing(tx, &index, listing, &plan.difference, 0).await?;
+    apply_listing(tx, &index, listing, &changes.difference, 0).await?;
     Ok(())
+}
+
+fn seen_link(link: &NewLink) -> SeenLink {
+    SeenLink {
+        file_id: link.file_id,
+        chunking_strategy: link.strategy,
+    }
 }
 
 /// A store that nobody of ours has becomes an index (R-6.4).
