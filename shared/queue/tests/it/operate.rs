@@ -273,7 +273,7 @@ async fn statistics_are_counted_by_a_worker_and_ages_are_live(pool: MySqlPool) {
         until_state(&queue, id, State::Done).await;
     }
     enqueue(&queue, NewJob::new("other", &json!(1)).unwrap().priority(100)).await;
-    sqlx::query("UPDATE queue_duties SET due_us = 0")
+    sqlx::query("UPDATE queue_tasks SET due_us = 0")
         .execute(&pool)
         .await
         .unwrap();
@@ -327,7 +327,7 @@ async fn finished_jobs_are_deleted_by_age_and_others_are_not(pool: MySqlPool) {
     until_state(&queue, failed, State::Failed).await;
     for sql in [
         "UPDATE queue_jobs SET order_us = order_us - 11 * 60 * 1000000 WHERE state = 'done'",
-        "UPDATE queue_duties SET due_us = 0",
+        "UPDATE queue_tasks SET due_us = 0",
     ] {
         sqlx::query(sql).execute(&pool).await.unwrap();
     }
