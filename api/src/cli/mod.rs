@@ -1,5 +1,6 @@
 //! The program `rag-api`: its commands. Each is a small file; this one says which there are.
 
+mod files_root;
 mod keys;
 mod migrate;
 mod providers;
@@ -30,7 +31,7 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Look after what is sealed in the database
+    /// Maintain the sealed secrets in the database
     #[command(subcommand)]
     Secrets(secrets::Command),
     /// Try out what a provider can do

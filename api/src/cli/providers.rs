@@ -11,7 +11,7 @@ use rag_mariadb::Purpose;
 use rag_settings::Settings;
 use tokio::time::Instant;
 
-/// Between two looks at the job.
+/// Pause between two polls of the job.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Then it is said that a worker is needed.
 const PATIENCE: Duration = Duration::from_secs(5);
