@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, AuthMethod};
 use crate::connection::{ConnectionConfig, Credentials, FieldError};
 use crate::contract::Provider;
 use crate::error::{ErrorKind, ProviderError};
