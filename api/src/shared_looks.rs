@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// What a look found of each of its subjects that there are.
 pub(crate) type Found<K, V> = HashMap<K, Result<V, Problem>>;
@@ -230,7 +230,7 @@ mod tests {
     use futures::future::join_all;
 
     use super::*;
-    use crate::problem::Kind;
+    use crate::http::problem::Kind;
 
     const EXTENT: Extent = Extent {
         at_once: 4,

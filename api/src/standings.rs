@@ -14,7 +14,7 @@ use rag_jobs::IndexBuild;
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlConnection};
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 use crate::shared_looks::{Extent, Found, Look, SharedLooks};
 use crate::state::App;
 

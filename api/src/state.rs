@@ -4,18 +4,19 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use apalis_mariadb::Queue;
+use axum::extract::FromRef;
 use rag_connections::Connections;
 use rag_files::FileStore;
+use rag_jobs::JobLimits;
 use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlPool, Transaction};
 
-use crate::auth::KeyCache;
-use crate::events::Events;
-use crate::limits::{Gates, Rates};
-use crate::problem::Problem;
-use crate::routes::JobLooks;
+use crate::http::auth::{Authenticator, KeyCache};
+use crate::http::limits::{Gates, Rates};
+use crate::http::problem::Problem;
+use crate::jobs::Jobs;
 use crate::standings::Standings;
 
 /// The application's state. Cheap to clone.
@@ -25,11 +26,11 @@ pub struct App(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     parts: Parts,
-    events: Events,
+    authenticator: Authenticator,
+    jobs: Jobs,
     rates: Rates,
     gates: Gates,
     standings: Standings,
-    jobs: JobLooks,
 }
 
 /// What an [`App`] is made of.
@@ -46,15 +47,32 @@ pub struct Parts {
 
 impl App {
     pub fn new(parts: Parts) -> Self {
-        let (rates, gates) = (Rates::new(&parts.settings.api), Gates::new(&parts.settings.api));
+        let api = &parts.settings.api;
+        let authenticator = Authenticator::new(parts.db.clone(), parts.keys.clone(), api.auth);
+        let jobs = Jobs::new(
+            parts.db.clone(),
+            parts.queue.clone(),
+            authenticator.clone(),
+            api.clone(),
+        );
         Self(Arc::new(Inner {
-            parts,
-            events: Events::default(),
-            rates,
-            gates,
+            authenticator,
+            jobs,
+            rates: Rates::new(api),
+            gates: Gates::new(api),
             standings: Standings::default(),
-            jobs: JobLooks::default(),
+            parts,
         }))
+    }
+
+    pub(crate) fn job_limits(&self) -> JobLimits {
+        JobLimits {
+            build_max_attempts: self.settings.worker.build_max_attempts,
+        }
+    }
+
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        &self.0.authenticator
     }
 
     pub(crate) fn rates(&self) -> &Rates {
@@ -65,16 +83,12 @@ impl App {
         &self.0.standings
     }
 
-    pub(crate) fn jobs(&self) -> &JobLooks {
+    pub(crate) fn jobs(&self) -> &Jobs {
         &self.0.jobs
     }
 
     pub(crate) fn gates(&self) -> &Gates {
         &self.0.gates
-    }
-
-    pub(crate) fn events(&self) -> &Events {
-        &self.0.events
     }
 
     pub(crate) async fn connection(&self) -> Result<PoolConnection<MySql>, Problem> {
@@ -91,5 +105,11 @@ impl Deref for App {
 
     fn deref(&self) -> &Parts {
         &self.0.parts
+    }
+}
+
+impl FromRef<App> for Jobs {
+    fn from_ref(app: &App) -> Self {
+        app.jobs().clone()
     }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the tools that hold the API against its document into a virtual environment: .local/api-tools. What uses them
-# are the tests of tests/it/document.rs, which are ignored unless asked for:
+# are the tests of tests/it/api/document.rs, which are ignored unless asked for:
 #   tests/api/tools.sh && cargo xtask test --test it -- --ignored document
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

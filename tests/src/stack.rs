@@ -341,7 +341,7 @@ fn settings(database: &TestDatabase, folder: &Path, api: &str) -> Vec<(String, S
         ("QUEUE_LEASE_SECONDS", "3"),
         ("MISSING_CONFIRM_SECONDS", "1"),
         ("WORKER_GRACE_SECONDS", "5"),
-        ("RUST_LOG", "info,rag_api=debug,rag_api::edge=warn,rag_connections=debug,rag_db=debug,rag_providers=debug,rag_worker=debug"),
+        ("RUST_LOG", "info,rag_api=debug,rag_api::http::edge=warn,rag_connections=debug,rag_db=debug,rag_providers=debug,rag_worker=debug"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()

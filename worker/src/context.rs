@@ -7,6 +7,7 @@ use apalis_mariadb::Queue;
 use rag_connections::Connections;
 use rag_domain::DomainId;
 use rag_files::FileStore;
+use rag_jobs::JobLimits;
 use rag_settings::{FilesSettings, SyncSettings, WorkerSettings};
 use sqlx::MySqlPool;
 
@@ -24,4 +25,12 @@ pub struct Context {
     pub sync: Arc<SyncSettings>,
     /// Of indexes that a provider sync makes.
     pub default_domain: DomainId,
+}
+
+impl Context {
+    pub fn job_limits(&self) -> JobLimits {
+        JobLimits {
+            build_max_attempts: self.settings.build_max_attempts,
+        }
+    }
 }

@@ -91,10 +91,10 @@ async fn ready(State(server): State<Server>) -> (StatusCode, String) {
 /// The queue knows best: it works all the time. A worker whose queue has only just started is asked for its database. A worker
 /// that cannot read the stored files does the rest of its work, and hands back what needs them.
 async fn reason_not_ready(server: &Server) -> Option<String> {
-    if let Some(trouble) = server.queue.trouble() {
+    if let Some(trouble) = server.queue.failure() {
         return Some(trouble.to_string());
     }
-    if let Some(trouble) = server.files.trouble() {
+    if let Some(trouble) = server.files.failure() {
         return Some(trouble.to_string());
     }
     let asking = async {
@@ -111,9 +111,9 @@ async fn reason_not_ready(server: &Server) -> Option<String> {
 }
 
 async fn render(State(server): State<Server>) -> String {
-    let healthy = server.queue.trouble().is_none();
+    let healthy = server.queue.failure().is_none();
     metrics::gauge!(HEALTHY).set(if healthy { 1.0 } else { 0.0 });
-    let readable = server.files.trouble().is_none();
+    let readable = server.files.failure().is_none();
     metrics::gauge!(FILES_READABLE).set(if readable { 1.0 } else { 0.0 });
     for failures in server.queue.failures() {
         metrics::counter!(FAILURES, "task" => failures.task, "cause" => failures.cause.as_str())

@@ -9,8 +9,8 @@ use rag_settings::Settings;
 use secrecy::ExposeSecret as _;
 use sqlx::MySqlConnection;
 
-use crate::auth::{Domains, KeyRequest, Role};
-use crate::validate::Checks;
+use crate::http::auth::{Domains, KeyRequest, Role};
+use crate::http::validate::Checks;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -1,5 +1,6 @@
 //! The program `rag-api`: its commands. Each is a small file; this one says which there are.
 
+mod files_root;
 mod keys;
 mod migrate;
 mod providers;
@@ -30,13 +31,13 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Look after what is sealed in the database
+    /// Maintain the sealed secrets in the database
     #[command(subcommand)]
     Secrets(secrets::Command),
     /// Try out what a provider can do
     #[command(subcommand)]
     Providers(providers::Command),
-    /// List all settings with their defaults
+    /// Print the settings in force, and where each comes from; secrets are masked. `--help` explains them
     Settings,
     /// Print the OpenAPI document
     Openapi,
@@ -51,7 +52,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Secrets(command) => secrets::run(command, &read_settings()?).await,
         Command::Providers(command) => providers::run(command, &read_settings()?).await,
         Command::Settings => {
-            print!("{}", rag_settings::render_table());
+            print!("{}", rag_settings::render_effective(rag_settings::environment));
             Ok(())
         }
         Command::Openapi => {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use apalis_mariadb::{JobKind as _, Queue, QueueConfig, State};
 use clap::Subcommand;
-use rag_jobs::{ProbeReport, ProbeVerdict, ProviderProbe};
+use rag_jobs::{JobLimits, JobSpec as _, ProbeReport, ProbeVerdict, ProviderProbe};
 use rag_mariadb::Purpose;
 use rag_settings::Settings;
 use tokio::time::Instant;
 
-/// Between two looks at the job.
+/// Pause between two polls of the job.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Then it is said that a worker is needed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,7 +46,10 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
     }
     let queue = Queue::new(db.clone(), QueueConfig::default());
     let mut tx = db.begin().await?;
-    let job = ProviderProbe { provider_type }.to_job()?;
+    let limits = JobLimits {
+        build_max_attempts: settings.worker.build_max_attempts,
+    };
+    let job = ProviderProbe { provider_type }.to_job(limits)?;
     let enqueued = queue.enqueue(&mut tx, job).await?;
     tx.commit().await?;
     queue.notify(ProviderProbe::KIND);

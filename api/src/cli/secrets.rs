@@ -1,4 +1,4 @@
-//! `rag-api secrets …`: upkeep of what is sealed in the database.
+//! `rag-api secrets …`: maintenance of the sealed secrets in the database.
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
@@ -25,12 +25,12 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
     }
 }
 
-/// What became of one envelope.
+/// The outcome for one envelope.
 enum Resealed {
     Yes,
-    /// It is as it should be already.
+    /// It is sealed with the first key already.
     Current,
-    /// Somebody replaced it meanwhile, with an envelope of his own.
+    /// Another process has replaced it meanwhile.
     Replaced,
 }
 

@@ -13,8 +13,8 @@ use sqlx::MySqlPool;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::auth::KeyCache;
-use crate::files_root;
+use super::files_root;
+use crate::http::auth::KeyCache;
 use crate::state::{App, Parts};
 
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -29,7 +29,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     rag_db::check_schema(&db).await?;
     require_a_key(&db, settings.api.auth).await?;
     let files = FileStore::at(&settings.files.root);
-    // Whoever starts before the folder is mounted serves all that needs no files, and says so.
+    // If the folder is not mounted yet, everything that needs no files is served, and the log says so.
     if let Err(error) = files_root::claim(&db, &files).await {
         tracing::error!(root = %settings.files.root.display(), %error, "FILES_ROOT cannot be used yet");
         tokio::spawn(files_root::claim_in_time(db.clone(), files.clone()));
@@ -52,7 +52,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     tracing::info!(address = %listener.local_addr()?, docs = "/docs", "serving");
 
     let (ending, ended) = oneshot::channel::<()>();
-    let events = app.events().clone();
+    let jobs = app.jobs().clone();
     let server = crate::serve(listener, crate::router(app), &settings.api, async {
         let _sender_gone = ended.await;
     });
@@ -63,18 +63,18 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
             let signal = stop.await;
             tracing::info!(signal, "ending: no new requests are taken");
             let _server_gone = ending.send(());
-            events.close();
+            jobs.events().close();
             tokio::time::sleep(grace).await;
             tracing::warn!("requests were still running at the end of API_GRACE_SECONDS");
         } => Ok(()),
     }
 }
 
-/// An API that nobody can call is a mistake, and one that everybody can call must be meant.
+/// Without a key nobody could call the API; serving without keys must be set explicitly.
 async fn require_a_key(db: &MySqlPool, auth: ApiAuth) -> Result<()> {
     match auth {
         ApiAuth::Off => {
-            tracing::warn!("API_AUTH=off: whoever reaches the port is an admin for every domain");
+            tracing::warn!("API_AUTH=off: everyone who reaches the port is an admin for every domain");
             Ok(())
         }
         ApiAuth::Keys if rag_db::api_keys::any_active(&mut *db.acquire().await?).await? => Ok(()),
@@ -93,7 +93,7 @@ async fn sweep(app: App) {
             tracing::warn!(%error, "old idempotency keys could not be removed");
         }
         if let Err(error) = files_root::tell_owner(&app.db, &app.files).await {
-            tracing::warn!(%error, "whether another database sweeps FILES_ROOT could not be found out");
+            tracing::warn!(%error, "could not tell whether another database sweeps FILES_ROOT");
         }
     }
 }

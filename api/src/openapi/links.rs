@@ -1,5 +1,5 @@
-//! What can be done with what a call has made: OpenAPI links from each 201 and 202, and from each list, to the operations
-//! that take its id. For people, for clients, and for testers that walk from call to call.
+//! OpenAPI links: from each 201 and 202, and from each list, to the operations that take the id. People, clients and
+//! API testers follow them from call to call.
 
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn};
@@ -65,18 +65,18 @@ fn id_of(status: &str, response: &Response) -> Option<(&'static str, &'static st
             return None;
         };
         let schema = ref_location.rsplit('/').next()?;
-        let (schema, place) = match schema.strip_prefix("Page_") {
+        let (schema, location) = match schema.strip_prefix("Page_") {
             Some(schema) => (schema, "$response.body#/items/0/id"),
             None if status == "200" => return None,
             None => (schema, "$response.body#/id"),
         };
         let mut entities = ENTITIES.into_iter();
-        entities.find_map(|(name, parameter)| (name == schema).then_some((parameter, place)))
+        entities.find_map(|(name, parameter)| (name == schema).then_some((parameter, location)))
     })
 }
 
 fn add_to(status: &str, response: &mut Response, own: &[String], targets: &[Target]) {
-    let Some((id, place)) = id_of(status, response) else {
+    let Some((id, location)) = id_of(status, response) else {
         return;
     };
     for target in targets {
@@ -89,7 +89,7 @@ fn add_to(status: &str, response: &mut Response, own: &[String], targets: &[Targ
         let mut link = LinkBuilder::new().operation_id(&target.operation_id);
         for parameter in &target.parameters {
             link = match parameter.as_str() {
-                name if name == id => link.parameter(format!("path.{name}"), place),
+                name if name == id => link.parameter(format!("path.{name}"), location),
                 DOMAIN => link.parameter("header.X-Domain-Id", "$request.header.X-Domain-Id"),
                 name if own.iter().any(|own| own == name) => {
                     link.parameter(format!("path.{name}"), format!("$request.path.{name}"))

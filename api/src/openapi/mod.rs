@@ -1,9 +1,10 @@
-//! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
+//! The OpenAPI document: the descriptions of the routes, and what all of them have in common.
 //!
 //! Errors that every operation of a group can have (no key, no domain, database away) are added here once instead of at
 //! each handler; handlers only name what is special to them.
 
 mod links;
+pub(crate) mod schemas;
 mod shape;
 
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
@@ -14,9 +15,9 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 
-use crate::idempotency;
-use crate::problem::{FieldError, ProblemBody};
-use crate::schemas::DomainSchema;
+use crate::http::idempotency;
+use crate::http::problem::{FieldError, ProblemBody};
+use crate::openapi::schemas::DomainSchema;
 
 /// The documents of the route groups.
 pub(crate) struct Groups {
@@ -32,9 +33,9 @@ const TAGS: [(&str, &str); 8] = [
     ("files", "Documents: their contents and what is known of them."),
     (
         "indexes",
-        "Knowledge bases: which files belong to one, and where its indexing stands.",
+        "Knowledge bases: which files belong to one, and the state of its indexing.",
     ),
-    ("jobs", "Work that goes on in the background."),
+    ("jobs", "Work in the background."),
     (
         "providers",
         "What front ends may know of the vector-store providers. No secrets.",

@@ -1,5 +1,5 @@
-//! What holds for all schemas and what their derivation does not say: pages name the schema of their items instead of
-//! repeating it, an answer has all its fields, those that are null included, and parameters are never null.
+//! Corrects what is derived for all schemas: pages refer to the schema of their items, answers have all their fields (null
+//! ones included), and parameters are never null.
 
 use std::collections::BTreeSet;
 

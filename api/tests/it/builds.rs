@@ -19,7 +19,13 @@ async fn many_builds_at_once_are_one_job(pool: MySqlPool) {
     let calls = (0..40).map(|_| {
         let (api, path) = (Arc::clone(&api), path.clone());
         tokio::spawn(async move {
-            let answer = api.call("POST", &path).send().await;
+            let answer = loop {
+                let answer = api.call("POST", &path).send().await;
+                // A busy machine may have no connection to the database to spare in time.
+                if answer.status.as_u16() != 503 {
+                    break answer;
+                }
+            };
             let job = answer.expect(202);
             assert_eq!(answer.headers["location"], format!("/api/v1/jobs/{}", id(&job)));
             id(&job)

@@ -12,7 +12,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::files::NewFile;
-use crate::sql::{Text, exactly_one, in_list, pieces};
+use crate::sql::{Move, Text, exactly_one, make_move, pieces};
 use crate::{DbError, index_files, uploads};
 
 /// A file of ours that a provider's file is a copy of.
@@ -191,12 +191,12 @@ pub async fn insert_copy(
     // The record is of a copy that is gone, and this is another one.
     let had_record = uploads::revive(db, provider, copy.file_id, copy.content_sha256).await?;
     if had_record {
+        let Move { set, legal } = make_move("status", &UploadStatus::COMPLETE);
         let sql = format!(
-            "UPDATE rag_provider_file_uploads SET \
+            "UPDATE rag_provider_file_uploads SET {set}, \
              file_name = (SELECT file_name FROM rag_files WHERE id = ?), external_file_id = ?, files_api_id = ?, \
-             external_uploaded_at = ?, raw_provider_json = ?, status = 'uploaded' \
-             WHERE provider_id = ? AND local_file_id = ? AND status IN {}",
-            in_list(UploadStatus::Uploaded.predecessors())
+             external_uploaded_at = ?, raw_provider_json = ? \
+             WHERE provider_id = ? AND local_file_id = ? AND {legal}"
         );
         let result = sqlx::query(AssertSqlSafe(sql))
             .bind(Text(copy.file_id))

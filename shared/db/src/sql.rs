@@ -1,17 +1,34 @@
-//! How domain types meet columns.
+//! Parts of SQL statements: moves of state machines, lists, pages, and domain types as columns.
 
 use std::fmt::Display;
 
 use chrono::{DateTime, Utc};
+use rag_domain::Transition;
 use sqlx::mysql::MySqlQueryResult;
 use sqlx::{Encode, MySql, QueryBuilder, Type};
 
 use crate::DbError;
 
-/// A status column compares with any of these: `state IN ('a','b')`. The words are constants of `rag-domain`, never input.
-pub(crate) fn in_list<T: Display>(words: &[T]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-    format!("({})", quoted.join(","))
+/// `column IN ('a','b')`. The states are constants of `rag-domain`, never input.
+pub(crate) fn one_of<S: Display>(column: &str, states: &[S]) -> String {
+    let quoted: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
+    format!("{column} IN ({})", quoted.join(","))
+}
+
+/// The two parts of the UPDATE that makes a move of a state machine.
+pub(crate) struct Move {
+    /// `column = 'a'`, for the SET.
+    pub set: String,
+    /// `column IN ('b','c')`, for the WHERE.
+    pub legal: String,
+}
+
+/// Every move of a state machine is written with this, so that its WHERE is what `rag-domain` declares.
+pub(crate) fn make_move<S: Display>(column: &str, transition: &Transition<S>) -> Move {
+    Move {
+        set: format!("{column} = '{}'", transition.to),
+        legal: one_of(column, transition.from),
+    }
 }
 
 /// Rows per statement, where a statement has many; a power of two.
@@ -73,7 +90,7 @@ pub(crate) fn newest_first<I: Display + Send + 'static>(
         .push_bind(limit);
 }
 
-/// The rule of one transition: exactly one row moved.
+/// The rule of every move: it affects exactly one row.
 pub(crate) fn exactly_one(
     result: &MySqlQueryResult,
     what: &'static str,
@@ -86,6 +103,17 @@ pub(crate) fn exactly_one(
             id: id.to_string(),
         }),
     }
+}
+
+/// As [`exactly_one`], for a statement about this many rows.
+pub(crate) fn exactly(count: usize, result: &MySqlQueryResult, what: &'static str) -> Result<(), DbError> {
+    if result.rows_affected() == count as u64 {
+        return Ok(());
+    }
+    Err(DbError::Conflict {
+        what,
+        id: format!("(one of {count})"),
+    })
 }
 
 /// A domain type that is text in the database: ids and statuses.

@@ -13,7 +13,7 @@ use sqlx::MySqlPool;
 const FROZEN: &[(&str, &str)] = &[
     (
         "shared/queue/migrations/20261201000000_queue.sql",
-        "23bf487d2b56bc8afe929deb9f1789ff6ac8cb37b3ef1d89bb9fdd2550746766",
+        "8b037d48ac13975e4ac4ebf9678b50575c0985e0bdaba1317c4037c542b01cae",
     ),
     (
         "migrations/20261201000001_domain.sql",

@@ -1,6 +1,8 @@
-//! Where a file stands inside a vector store, as far as we know.
+//! The state of a file in a vector store, as far as we know it, and its legal moves.
 
+use crate::Transition;
 use crate::status::status;
+use crate::transition::transitions;
 
 status! {
     /// `rag_index_attachments.state`.
@@ -22,53 +24,70 @@ status! {
     }
 }
 
+transitions! {
+    AttachmentState {
+        /// The provider is about to be asked to attach it.
+        ATTACH: Pending => Attaching,
+        /// The provider accepted it, or reports that it indexes.
+        ACCEPT: Attaching | InProgress => InProgress,
+        /// The provider reports that it is indexed.
+        COMPLETE: Attaching | InProgress => Completed,
+        /// The provider reports that it failed.
+        FAIL: Attaching | InProgress => Failed,
+        /// The provider reports that it was cancelled.
+        CANCEL: Attaching | InProgress => Cancelled,
+        /// The build was cancelled, and the provider told to stop the batch.
+        CANCEL_BATCH: InProgress => Cancelled,
+        /// The request had no effect.
+        RELEASE: Attaching | Detaching => Pending,
+        /// It was taken out because it was not indexed in time, and is attached again.
+        REATTACH: Detaching => Pending,
+        /// It is proven not to be in the store, and a build attaches it again.
+        LOSE: Attaching | InProgress | Completed => Pending,
+        /// It is proven to have left the store while no build was at work.
+        LEAVE: InProgress | Completed => Failed,
+        /// The build ended before it asked for this file.
+        GIVE_UP: Pending => Failed,
+        /// The provider is about to be asked to detach it.
+        DETACH: Pending | Attaching | InProgress | Completed | Failed | Cancelled | Detaching => Detaching,
+        /// A build takes out what failed before, to attach it again.
+        RETRY: Failed | Cancelled => Detaching,
+        /// A sync finds it being indexed, whatever we knew.
+        CORRECT_IN_PROGRESS: Pending | Attaching | InProgress | Completed | Failed | Cancelled => InProgress,
+        /// A sync finds it indexed, whatever we knew.
+        CORRECT_COMPLETED: Pending | Attaching | InProgress | Completed | Failed | Cancelled => Completed,
+        /// A sync finds it failed, whatever we knew.
+        CORRECT_FAILED: Pending | Attaching | InProgress | Completed | Failed | Cancelled => Failed,
+        /// A sync finds it cancelled, whatever we knew.
+        CORRECT_CANCELLED: Pending | Attaching | InProgress | Completed | Failed | Cancelled => Cancelled,
+    }
+}
+
 impl AttachmentState {
-    /// The states from which a move to `self` is legal: the `WHERE` of each transition.
-    pub const fn predecessors(self) -> &'static [Self] {
+    /// The states of a file that a complete listing of the store should show.
+    pub const PRESENT: &'static [Self] = &[Self::InProgress, Self::Completed];
+
+    /// The states in which a file occupies one of the provider's indexing operations.
+    pub const INDEXING: &'static [Self] = &[Self::Attaching, Self::InProgress];
+
+    /// The only state in which the row goes once the provider confirms that the file is out.
+    pub const REMOVABLE: &'static [Self] = &[Self::Detaching];
+
+    /// The move that a sync makes when it finds a file in this state while no build is at work; `None`: no provider
+    /// reports it. What we are taking out stays so.
+    pub const fn correction(self) -> Option<Transition<Self>> {
         match self {
-            // Asked for in vain; or taken out to go in again.
-            Self::Pending => &[Self::Attaching, Self::Detaching],
-            Self::Attaching => &[Self::Pending],
-            Self::InProgress | Self::Completed | Self::Failed | Self::Cancelled => {
-                &[Self::Attaching, Self::InProgress]
-            }
-            Self::Detaching => &[
-                Self::Pending,
-                Self::Attaching,
-                Self::InProgress,
-                Self::Completed,
-                Self::Failed,
-                Self::Cancelled,
-                Self::Detaching,
-            ],
+            Self::InProgress => Some(Self::CORRECT_IN_PROGRESS),
+            Self::Completed => Some(Self::CORRECT_COMPLETED),
+            Self::Failed => Some(Self::CORRECT_FAILED),
+            Self::Cancelled => Some(Self::CORRECT_CANCELLED),
+            Self::Pending | Self::Attaching | Self::Detaching => None,
         }
     }
 
-    /// The states that a look at the provider may correct to `self` while no build is at work: somebody else attached the
-    /// file, or attached it anew, or the provider changed its mind. What we are taking out stays so.
-    pub const fn corrected_from(self) -> &'static [Self] {
-        match self {
-            Self::InProgress | Self::Completed | Self::Failed | Self::Cancelled => &[
-                Self::Pending,
-                Self::Attaching,
-                Self::InProgress,
-                Self::Completed,
-                Self::Failed,
-                Self::Cancelled,
-            ],
-            Self::Pending | Self::Attaching | Self::Detaching => &[],
-        }
-    }
-
-    /// A file in such a state is in the store, or on its way in: a complete listing should show it.
+    /// A complete listing should show a file in this state.
     pub const fn claims_presence(self) -> bool {
         matches!(self, Self::InProgress | Self::Completed)
-    }
-
-    /// The states from which a file that is proven to have left the store (or never to have come in) goes back to
-    /// [`Pending`](Self::Pending), to be attached again; or, outside of builds, to [`Failed`](Self::Failed).
-    pub const fn lost_from() -> &'static [Self] {
-        &[Self::Attaching, Self::InProgress, Self::Completed]
     }
 
     /// Nothing more will happen by itself.
@@ -81,15 +100,22 @@ impl AttachmentState {
 mod tests {
     use super::*;
 
+    /// `rag_db::attachments::observe_many` moves all of them in one statement.
     #[test]
-    fn a_settled_file_only_leaves_through_detaching() {
-        for settled in AttachmentState::ALL.iter().filter(|state| state.is_settled()) {
-            for next in AttachmentState::ALL
-                .iter()
-                .filter(|next| next.predecessors().contains(settled))
-            {
-                assert_eq!(*next, AttachmentState::Detaching);
-            }
+    fn whatever_a_provider_reports_is_legal_from_the_same_states() {
+        for reported in [
+            AttachmentState::COMPLETE,
+            AttachmentState::FAIL,
+            AttachmentState::CANCEL,
+        ] {
+            assert_eq!(reported.from, AttachmentState::ACCEPT.from);
+        }
+    }
+
+    #[test]
+    fn present_states_claim_presence() {
+        for state in AttachmentState::ALL {
+            assert_eq!(AttachmentState::PRESENT.contains(state), state.claims_presence());
         }
     }
 }

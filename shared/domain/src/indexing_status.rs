@@ -1,6 +1,8 @@
-//! Where an index stands, which moves are legal, and how the states of its files add up.
+//! The indexing status of an index, its legal moves, and how the states of its files add up to it.
 
+use crate::Transition;
 use crate::status::status;
+use crate::transition::transitions;
 
 status! {
     /// `rag_indexes.indexing_status`.
@@ -16,15 +18,45 @@ status! {
     }
 }
 
+transitions! {
+    IndexingStatus {
+        /// A build begins.
+        BEGIN: NotIndexed | InProgress | Done | Failed => InProgress,
+        /// A build ends with every file indexed.
+        FINISH: InProgress => Done,
+        /// A build ends without.
+        FAIL: InProgress => Failed,
+        /// A sync begins to correct an index that was never built.
+        OPEN: NotIndexed => InProgress,
+        /// A sync finds that the provider indexes again.
+        OBSERVE_IN_PROGRESS: InProgress | Done | Failed => InProgress,
+        /// A sync finds every file indexed.
+        OBSERVE_DONE: InProgress | Done | Failed => Done,
+        /// A sync finds a file that failed.
+        OBSERVE_FAILED: InProgress | Done | Failed => Failed,
+        /// A sync finds that the store is gone.
+        OBSERVE_NOT_INDEXED: NotIndexed | InProgress | Done | Failed => NotIndexed,
+    }
+}
+
 impl IndexingStatus {
-    /// The statuses from which a move to `self` is legal: the `WHERE` of each transition.
-    ///
-    /// A build always passes through `in_progress`. A look at the provider may find that what was done is being indexed
-    /// again, has failed since, or has recovered; and a store that is gone makes any index `not_indexed`.
-    pub const fn predecessors(self) -> &'static [Self] {
+    /// The move that a sync makes when it finds an index in this status. An index that was never built has to
+    /// [`OPEN`](Self::OPEN) first.
+    pub const fn observed(self) -> Transition<Self> {
         match self {
-            Self::InProgress => &[Self::NotIndexed, Self::InProgress, Self::Done, Self::Failed],
-            Self::NotIndexed | Self::Done | Self::Failed => &[Self::InProgress, Self::Done, Self::Failed],
+            Self::NotIndexed => Self::OBSERVE_NOT_INDEXED,
+            Self::InProgress => Self::OBSERVE_IN_PROGRESS,
+            Self::Done => Self::OBSERVE_DONE,
+            Self::Failed => Self::OBSERVE_FAILED,
+        }
+    }
+
+    /// The move with which a build ends; `None`: no build ends in this status.
+    pub const fn build_end(self) -> Option<Transition<Self>> {
+        match self {
+            Self::Done => Some(Self::FINISH),
+            Self::Failed => Some(Self::FAIL),
+            Self::NotIndexed | Self::InProgress => None,
         }
     }
 }
@@ -44,7 +76,7 @@ impl FileCounts {
     }
 
     /// The aggregation rule: any failed → failed; else any in progress → in progress; else, if there are files
-    /// and all are completed → done. `None` where there are no files to speak of.
+    /// and all are completed → done. `None` if there are no files.
     ///
     /// A cancelled file counts as failed: it is not searchable, and nothing will change that without a new build.
     pub const fn aggregate(&self) -> Option<IndexingStatus> {
@@ -81,8 +113,9 @@ mod tests {
 
     #[test]
     fn nothing_is_done_or_failed_without_having_been_in_progress() {
-        for end in [IndexingStatus::Done, IndexingStatus::Failed] {
-            assert!(!end.predecessors().contains(&IndexingStatus::NotIndexed));
+        for transition in IndexingStatus::TRANSITIONS {
+            let is_end = matches!(transition.to, IndexingStatus::Done | IndexingStatus::Failed);
+            assert!(!(is_end && transition.is_legal_from(&IndexingStatus::NotIndexed)));
         }
     }
 

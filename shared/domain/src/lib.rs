@@ -18,6 +18,7 @@ mod store_diff;
 mod store_plan;
 mod store_settings;
 mod sync;
+mod transition;
 mod upload;
 
 pub use attach_method::{AttachCall, AttachMethod, BatchSupport, WaitingFile, attach_calls};
@@ -35,4 +36,5 @@ pub use store_diff::{AttachedFile, StoreDiff};
 pub use store_plan::{KnownFile, LinkedFile, NewLink, NewRow, RowOwner, StorePlan, StoreView};
 pub use store_settings::{STORE_TAGS, Setting, StoreSettings};
 pub use sync::{FindingKind, ItemState, SyncCounts};
+pub use transition::Transition;
 pub use upload::UploadStatus;

@@ -1,8 +1,9 @@
-//! What a provider sync counts and what it finds.
+//! Syncs: what a run counts, what it finds, and the states of its items.
 
 use serde::{Deserialize, Serialize};
 
 use crate::status::status;
+use crate::transition::transitions;
 
 /// The numbers of a sync's result. In a report they are what a sync would have done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ pub struct SyncCounts {
     pub provider_uploads_deleted: u64,
     /// Files of which the provider does not hand out the bytes.
     pub files_unavailable: u64,
-    /// Files that were in a store by our rows, and no longer are.
+    /// Files that were attached to a store by our rows, and no longer are.
     pub files_detached: u64,
     pub stores_failed: u64,
 }
@@ -44,7 +45,7 @@ status! {
         StoresSkipped = "stores_skipped",
         /// Indexes with other settings than their stores.
         SettingsDiffer = "settings_differ",
-        /// Files that were in a store by our rows, and no longer are.
+        /// Files that were attached to a store by our rows, and no longer are.
         FilesMissing = "files_missing",
         /// Files in a store that its index does not link.
         FilesExtra = "files_extra",
@@ -52,10 +53,10 @@ status! {
 }
 
 status! {
-    /// Where a run is with one of the things it goes through: `rag_sync_items.state`.
+    /// The state of one item of a run: `rag_sync_items.state`.
     ItemState ("item state") {
         Waiting = "waiting",
-        /// Tried once in vain: again when all others are through.
+        /// Tried once without success; it is tried again after all others.
         Postponed = "postponed",
         /// A job of its own works on it.
         Asked = "asked",
@@ -65,6 +66,19 @@ status! {
         Skipped = "skipped",
         /// Its store is not there.
         Gone = "gone",
+    }
+}
+
+transitions! {
+    ItemState {
+        /// A job of its own was enqueued.
+        ASK: Waiting | Gone => Asked,
+        /// The try failed; all others come first.
+        POSTPONE: Waiting => Postponed,
+        COMPLETE: Waiting | Postponed | Asked => Done,
+        FAIL: Waiting | Postponed | Asked => Failed,
+        SKIP: Waiting | Postponed | Gone => Skipped,
+        LOSE: Waiting | Asked => Gone,
     }
 }
 

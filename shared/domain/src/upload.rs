@@ -1,6 +1,7 @@
-//! Where the copy of a local file at a provider stands.
+//! The status of a local file's copy at a provider, and its legal moves.
 
 use crate::status::status;
+use crate::transition::transitions;
 
 status! {
     /// `rag_provider_file_uploads.status`.
@@ -16,14 +17,23 @@ status! {
     }
 }
 
-impl UploadStatus {
-    /// The statuses from which a move to `self` is legal.
-    pub const fn predecessors(self) -> &'static [Self] {
-        match self {
-            // Changed content, a forced upload, or another try.
-            Self::Pending => &[Self::Pending, Self::Uploaded, Self::Failed, Self::Deleted],
-            Self::Uploaded | Self::Failed => &[Self::Pending],
-            Self::Deleted => &[Self::Pending, Self::Uploaded, Self::Failed],
-        }
+transitions! {
+    UploadStatus {
+        /// The content changed, or an upload was asked for.
+        REQUEST: Pending | Uploaded | Failed | Deleted => Pending,
+        /// The file is wanted at the provider again.
+        REVIVE: Deleted => Pending,
+        /// A build retries what failed.
+        RETRY: Failed => Pending,
+        /// A build with `force` uploads everything again.
+        FORCE: Uploaded | Failed => Pending,
+        /// The provider no longer has the copy.
+        LOSE: Uploaded => Pending,
+        /// The provider has the content.
+        COMPLETE: Pending => Uploaded,
+        /// The upload failed for good, or was given up.
+        FAIL: Pending => Failed,
+        /// The copy is to be deleted.
+        DELETE: Pending | Uploaded | Failed => Deleted,
     }
 }

@@ -25,7 +25,7 @@ pub struct Contents {
     pub(crate) health: Health,
 }
 
-/// Pieces of contents. A read error ends them, and is noted as this machine's trouble.
+/// Pieces of contents. A read error ends them, and is noted as this machine's failure.
 pub type Pieces = BoxStream<'static, io::Result<Bytes>>;
 
 impl Contents {

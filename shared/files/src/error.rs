@@ -30,12 +30,12 @@ impl FilesError {
         )
     }
 
-    /// Whether this machine is in trouble and not the file: another one may read it, and so may this one later.
-    pub fn is_local_trouble(&self) -> bool {
+    /// Whether this machine fails and not the file: another one may read it, and so may this one later.
+    pub fn is_storage_failure(&self) -> bool {
         matches!(self, Self::NotMounted(_) | Self::Io { .. })
     }
 
-    /// As [`is_local_trouble`](Self::is_local_trouble), and no other file is likely to fare better.
+    /// As [`is_storage_failure`](Self::is_storage_failure), and no other file is likely to fare better.
     pub fn is_about_all_files(&self) -> bool {
         match self {
             Self::NotMounted(_) => true,
@@ -62,7 +62,7 @@ impl FilesError {
     }
 }
 
-/// Stored contents are not the bytes that their row speaks of.
+/// Stored contents are not the bytes that their row records.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the stored contents have SHA-256 {found} instead of {recorded}")]
 pub struct Corrupted {

@@ -15,14 +15,14 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 
 /// What keeps this process from its files.
 #[derive(Debug, Clone)]
-pub struct Trouble {
+pub struct StorageFailure {
     pub reason: String,
     pub since: Instant,
     /// What could not be read; `None`: the root itself.
     pub(crate) suspect: Option<(PathBuf, u64)>,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for StorageFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.since.elapsed().as_secs();
         write!(
@@ -35,22 +35,22 @@ impl fmt::Display for Trouble {
 
 /// Clones share what they know.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Health(Arc<Mutex<Option<Trouble>>>);
+pub(crate) struct Health(Arc<Mutex<Option<StorageFailure>>>);
 
 impl Health {
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
+    pub(crate) fn failure(&self) -> Option<StorageFailure> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How long to leave what cannot be read here: the longer the trouble lasts, the longer.
+    /// How long to leave what cannot be read here: the longer the failure lasts, the longer.
     pub(crate) fn pause(&self) -> Duration {
-        let lasted = self.trouble().map(|trouble| trouble.since.elapsed());
+        let lasted = self.failure().map(|failure| failure.since.elapsed());
         (lasted.unwrap_or_default() / 2).clamp(PAUSE.0, PAUSE.1)
     }
 
     /// Notes a failure, if it is this machine's.
     pub(crate) fn note(&self, error: &FilesError, suspect: Option<(PathBuf, u64)>) {
-        if !error.is_local_trouble() {
+        if !error.is_storage_failure() {
             return;
         }
         metrics::counter!(FAILURES, "cause" => error.cause()).increment(1);
@@ -64,9 +64,9 @@ impl Health {
                 tracing::error!(reason, "stored files cannot be read here");
                 Instant::now()
             },
-            |trouble| trouble.since,
+            |failure| failure.since,
         );
-        *known = Some(Trouble {
+        *known = Some(StorageFailure {
             reason,
             since,
             suspect,
@@ -90,8 +90,8 @@ impl Health {
     /// What failed works again.
     pub(crate) fn clear(&self) {
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(trouble) = before {
-            let seconds = trouble.since.elapsed().as_secs();
+        if let Some(failure) = before {
+            let seconds = failure.since.elapsed().as_secs();
             tracing::info!(seconds, "stored files can be read here again");
         }
     }

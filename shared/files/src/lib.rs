@@ -15,7 +15,7 @@
 //!
 //! Contents that cannot be read are told apart: lost, or other bytes than recorded, is the file's fault ([`Corrupted`],
 //! [`FilesError::NotFound`]); an error of the disk, or a root that is not mounted, is this machine's
-//! ([`FilesError::is_local_trouble`]), and is remembered until reading works again ([`FileStore::trouble`]).
+//! ([`FilesError::is_storage_failure`]), and is remembered until reading works again ([`FileStore::failure`]).
 //!
 //! Not here: which file belongs to whom, its real name and type (`rag_files`, in rag-db).
 
@@ -31,7 +31,7 @@ mod walk;
 
 pub use contents::{Contents, Pieces};
 pub use error::{Corrupted, FilesError, SaveError};
-pub use health::Trouble;
+pub use health::StorageFailure;
 pub use saved::Saved;
 pub use store::{FileStore, HEAD_BYTES};
 pub use sweep_marker::{Line, MARKER, Marker};

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::contents::Contents;
 use crate::error::{FilesError, SaveError, failed};
-use crate::health::{Health, Trouble};
+use crate::health::{Health, StorageFailure};
 use crate::layout::{INCOMING, checked, folder, relative_path, stored_name};
 use crate::root::{Expectation, Root};
 use crate::saved::{Saved, remove_now};
@@ -78,18 +78,18 @@ impl FileStore {
     }
 
     /// What keeps this process from reading files, as far as it has met it.
-    pub fn trouble(&self) -> Option<Trouble> {
-        self.health.trouble()
+    pub fn failure(&self) -> Option<StorageFailure> {
+        self.health.failure()
     }
 
-    /// How long to leave what cannot be read here: the longer the trouble has lasted, the longer.
+    /// How long to leave what cannot be read here: the longer the failure has lasted, the longer.
     pub fn pause(&self) -> Duration {
         self.health.pause()
     }
 
     /// Finds out whether the root can be used, and whether what could not be read last can be read by now.
     pub async fn probe(&self) -> Result<(), FilesError> {
-        let suspect = self.health.trouble().and_then(|trouble| trouble.suspect);
+        let suspect = self.health.failure().and_then(|failure| failure.suspect);
         if let Err(error) = self.root.check().await {
             self.health.note(&error, suspect);
             return Err(error);

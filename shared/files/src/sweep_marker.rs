@@ -88,10 +88,10 @@ impl FileStore {
     /// Replaces the marker, at once or not at all.
     pub async fn replace_marker(&self, line: &Line) -> Result<(), FilesError> {
         let action = "write the marker of FILES_ROOT";
-        let fresh = self.root().join(NEW_MARKER);
-        let file = File::create(&fresh).await.map_err(failed(action))?;
+        let new = self.root().join(NEW_MARKER);
+        let file = File::create(&new).await.map_err(failed(action))?;
         write(file, line).await.map_err(failed(action))?;
-        fs::rename(&fresh, self.sweep_marker())
+        fs::rename(&new, self.sweep_marker())
             .await
             .map_err(failed(action))?;
         sync_folder(self.root()).await.map_err(failed(action))

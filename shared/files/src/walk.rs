@@ -25,7 +25,7 @@ pub struct Entry {
     pub size_bytes: u64,
 }
 
-/// What it is, by its place, its name and its kind.
+/// What it is, by its level, its name and its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// Contents of this file.
@@ -52,13 +52,13 @@ pub struct Walk {
 struct Folder {
     /// Empty for the root.
     relative_path: String,
-    place: Place,
+    level: Level,
     entries: ReadDir,
     is_empty: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Level {
     Root,
     Incoming,
     Domain,
@@ -150,7 +150,7 @@ impl Walk {
         blocking("look through FILES_ROOT", move || {
             if !self.has_begun {
                 self.has_begun = true;
-                self.enter(String::new(), Place::Root)?;
+                self.enter(String::new(), Level::Root)?;
             }
             let mut page = Vec::with_capacity(limit);
             while page.len() < limit {
@@ -169,8 +169,8 @@ impl Walk {
             match folder.entries.next() {
                 Some(entry) => {
                     folder.is_empty = false;
-                    let place = folder.place;
-                    if let Some(entry) = self.visit(place, &entry?)? {
+                    let level = folder.level;
+                    if let Some(entry) = self.visit(level, &entry?)? {
                         return Ok(Some(entry));
                     }
                 }
@@ -185,7 +185,7 @@ impl Walk {
     }
 
     /// `None`: a folder, which is open now, or nothing to speak of.
-    fn visit(&mut self, place: Place, entry: &DirEntry) -> io::Result<Option<Entry>> {
+    fn visit(&mut self, level: Level, entry: &DirEntry) -> io::Result<Option<Entry>> {
         let name = entry.file_name();
         let relative_path = match self.open.last() {
             Some(folder) if !folder.relative_path.is_empty() => {
@@ -200,14 +200,14 @@ impl Walk {
             Err(error) => return Err(error),
         };
         let name = name.to_str().unwrap_or_default();
-        let inner = match place {
-            Place::Root if name.starts_with(OWN_MARKERS) => return Ok(None),
-            Place::Root if name == INCOMING => Some(Place::Incoming),
-            Place::Root if is_domain_folder(name) => Some(Place::Domain),
-            Place::Domain => file_of_folder(name).map(Place::File),
+        let inner = match level {
+            Level::Root if name.starts_with(OWN_MARKERS) => return Ok(None),
+            Level::Root if name == INCOMING => Some(Level::Incoming),
+            Level::Root if is_domain_folder(name) => Some(Level::Domain),
+            Level::Domain => file_of_folder(name).map(Level::File),
             _ => None,
         };
-        let what = match place {
+        let what = match level {
             _ if metadata.is_dir() => match inner {
                 Some(inner) => match self.enter(relative_path.clone(), inner) {
                     Ok(()) => return Ok(None),
@@ -217,8 +217,8 @@ impl Walk {
                 },
                 None => What::Strange,
             },
-            Place::Incoming if metadata.is_file() && file_of_folder(name).is_some() => What::Upload,
-            Place::File(id) if metadata.is_file() && is_stored_name(name) => What::Contents(id),
+            Level::Incoming if metadata.is_file() && file_of_folder(name).is_some() => What::Upload,
+            Level::File(id) if metadata.is_file() && is_stored_name(name) => What::Contents(id),
             _ => What::Strange,
         };
         Ok(Some(Entry {
@@ -230,15 +230,15 @@ impl Walk {
     }
 
     /// A folder that is gone meanwhile has nothing in it.
-    fn enter(&mut self, relative_path: String, place: Place) -> io::Result<()> {
+    fn enter(&mut self, relative_path: String, level: Level) -> io::Result<()> {
         let entries = match std::fs::read_dir(self.store.root().join(&relative_path)) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && place != Place::Root => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && level != Level::Root => return Ok(()),
             Err(error) => return Err(error),
         };
         self.open.push(Folder {
             relative_path,
-            place,
+            level,
             entries,
             is_empty: true,
         });
@@ -249,7 +249,7 @@ impl Walk {
         let Some(folder) = self.open.pop() else {
             return Ok(None);
         };
-        if !folder.is_empty || matches!(folder.place, Place::Root | Place::Incoming) {
+        if !folder.is_empty || matches!(folder.level, Level::Root | Level::Incoming) {
             return Ok(None);
         }
         match std::fs::symlink_metadata(self.store.root().join(&folder.relative_path)) {

@@ -74,7 +74,7 @@ impl Target {
     }
 
     /// The socket's path, or `host:port`.
-    pub(crate) fn place(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         match self.options.get_socket() {
             Some(path) => path.display().to_string(),
             None => format!("{}:{}", self.options.get_host(), self.options.get_port()),

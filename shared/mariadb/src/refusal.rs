@@ -25,7 +25,7 @@ impl Refusal {
             // It says all that the error does.
             Some(what) => Self { what, source: None },
             None => Self {
-                what: format!("MariaDB at {} cannot be used", target.place()),
+                what: format!("MariaDB at {} cannot be used", target.address()),
                 source: Some(error),
             },
         }
@@ -35,7 +35,7 @@ impl Refusal {
         Self {
             what: format!(
                 "MariaDB at {} did not answer within {seconds} seconds",
-                target.place()
+                target.address()
             ),
             source: None,
         }
@@ -66,7 +66,7 @@ pub(crate) fn number(error: &sqlx::Error) -> Option<u16> {
 
 /// `None`: the error speaks for itself.
 fn explain(target: &Target, error: &sqlx::Error) -> Option<String> {
-    let place = target.place();
+    let address = target.address();
     match error {
         sqlx::Error::Io(error) => {
             if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
@@ -76,18 +76,18 @@ fn explain(target: &Target, error: &sqlx::Error) -> Option<String> {
                 return Some(match error.kind() {
                     ErrorKind::NotFound => {
                         format!(
-                            "there is no socket {place}: MariaDB does not run here, or its socket lies elsewhere"
+                            "there is no socket {address}: MariaDB does not run here, or its socket lies elsewhere"
                         )
                     }
                     ErrorKind::ConnectionRefused => {
-                        format!("nothing listens at the socket {place}: MariaDB does not run")
+                        format!("nothing listens at the socket {address}: MariaDB does not run")
                     }
                     _ => return None,
                 });
             }
             match error.kind() {
                 ErrorKind::ConnectionRefused => Some(format!(
-                    "nothing listens at {place}: MariaDB does not run there, or listens elsewhere"
+                    "nothing listens at {address}: MariaDB does not run there, or listens elsewhere"
                 )),
                 // The resolver's errors have no kind of their own.
                 _ if error.to_string().contains("lookup address") => Some(format!(
@@ -98,7 +98,7 @@ fn explain(target: &Target, error: &sqlx::Error) -> Option<String> {
             }
         }
         sqlx::Error::Tls(error) if error.to_string().contains("does not support TLS") => Some(format!(
-            "MariaDB at {place} offers no TLS, which DATABASE_URI asks for: configure its ssl_cert and ssl_key, or take \
+            "MariaDB at {address} offers no TLS, which DATABASE_URI asks for: configure its ssl_cert and ssl_key, or take \
              the ssl options out"
         )),
         sqlx::Error::Protocol(text) => unknown_plugin(target, text),
@@ -110,27 +110,27 @@ fn explain(target: &Target, error: &sqlx::Error) -> Option<String> {
 }
 
 fn explain_number(target: &Target, number: u16) -> Option<String> {
-    let place = target.place();
+    let address = target.address();
     let account = target.options.get_username();
     Some(match number {
         1045 | 1698 => format!(
-            "MariaDB at {place} does not let the account `{account}` in: the name or the password is wrong, or the account \
+            "MariaDB at {address} does not let the account `{account}` in: the name or the password is wrong, or the account \
              is for another host, or asks for TLS, for a client certificate or for unix_socket"
         ),
         1049 => format!(
-            "MariaDB at {place} has no database `{}`: create it, or correct DATABASE_URI",
+            "MariaDB at {address} has no database `{}`: create it, or correct DATABASE_URI",
             target.options.get_database().unwrap_or_default()
         ),
         1044 => format!(
             "the account `{account}` has no rights on the database `{}`, or there is no such database",
             target.options.get_database().unwrap_or_default()
         ),
-        1040 | 1203 | 1226 => format!("MariaDB at {place} takes no further connections"),
-        1129 | 1130 => format!("MariaDB at {place} does not take connections from this machine"),
+        1040 | 1203 | 1226 => format!("MariaDB at {address} takes no further connections"),
+        1129 | 1130 => format!("MariaDB at {address} does not take connections from this machine"),
         1820 | 1862 => format!("the password of the account `{account}` has expired: set a new one"),
         4151 => format!("the account `{account}` is locked"),
         3159 => format!(
-            "MariaDB at {place} takes TLS connections only: take ssl_mode=DISABLED out of DATABASE_URI"
+            "MariaDB at {address} takes TLS connections only: take ssl_mode=DISABLED out of DATABASE_URI"
         ),
         _ => return None,
     })
@@ -155,34 +155,34 @@ fn unknown_plugin(target: &Target, text: &str) -> Option<String> {
 }
 
 fn explain_tls(target: &Target, error: &TlsError) -> String {
-    let place = target.place();
+    let address = target.address();
     let ca = target.ca.as_ref().map(|path| path.display());
     match error {
         TlsError::InvalidCertificate(problem) if is_foreign(problem) => match ca {
             Some(ca) => {
-                format!("the certificate of MariaDB at {place} is not signed by the CA in {ca} ({problem})")
+                format!("the certificate of MariaDB at {address} is not signed by the CA in {ca} ({problem})")
             }
             None => format!(
-                "the certificate of MariaDB at {place} is not signed by a CA that this machine knows; name its CA by \
+                "the certificate of MariaDB at {address} is not signed by a CA that this machine knows; name its CA by \
                  ssl_ca ({problem})"
             ),
         },
         TlsError::InvalidCertificate(
             problem @ (CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }),
         ) => format!(
-            "the certificate of MariaDB at {place} is not for `{}`: name the host as the certificate does, or ask for \
+            "the certificate of MariaDB at {address} is not for `{}`: name the host as the certificate does, or ask for \
              ssl_mode=VERIFY_CA ({problem})",
             target.options.get_host()
         ),
         TlsError::InvalidCertificate(problem) => {
-            format!("the certificate of MariaDB at {place} is not valid: {problem}")
+            format!("the certificate of MariaDB at {address} is not valid: {problem}")
         }
         TlsError::AlertReceived(alert) => {
             format!(
-                "MariaDB at {place} ended the TLS handshake ({alert:?}); does it know the CA of ssl_cert?"
+                "MariaDB at {address} ended the TLS handshake ({alert:?}); does it know the CA of ssl_cert?"
             )
         }
-        error => format!("no TLS connection to MariaDB at {place}: {error}"),
+        error => format!("no TLS connection to MariaDB at {address}: {error}"),
     }
 }
 

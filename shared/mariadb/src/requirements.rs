@@ -2,11 +2,11 @@
 //! every program and command. All that is wrong is said at once, each with the value found and what to do.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use sqlx::Row as _;
 use sqlx::mysql::MySqlConnection;
 
+use crate::purpose::{Purpose, Unmet};
 use crate::rights;
 
 /// The oldest version that all tests run on.
@@ -20,42 +20,6 @@ const MIN_PAGE_BYTES: u64 = 16 << 10;
 
 /// What the driver keeps prepared on each connection.
 const STATEMENTS_OF_A_CONNECTION: u64 = 100;
-
-/// What the database is to be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A program that stays, and may hold so many connections.
-    Serve { connections: u32 },
-    /// A command that reads and writes rows.
-    Command,
-    /// The command that makes tables.
-    Migrate,
-}
-
-impl Purpose {
-    fn connections(self) -> u64 {
-        match self {
-            Self::Serve { connections } => connections.into(),
-            Self::Command | Self::Migrate => 2,
-        }
-    }
-}
-
-/// Something that must be changed at the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unmet(String);
-
-impl Unmet {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Display for Unmet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// What a server says of itself.
 #[derive(Debug, Default)]
@@ -135,7 +99,7 @@ impl Found {
 
 fn wrong_settings(found: &Found, purpose: Purpose) -> Vec<Unmet> {
     let mut unmet = Vec::new();
-    let mut wrong = |text: String| unmet.push(Unmet(text));
+    let mut wrong = |text: String| unmet.push(Unmet::new(text));
     for (name, why) in [
         (
             "read_only",
@@ -310,7 +274,10 @@ mod tests {
         ] {
             let unmet = wrong_settings(&found(&[(name, value)]), SERVE);
             assert_eq!(unmet.len(), 1, "{unmet:?}");
-            assert!(unmet[0].0.contains(&format!("{name} is {value}")), "{unmet:?}");
+            assert!(
+                unmet[0].to_string().contains(&format!("{name} is {value}")),
+                "{unmet:?}"
+            );
         }
         for (name, value) in [
             ("innodb_default_row_format", "compact"),
@@ -324,13 +291,16 @@ mod tests {
             );
             let unmet = wrong_settings(&changed, Purpose::Migrate);
             assert!(
-                unmet.len() == 1 && unmet[0].0.contains(&format!("{name} is {value}")),
+                unmet.len() == 1 && unmet[0].to_string().contains(&format!("{name} is {value}")),
                 "{unmet:?}"
             );
         }
         let no_innodb = Found::default();
         let unmet = wrong_settings(&no_innodb, SERVE);
-        assert!(unmet[0].0.contains("InnoDB is switched off"), "{unmet:?}");
+        assert!(
+            unmet[0].to_string().contains("InnoDB is switched off"),
+            "{unmet:?}"
+        );
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
+use crate::purpose::{Purpose, Unmet};
 use crate::refusal::number;
-use crate::requirements::{Purpose, Unmet};
 
 /// Right, and a statement that needs it and cannot succeed, for a table in which no such column is.
 const ROWS: &[(&str, &str)] = &[

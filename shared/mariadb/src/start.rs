@@ -7,8 +7,9 @@ use sqlx::mysql::{MySqlConnection, MySqlPool};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::options::{Target, TargetError};
+use crate::purpose::{Purpose, Unmet};
 use crate::refusal::{Refusal, may_pass};
-use crate::requirements::{self, Purpose, Unmet};
+use crate::requirements;
 use crate::{pool, session};
 
 /// How long a server is waited for that does not answer, or not yet.
@@ -22,8 +23,8 @@ pub enum StartError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("{}", list(place, unmet))]
-    Requirements { place: String, unmet: Vec<Unmet> },
+    #[error("{}", list(address, unmet))]
+    Requirements { address: String, unmet: Vec<Unmet> },
 }
 
 /// Connects as `uri` says (normalized by `rag-settings`), and refuses a server or account on which this product would work
@@ -41,8 +42,8 @@ pub async fn connect_checked(
     // An account may be let in and refused everything: one whose password has expired, say.
     let unmet = checked.map_err(|error| Refusal::new(&target, error))?;
     if !unmet.is_empty() {
-        let place = target.place();
-        return Err(StartError::Requirements { place, unmet });
+        let address = target.address();
+        return Err(StartError::Requirements { address, unmet });
     }
     pool::connect(target.options(), max_connections)
         .await
@@ -75,8 +76,8 @@ async fn connect_once(target: &Target) -> Result<MySqlConnection, Refusal> {
     }
 }
 
-fn list(place: &str, unmet: &[Unmet]) -> String {
-    let mut text = format!("the database at {place} cannot be used:");
+fn list(address: &str, unmet: &[Unmet]) -> String {
+    let mut text = format!("the database at {address} cannot be used:");
     for one in unmet {
         let _infallible = write!(text, "\n  - {one}");
     }

@@ -6,8 +6,8 @@ CREATE TABLE queue_jobs (
     kind             VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     state            ENUM('scheduled', 'ready', 'blocked', 'running', 'done', 'failed', 'cancelled')
                      CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    -- The place within the state, in microseconds since 1970 UTC. One column, so that one index serves claim,
-    -- promotion, take-back and retention, each in its own order:
+    -- The position within the state, in microseconds since 1970 UTC. One column, so that one index serves claim,
+    -- promotion, rescue and retention, each in its own order:
     --   scheduled: when it is due; ready, blocked: rank_us; running: when the lease ends; finished: when it finished.
     -- To read it: FROM_UNIXTIME(order_us / 1e6).
     order_us         BIGINT NOT NULL,
@@ -104,12 +104,12 @@ CREATE TABLE queue_workers (
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
 -- Maintenance that one process at a time does: the process that moves due_us on does it this time.
-CREATE TABLE queue_duties (
-    duty   VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+CREATE TABLE queue_tasks (
+    task   VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     due_us BIGINT NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
 
-INSERT INTO queue_duties (duty, due_us) VALUES ('promote', 0), ('take_back', 0), ('prune', 0), ('count', 0);
+INSERT INTO queue_tasks (task, due_us) VALUES ('promote', 0), ('rescue', 0), ('prune', 0), ('count', 0);
 
 -- Jobs per kind and state as the latest count found them; counting a million rows at every scrape would cost too much.
 CREATE TABLE queue_counts (

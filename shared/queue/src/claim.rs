@@ -9,12 +9,12 @@ use serde_json::Value;
 use sqlx::MySqlConnection;
 use tokio_util::sync::CancellationToken;
 
+use crate::ack::{self, Acked, End, PlainEnd, Within};
 use crate::config::QueueConfig;
 use crate::error::QueueError;
 use crate::id::{ClaimToken, JobId};
 use crate::lease;
 use crate::outcome::Outcome;
-use crate::settle::{self, End, PlainEnd, Settled, Within};
 use crate::take::Taken;
 
 /// Why a handler should stop.
@@ -24,7 +24,7 @@ pub enum CancelReason {
     Requested,
     /// The claim is lost: another worker has the job, or will. Nothing can be written any more.
     LeaseLost,
-    /// The process shuts down; after its grace the handler is dropped and the job handed back.
+    /// The process shuts down; after its grace the handler is dropped and the job released.
     Shutdown,
 }
 
@@ -40,7 +40,7 @@ struct Inner {
     config: Arc<QueueConfig>,
     cancellation: CancellationToken,
     reason: OnceLock<CancelReason>,
-    /// Failures since the job last got on.
+    /// Failures since the job last made progress.
     attempts: AtomicU32,
 }
 
@@ -91,7 +91,7 @@ impl Claim {
         self.inner.taken.trace_context.as_deref()
     }
 
-    /// From 1: one more than the failures since the job last got on.
+    /// From 1: one more than the failures since the job last made progress.
     pub fn attempt(&self) -> u32 {
         self.inner.attempts.load(Ordering::Relaxed) + 1
     }
@@ -133,7 +133,7 @@ impl Claim {
 
     /// As [`fence`](Self::fence), in a transaction that brings the job closer to its end, whatever becomes of its worker:
     /// leases that were lost before, and attempts that failed, are forgotten with its commit. A job that goes through many
-    /// things may so outlive any number of workers and failures; one that fails at the same place does not get that far.
+    /// things may so outlive any number of workers and failures; one that fails at the same position does not get that far.
     ///
     /// From now on [`attempt`](Self::attempt) counts from one again, also if the transaction is rolled back.
     pub async fn progress(&self, conn: &mut MySqlConnection) -> Result<(), QueueError> {
@@ -156,8 +156,8 @@ impl Claim {
         }
         self.fence(conn).await?;
         let end = [(self.token(), end)];
-        let (settled, _) = settle::settle_rows(conn, &end, &self.inner.config, Within::Callers).await?;
-        if settled == [Settled::Applied] {
+        let (acked, _) = ack::ack_rows(conn, &end, &self.inner.config, Within::Callers).await?;
+        if acked == [Acked::Applied] {
             Ok(())
         } else {
             Err(QueueError::ClaimLost(self.token()))

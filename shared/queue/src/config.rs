@@ -33,7 +33,7 @@ pub struct QueueConfig {
 /// [`Queue::notify`](crate::Queue::notify).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// One statement a second that looks every `step` on the server's side: quick (half a step on average) at one
+    /// One statement a second that polls every `step` on the server's side: quick (half a step on average) at one
     /// client statement a second. Needs a direct connection, or a proxy that lets compound statements through.
     Server { step: Duration },
     /// The client polls: after `min` when it was busy, then ever more slowly up to `max`.

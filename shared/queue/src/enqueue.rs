@@ -4,8 +4,8 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::error::QueueError;
 use crate::id::JobId;
-use crate::job::{Enqueued, NewJob};
 use crate::keys;
+use crate::new_job::{Enqueued, NewJob};
 use crate::queue::Queue;
 use crate::sql::{micros, now_us, text_literal};
 use crate::state::State;

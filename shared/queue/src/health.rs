@@ -1,4 +1,4 @@
-//! How this process's queue gets on with its database: which of the engine's tasks fail, since when, and why.
+//! How this process's queue works with its database: which of the engine's tasks fail, since when, and why.
 //!
 //! For readiness and metrics. Nothing here decides what is tried again.
 
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use rag_mariadb::{Cause, cause};
 
 /// A restart of the server, or a deadlock, is over sooner.
-const IN_TROUBLE_AFTER: Duration = Duration::from_secs(3);
+const FAILS_AFTER: Duration = Duration::from_secs(3);
 /// The longest statement of a task waits for a second by itself.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
 
-/// Why the queue does not get on: one of its tasks has failed for more than a few seconds.
+/// Why the queue does not work: one of its tasks has failed for more than a few seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// "look for work", "claim", "keep leases" or "acknowledge".
+pub struct QueueFailure {
+    /// "poll for work", "claim", "keep leases" or "acknowledge".
     pub task: &'static str,
     pub lasts: Duration,
     /// `None`: the database does not answer at all.
@@ -26,7 +26,7 @@ pub struct Trouble {
     pub error: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for QueueFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -103,15 +103,15 @@ impl Health {
         self.state().tasks.clear();
     }
 
-    /// The trouble that has lasted longest, if any has lasted long enough.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
+    /// The failure that has lasted longest, if any has lasted long enough.
+    pub(crate) fn failure(&self) -> Option<QueueFailure> {
         let now = Instant::now();
         let state = self.state();
-        let troubles = state
+        let failures = state
             .tasks
             .iter()
-            .filter_map(|(name, task)| task.trouble(name, now));
-        troubles.max_by_key(|trouble| trouble.lasts)
+            .filter_map(|(name, task)| task.failure(name, now));
+        failures.max_by_key(|failure| failure.lasts)
     }
 
     pub(crate) fn failures(&self) -> Vec<Failures> {
@@ -132,10 +132,10 @@ impl Health {
 }
 
 impl Task {
-    fn trouble(&self, name: &'static str, now: Instant) -> Option<Trouble> {
+    fn failure(&self, name: &'static str, now: Instant) -> Option<QueueFailure> {
         if let Some(failing) = &self.failing {
             let lasts = now.saturating_duration_since(failing.since);
-            return (lasts >= IN_TROUBLE_AFTER).then(|| Trouble {
+            return (lasts >= FAILS_AFTER).then(|| QueueFailure {
                 task: name,
                 lasts,
                 cause: Some(failing.cause),
@@ -143,7 +143,7 @@ impl Task {
             });
         }
         let lasts = now.saturating_duration_since(self.asked_at?);
-        (lasts >= SILENT_AFTER).then(|| Trouble {
+        (lasts >= SILENT_AFTER).then(|| QueueFailure {
             task: name,
             lasts,
             cause: None,
@@ -160,16 +160,16 @@ mod tests {
     fn a_task_is_in_trouble_after_some_seconds_and_until_it_succeeds() {
         let mut task = Task::default();
         let now = Instant::now();
-        assert_eq!(task.trouble("claim", now), None);
+        assert_eq!(task.failure("claim", now), None);
         task.failing = Some(Failing {
             since: now,
             cause: Cause::ReadOnly,
             error: "why".to_owned(),
         });
-        assert_eq!(task.trouble("claim", now + IN_TROUBLE_AFTER / 2), None);
-        let trouble = task.trouble("claim", now + IN_TROUBLE_AFTER).unwrap();
+        assert_eq!(task.failure("claim", now + FAILS_AFTER / 2), None);
+        let failure = task.failure("claim", now + FAILS_AFTER).unwrap();
         assert_eq!(
-            trouble.to_string(),
+            failure.to_string(),
             "the queue has not been able to claim for 3 s: why"
         );
     }
@@ -181,8 +181,8 @@ mod tests {
             asked_at: Some(now),
             failing: None,
         };
-        assert_eq!(task.trouble("claim", now + IN_TROUBLE_AFTER), None);
-        assert_eq!(task.trouble("claim", now + SILENT_AFTER).unwrap().cause, None);
+        assert_eq!(task.failure("claim", now + FAILS_AFTER), None);
+        assert_eq!(task.failure("claim", now + SILENT_AFTER).unwrap().cause, None);
     }
 
     #[test]
@@ -200,6 +200,6 @@ mod tests {
                 count: 2
             }]
         );
-        assert_eq!(health.trouble(), None);
+        assert_eq!(health.failure(), None);
     }
 }

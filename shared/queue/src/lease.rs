@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
+use crate::ack::{HELD_COLUMNS, Held, id_list};
 use crate::id::{ClaimToken, JobId};
-use crate::settle::{HELD_COLUMNS, Held, id_list};
 use crate::sql::{micros, now_us};
 
 const IS_LIVE: &str = concat!(
@@ -16,7 +16,7 @@ const IS_LIVE: &str = concat!(
 );
 
 /// Renewing is what takes the row's lock, and gives the transaction a whole lease to end in: while it has the lock, the
-/// heartbeat cannot extend the lease, and nobody can take the job back.
+/// heartbeat cannot extend the lease, and nobody can rescue the job.
 ///
 /// By the primary key, here and in every other write: the optimizer likes the order index as well, and a row that another
 /// transaction of the same job moves within that index is missed by whoever waited for its lock.
@@ -52,7 +52,7 @@ pub(crate) async fn fence(
     Ok(fenced == 1)
 }
 
-/// The caller has fenced: the row is locked, and its own. What went wrong before the job got on no longer counts.
+/// The caller has fenced: the row is locked, and its own. What went wrong before this progress no longer counts.
 pub(crate) async fn forget_failures(conn: &mut MySqlConnection, id: JobId) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET lease_losses = 0, attempts = 0 \
@@ -66,7 +66,7 @@ pub(crate) async fn forget_failures(conn: &mut MySqlConnection, id: JobId) -> Re
 
 /// What a heartbeat learns of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ClaimStatus {
     Live,
     CancelRequested,
     /// Ended by its handler or its acknowledgement; not lost.
@@ -74,11 +74,11 @@ pub(crate) enum Standing {
     Lost,
 }
 
-/// Looks at claims, without locks.
-pub(crate) async fn look_at(
+/// Reads the status of claims, without locks.
+pub(crate) async fn check_claims(
     conn: &mut MySqlConnection,
     tokens: &[ClaimToken],
-) -> Result<HashMap<ClaimToken, Standing>, sqlx::Error> {
+) -> Result<HashMap<ClaimToken, ClaimStatus>, sqlx::Error> {
     let ids = id_list(tokens.iter().map(ClaimToken::job_id));
     let select = format!("SELECT {HELD_COLUMNS} FROM queue_jobs WHERE id IN ({ids})");
     let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(conn).await?;
@@ -89,17 +89,17 @@ pub(crate) async fn look_at(
     }
     Ok(tokens
         .iter()
-        .map(|token| (*token, standing(*token, rows_by_id.get(&token.job_id()))))
+        .map(|token| (*token, status(*token, rows_by_id.get(&token.job_id()))))
         .collect())
 }
 
-fn standing(token: ClaimToken, held: Option<&Held>) -> Standing {
+fn status(token: ClaimToken, held: Option<&Held>) -> ClaimStatus {
     match held {
         Some(held) if held.is_running_under(token) && held.live => {
             if held.cancel_requested {
-                Standing::CancelRequested
+                ClaimStatus::CancelRequested
             } else {
-                Standing::Live
+                ClaimStatus::Live
             }
         }
         Some(held)
@@ -109,9 +109,9 @@ fn standing(token: ClaimToken, held: Option<&Held>) -> Standing {
                     .parse::<crate::state::State>()
                     .is_ok_and(crate::state::State::is_finished) =>
         {
-            Standing::Ended
+            ClaimStatus::Ended
         }
-        _ => Standing::Lost,
+        _ => ClaimStatus::Lost,
     }
 }
 

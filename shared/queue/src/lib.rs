@@ -36,31 +36,31 @@
 //!
 //! | state | who moves a job in | who takes it out |
 //! |---|---|---|
-//! | scheduled | enqueue with a delay; the end of a claim that wants another try or look | upkeep, when it is due; an operator (now, or cancel) |
-//! | ready | enqueue; upkeep; the end of its key's holder; its worker shutting down; upkeep, when its lease is lost | a worker that claims it; cancel |
-//! | blocked | enqueue, or upkeep, when its concurrency key is taken | the end of the key's holder; cancel |
-//! | running | a claim | the end of the handler; upkeep, when its lease is lost |
-//! | done, failed, cancelled | the end of the handler; cancel; upkeep, after too many lost leases | upkeep deletes it after its [`Retention`]; an operator may retry failed and cancelled ones |
+//! | scheduled | enqueue with a delay; the end of a claim that is to be tried or polled again | maintenance, when it is due; an operator (now, or cancel) |
+//! | ready | enqueue; maintenance; the end of its key's holder; its worker shutting down; maintenance, when its lease is lost | a worker that claims it; cancel |
+//! | blocked | enqueue, or maintenance, when its concurrency key is taken | the end of the key's holder; cancel |
+//! | running | a claim | the end of the handler; maintenance, when its lease is lost |
+//! | done, failed, cancelled | the end of the handler; cancel; maintenance, after too many lost leases | maintenance deletes it after its [`Retention`]; an operator may retry failed and cancelled ones |
 //!
 //! # Order
 //!
 //! First in, first out within a priority; one point of priority is worth one minute of waiting, so low priorities are
 //! overtaken but never starved. A delayed job queues from the time it is due. A job that has run before (retried,
-//! snoozed, handed back) keeps its place: what was begun is finished first.
+//! snoozed, released) keeps its position in the queue: what was begun is finished first.
 //!
-//! While a process works off a backlog at full speed it goes on from where its last claim ended, and looks from the
-//! beginning again after 50 ms, or fifty times as long as that look takes. So long, at most, is a job overtaken that comes
-//! in with a better place.
+//! While a process works off a backlog at full speed it continues from the position where its last claim
+//! ended, and starts from the beginning again after 50 ms, or fifty times as long as a claim from there takes. A job that
+//! comes in with a better position is overtaken for that long at most.
 //!
 //! # Claims, and what they may write
 //!
 //! Every claim has a [`ClaimToken`]. A handler that writes rows on its job's behalf opens a transaction, calls
 //! [`Claim::fence`] first, and writes: the fence locks the job's row, fails unless this claim still owns the job, and
-//! renews its lease. The lock keeps the job from being taken back until the transaction is over. A claim whose lease
+//! renews its lease. The lock keeps the job from being rescued until the transaction is over. A claim whose lease
 //! has ended is dead even if nobody has taken the job yet, so "is not live" is final ([`Queue::is_live`]).
 //! [`Claim::complete`] ends the job in the same transaction as the handler's last rows.
 //!
-//! A process that is stopped in the middle of a fenced transaction keeps the lock, and nobody can take the job back, until
+//! A process that is stopped in the middle of a fenced transaction keeps the lock, and nobody can rescue the job, until
 //! the server ends the transaction: give the connections of your pool an `idle_transaction_timeout` of a few seconds, as
 //! the queue's own have.
 //!
@@ -79,6 +79,7 @@
 //! No cron, no workflows, no dead letter queue (failed jobs stay, and can be retried), no results bus, no schema
 //! management: the tables come with the application's migrations, from this crate's `migrations/` folder.
 
+mod ack;
 mod backend;
 mod claim;
 mod config;
@@ -90,35 +91,35 @@ mod id;
 mod job;
 mod keys;
 mod lease;
+mod maintenance;
+/// A test of the state machine that needs the crate's insides.
 #[cfg(test)]
+#[path = "../tests/model/mod.rs"]
 mod model;
+mod new_job;
 mod operate;
 mod outcome;
-mod place;
+mod position;
 mod queue;
 mod read;
 mod row;
-mod settle;
 mod sql;
 mod state;
 mod stats;
 mod take;
-mod upkeep;
 
-pub use backend::{
-    MariaDbStorage, OutcomeLayer, OutcomeService, PayloadCodec, QueueView, StorageConfig, ViewError,
-    WorkerSet, WorkerSetError,
-};
+pub use backend::{MariaDbStorage, OutcomeLayer, OutcomeService, StorageConfig, WorkerSet, WorkerSetError};
 pub use claim::{CancelReason, Claim};
 pub use config::{QueueConfig, Retention, Wait};
 pub use error::QueueError;
-pub use health::{Failures, Trouble};
+pub use health::{Failures, QueueFailure};
 pub use id::{ClaimToken, JobId, WorkerId};
-pub use job::{EndedClaim, Ending, Enqueued, Job, JobKind, NewJob, UnreadableJob};
+pub use job::{EndedClaim, Ending, Job, UnreadableJob};
+pub use new_job::{Enqueued, JobKind, NewJob};
 pub use operate::{Cancelled, Worker};
 pub use outcome::{IntoOutcome, Outcome};
 pub use queue::Queue;
-/// Why a statement failed; in [`Trouble`] and [`Failures`].
+/// Why a statement failed; in [`QueueFailure`] and [`Failures`].
 pub use rag_mariadb::Cause;
 pub use read::{InvalidCursor, JobFilter, JobPage, Page, PageCursor};
 pub use state::{Move, State, UnknownState};
@@ -132,7 +133,7 @@ pub mod testing {
         claim_query_from(kind, limit, None)
     }
 
-    /// The same, going on from a place.
+    /// The same, continuing from a position.
     pub fn claim_query_from(kind: &str, limit: usize, floor: Option<i64>) -> String {
         crate::take::candidates(kind, limit, floor)
     }

@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection, Row};
 
+use crate::ack::{HELD_COLUMNS, Held};
 use crate::error::QueueError;
 use crate::id::{JobId, WorkerId};
-use crate::job::is_kind;
 use crate::keys;
+use crate::new_job::is_kind;
 use crate::queue::Queue;
-use crate::settle::{HELD_COLUMNS, Held};
 use crate::sql::{self, now_us, retrying};
 use crate::state::{Move, State};
 
@@ -45,7 +45,7 @@ pub struct Worker {
 }
 
 enum Try<T> {
-    Settled(T),
+    Done(T),
     RowBusy,
 }
 
@@ -55,7 +55,7 @@ impl Queue {
     pub async fn cancel(&self, id: JobId) -> Result<Cancelled, QueueError> {
         loop {
             match retrying!(try_cancel(self, id)) {
-                Try::Settled(cancelled) => return Ok(cancelled),
+                Try::Done(cancelled) => return Ok(cancelled),
                 Try::RowBusy => tokio::time::sleep(ROW_BUSY).await,
             }
         }
@@ -69,7 +69,7 @@ impl Queue {
         id: JobId,
     ) -> Result<Option<Cancelled>, QueueError> {
         Ok(match cancel_within(conn, id).await? {
-            Try::Settled(cancelled) => Some(cancelled),
+            Try::Done(cancelled) => Some(cancelled),
             Try::RowBusy => None,
         })
     }
@@ -78,7 +78,7 @@ impl Queue {
     /// [`try_cancel`](Self::try_cancel). Say [`notify`](Self::notify) after the commit.
     pub async fn try_retry(&self, conn: &mut MySqlConnection, id: JobId) -> Result<Option<()>, QueueError> {
         Ok(match retry_within(conn, id).await? {
-            Try::Settled(_) => Some(()),
+            Try::Done(_) => Some(()),
             Try::RowBusy => None,
         })
     }
@@ -89,7 +89,7 @@ impl Queue {
     pub async fn retry(&self, id: JobId) -> Result<(), QueueError> {
         let kind = loop {
             match retrying!(try_retry(self, id)) {
-                Try::Settled(kind) => break kind,
+                Try::Done(kind) => break kind,
                 Try::RowBusy => tokio::time::sleep(ROW_BUSY).await,
             }
         };
@@ -195,7 +195,7 @@ async fn lock_without_waiting(conn: &mut MySqlConnection, id: JobId) -> Result<O
 async fn try_cancel(queue: &Queue, id: JobId) -> Result<Try<Cancelled>, QueueError> {
     let mut tx = sql::begin(queue.pool()).await?;
     let answer = cancel_within(&mut tx, id).await?;
-    if matches!(answer, Try::Settled(_)) {
+    if matches!(answer, Try::Done(_)) {
         tx.commit().await?;
     }
     Ok(answer)
@@ -205,7 +205,7 @@ async fn cancel_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<Canc
     let seen = peek(&mut *conn, id).await?;
     let state = state_of(&seen)?;
     if state.is_finished() {
-        return Ok(Try::Settled(Cancelled::Finished(state)));
+        return Ok(Try::Done(Cancelled::Finished(state)));
     }
     if state == State::Running {
         let flag = format!(
@@ -218,7 +218,7 @@ async fn cancel_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<Canc
             .await?
             .rows_affected();
         return Ok(if flagged == 1 {
-            Try::Settled(Cancelled::Requested)
+            Try::Done(Cancelled::Requested)
         } else {
             Try::RowBusy
         });
@@ -230,7 +230,7 @@ async fn cancel_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<Canc
         return Ok(Try::RowBusy);
     };
     if !Move::Cancel.is_legal_from(state_of(&held)?) {
-        // It moved between the two looks.
+        // It moved between the two reads.
         return Ok(Try::RowBusy);
     }
     let cancel = format!(
@@ -250,13 +250,13 @@ async fn cancel_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<Canc
     if let Some(key) = &held.unique_key {
         keys::release_unique(&mut *conn, &held.kind, key, id).await?;
     }
-    Ok(Try::Settled(Cancelled::Now))
+    Ok(Try::Done(Cancelled::Now))
 }
 
 async fn try_retry(queue: &Queue, id: JobId) -> Result<Try<String>, QueueError> {
     let mut tx = sql::begin(queue.pool()).await?;
     let answer = retry_within(&mut tx, id).await?;
-    if matches!(answer, Try::Settled(_)) {
+    if matches!(answer, Try::Done(_)) {
         tx.commit().await?;
     }
     Ok(answer)
@@ -308,5 +308,5 @@ async fn retry_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<Strin
     {
         keys::wait_for_concurrency(&mut *conn, key, id).await?;
     }
-    Ok(Try::Settled(held.kind))
+    Ok(Try::Done(held.kind))
 }

@@ -1,4 +1,4 @@
-//! How a handler ends. What the queue makes of it is in `settle`.
+//! How a handler ends. What the queue makes of it is in `ack`.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ pub enum Outcome {
     Done(Value),
     /// Failed: spends an attempt. Runs again after a backoff, not before `after`; out of attempts, the job is failed.
     Retry { error: String, after: Option<Duration> },
-    /// Not ready yet: look again after a while. Spends no attempt and holds no slot meanwhile.
+    /// Not ready yet: run it again after a while. Spends no attempt and holds no slot meanwhile.
     Snooze { after: Duration, reason: Option<String> },
     /// The handler stopped because [`Claim::cancellation`](crate::Claim::cancellation) fired. The queue knows why: a
-    /// cancelled job is cancelled, one interrupted by a shutdown is handed back without spending an attempt.
+    /// cancelled job is cancelled, one interrupted by a shutdown is released without spending an attempt.
     Cancelled,
     /// No attempt will help.
     Fail { error: String },

@@ -8,7 +8,7 @@ use sqlx::{MySql, MySqlConnection, MySqlPool, Transaction};
 use crate::config::QueueConfig;
 use crate::engine::{Engine, Jobs};
 use crate::error::QueueError;
-use crate::health::{Failures, Health, Trouble};
+use crate::health::{Failures, Health, QueueFailure};
 use crate::id::ClaimToken;
 use crate::lease;
 use crate::sql;
@@ -61,7 +61,7 @@ impl Queue {
     }
 
     /// Wakes this process's worker, if it runs one: say after the commit of a transaction that enqueued. Workers of
-    /// other processes look for themselves.
+    /// other processes poll for themselves.
     pub fn notify(&self, kind: &str) {
         if let Some(engine) = self.running_engine() {
             engine.announce(kind);
@@ -75,10 +75,10 @@ impl Queue {
         Ok(lease::is_live(conn, token).await?)
     }
 
-    /// Why this process's worker does not get on, if it has not for more than a few seconds: it cannot look for work, claim,
-    /// keep leases, or acknowledge. A program without a worker has no trouble.
-    pub fn trouble(&self) -> Option<Trouble> {
-        self.inner.health.trouble()
+    /// What has kept this process's worker from working for more than a few seconds: it cannot poll for work, claim,
+    /// keep leases, or acknowledge. A program without a worker has no failure.
+    pub fn failure(&self) -> Option<QueueFailure> {
+        self.inner.health.failure()
     }
 
     /// How often the tasks of this process's worker have failed, by cause; for metrics.
@@ -94,8 +94,13 @@ impl Queue {
             .upgrade()
     }
 
-    /// Opens a lane in the one engine of this queue in this process, which is made when first asked for.
-    pub(crate) fn open_lane(&self, kind: &'static str, limit: usize, prefetch: usize) -> (Arc<Engine>, Jobs) {
+    /// Opens slots in the one engine of this queue in this process, which is made when first asked for.
+    pub(crate) fn open_slots(
+        &self,
+        kind: &'static str,
+        limit: usize,
+        prefetch: usize,
+    ) -> (Arc<Engine>, Jobs) {
         let mut slot = self.inner.engine.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let engine = slot.upgrade().unwrap_or_else(|| {
@@ -105,7 +110,7 @@ impl Queue {
                     Arc::clone(&self.inner.health),
                 )
             });
-            if let Some(jobs) = engine.open_lane(kind, limit, prefetch) {
+            if let Some(jobs) = engine.open_slots(kind, limit, prefetch) {
                 *slot = Arc::downgrade(&engine);
                 return (engine, jobs);
             }

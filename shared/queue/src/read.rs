@@ -58,18 +58,18 @@ pub struct JobPage {
     pub next: Option<PageCursor>,
 }
 
-/// A place in a list. Its text is opaque, and good for the same filter only.
+/// A position in a list. Its text is opaque, and good for the same filter only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct PageCursor {
     id: JobId,
     /// For lists in the order of one state.
-    place: Option<(i64, String)>,
+    position: Option<(i64, String)>,
 }
 
 impl fmt::Display for PageCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
+        match &self.position {
             None => self.id.fmt(f),
             Some((order_us, kind)) => write!(f, "{}~{order_us}~{kind}", self.id),
         }
@@ -87,14 +87,14 @@ impl FromStr for PageCursor {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.splitn(3, '~');
         let id = parts.next().and_then(|id| id.parse().ok()).ok_or(InvalidCursor)?;
-        let place = match (parts.next(), parts.next()) {
+        let position = match (parts.next(), parts.next()) {
             (None, None) => None,
             (Some(order_us), Some(kind)) => {
                 Some((order_us.parse().map_err(|_| InvalidCursor)?, kind.to_owned()))
             }
             _ => return Err(InvalidCursor),
         };
-        Ok(Self { id, place })
+        Ok(Self { id, position })
     }
 }
 
@@ -172,7 +172,7 @@ impl Queue {
         if let Some(state) = filter.state {
             query.push(" AND state = ").push_bind(state.as_str());
         }
-        match page.after.as_ref().map(|cursor| (cursor.id, &cursor.place)) {
+        match page.after.as_ref().map(|cursor| (cursor.id, &cursor.position)) {
             Some((id, Some((order_us, kind)))) if by_state => {
                 query
                     .push(" AND (kind < ")
@@ -203,11 +203,11 @@ impl Queue {
         rows.truncate(limit as usize);
         let next = match rows.last() {
             Some(last) if more => {
-                let place = by_state
+                let position = by_state
                     .then(|| Ok::<_, sqlx::Error>((last.try_get("order_us")?, last.try_get("kind")?)));
                 Some(PageCursor {
                     id: last.try_get("id")?,
-                    place: place.transpose()?,
+                    position: position.transpose()?,
                 })
             }
             _ => None,
@@ -272,8 +272,8 @@ mod tests {
     #[test]
     fn cursors_survive_text() {
         let id = JobId::generate();
-        for place in [None, Some((-7, "build:index-1".to_owned()))] {
-            let cursor = PageCursor { id, place };
+        for position in [None, Some((-7, "build:index-1".to_owned()))] {
+            let cursor = PageCursor { id, position };
             assert_eq!(cursor.to_string().parse::<PageCursor>().unwrap(), cursor);
         }
         assert!("x~1~a".parse::<PageCursor>().is_err());

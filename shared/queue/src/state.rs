@@ -80,9 +80,9 @@ impl FromStr for State {
 /// A legal move. Jobs are born [`State::Scheduled`], [`State::Ready`] or [`State::Blocked`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Move {
-    /// Upkeep: its time has come.
+    /// Maintenance: its time has come.
     Promote,
-    /// Upkeep: its time has come, but its concurrency key is taken.
+    /// Maintenance: its time has come, but its concurrency key is taken.
     Block,
     /// The end of the key's holder: its turn.
     Unblock,
@@ -92,7 +92,7 @@ pub enum Move {
     Complete,
     /// The handler failed for good, or for the last time; or too many leases were lost.
     Fail,
-    /// The handler failed and has attempts left, or wants to look again later.
+    /// The handler failed and has attempts left, or wants to be tried again later.
     Reschedule,
     /// Its worker shuts down, or its lease was lost.
     Release,

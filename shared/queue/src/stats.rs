@@ -1,19 +1,15 @@
 //! Numbers for dashboards and metrics, without counting a million rows at every scrape.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, MySql, MySqlPool, QueryBuilder};
+use sqlx::AssertSqlSafe;
 
 use crate::error::QueueError;
 use crate::queue::Queue;
-use crate::sql::{micros, now_us, padded};
+use crate::sql::now_us;
 use crate::state::State;
-
-/// Between two counts, whoever does them.
-pub(crate) const COUNT_REST: Duration = Duration::from_secs(15);
 
 /// The queue in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -89,32 +85,4 @@ impl Queue {
             .await?;
         Ok(u64::try_from(done).unwrap_or(0))
     }
-}
-
-/// Counts all jobs; the slow part, done by one worker at a time, seldom.
-pub(crate) async fn count(pool: &MySqlPool) -> Result<(), QueueError> {
-    let counts: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT kind, CAST(state AS CHAR), COUNT(*) FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
-         GROUP BY state, kind",
-    )
-    .fetch_all(pool)
-    .await?;
-    if !counts.is_empty() {
-        let mut insert: QueryBuilder<MySql> =
-            QueryBuilder::new("INSERT INTO queue_counts (kind, state, jobs, counted_at) ");
-        insert.push_values(padded(&counts), |mut row, (kind, state, jobs)| {
-            row.push_bind(kind)
-                .push_bind(state)
-                .push_bind(jobs)
-                .push("UTC_TIMESTAMP(6)");
-        });
-        insert.push(" ON DUPLICATE KEY UPDATE jobs = VALUES(jobs), counted_at = VALUES(counted_at)");
-        insert.build().execute(pool).await?;
-    }
-    // What is left of the count before has no jobs any more. No transaction: nobody minds a moment between the two.
-    sqlx::query("DELETE FROM queue_counts WHERE counted_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND")
-        .bind(micros(COUNT_REST) / 2)
-        .execute(pool)
-        .await?;
-    Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
+use crate::ack::{PlainEnd, id_list, write_plain_ends};
 use crate::id::{ClaimToken, JobId, WorkerId};
-use crate::settle::{PlainEnd, id_list, write_plain_ends};
 use crate::sql::{micros, now_us};
 use crate::state::Move;
 
@@ -34,10 +34,10 @@ pub(crate) struct Want {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Got {
+pub(crate) struct ClaimedBatch {
     pub(crate) taken: Vec<Taken>,
-    /// The place of the last of them.
-    pub(crate) place: Option<i64>,
+    /// The position of the last of them.
+    pub(crate) position: Option<i64>,
     /// How long the server looked for them.
     pub(crate) found_in: Duration,
 }
@@ -70,7 +70,7 @@ pub(crate) async fn end_and_take(
     want: Want,
     worker: WorkerId,
     lease: Duration,
-) -> Result<Got, sqlx::Error> {
+) -> Result<ClaimedBatch, sqlx::Error> {
     let select = format!(
         "START TRANSACTION; {}{}",
         write_plain_ends(ends),
@@ -78,9 +78,9 @@ pub(crate) async fn end_and_take(
     );
     let asked_at = Instant::now();
     let rows = sqlx::raw_sql(AssertSqlSafe(select)).fetch_all(&mut *conn).await?;
-    let mut got = Got {
+    let mut got = ClaimedBatch {
         taken: Vec::with_capacity(rows.len()),
-        place: None,
+        position: None,
         found_in: asked_at.elapsed(),
     };
     for row in &rows {
@@ -96,7 +96,7 @@ pub(crate) async fn end_and_take(
         });
     }
     if let Some(last) = rows.last() {
-        got.place = Some(last.try_get("order_us")?);
+        got.position = Some(last.try_get("order_us")?);
     }
     let mut rest = String::new();
     if !got.taken.is_empty() {

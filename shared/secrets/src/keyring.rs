@@ -64,7 +64,7 @@ impl Keyring {
         let nonce = XNonce::try_generate().map_err(|_| SecretsError::NotSealed)?;
         let payload = Payload {
             msg: plaintext,
-            aad: &place(provider, column),
+            aad: &associated_data(provider, column),
         };
         let ciphertext = cipher(&self.first)
             .encrypt(&nonce, payload)
@@ -103,7 +103,7 @@ impl Keyring {
             }
         };
         let mut known = false;
-        let aad = place(provider, column);
+        let aad = associated_data(provider, column);
         for key in self.keys().filter(|key| key.id() == kid) {
             known = true;
             let payload = Payload {
@@ -146,13 +146,13 @@ fn cipher(key: &Key) -> XChaCha20Poly1305 {
 }
 
 /// What an envelope is bound to. The lengths keep `ab` + `c` apart from `a` + `bc`.
-fn place(provider: &str, column: &str) -> Vec<u8> {
-    let mut place = b"rag-indexer sealed v2".to_vec();
+fn associated_data(provider: &str, column: &str) -> Vec<u8> {
+    let mut associated_data = b"rag-indexer sealed v2".to_vec();
     for part in [provider, column] {
-        place.extend((part.len() as u64).to_be_bytes());
-        place.extend(part.as_bytes());
+        associated_data.extend((part.len() as u64).to_be_bytes());
+        associated_data.extend(part.as_bytes());
     }
-    place
+    associated_data
 }
 
 #[cfg(test)]

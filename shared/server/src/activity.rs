@@ -1,18 +1,21 @@
 //! What is under way on one connection, and since when there is nothing: the reason to close it.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
+use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::limits::Limits;
 
-/// Answers that wait for their caller are looked at so often within the time that they may wait.
-const LOOKS: u32 = 4;
+/// Answers that wait for their caller are checked so often within the time that they may wait.
+const CHECKS: u32 = 4;
 
 /// One connection's requests. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -154,7 +157,7 @@ impl Activity {
         if given_up > 0 && given_up == under_way.len() {
             return Check::Over(Expired::NotTaken);
         }
-        let pause = limits.answers.idle / LOOKS;
+        let pause = limits.answers.idle / CHECKS;
         Check::Again(now + pause.max(Duration::from_millis(10)))
     }
 
@@ -167,11 +170,7 @@ impl Exchange {
     /// The answer's body, as it is to be sent.
     pub(crate) fn answer(self: Arc<Self>, body: Body) -> Body {
         self.answer.begin(body);
-        Body::new(crate::answer::Sent(self))
-    }
-
-    pub(crate) fn sending(&self) -> &Answer {
-        &self.answer
+        Body::new(Sent(self))
     }
 }
 
@@ -184,12 +183,40 @@ impl Drop for Exchange {
     }
 }
 
+/// The body as the server sends it.
+#[derive(Debug)]
+struct Sent(Arc<Exchange>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.answer.end();
+    }
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.0.answer.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.answer.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::pin::Pin;
 
-    use axum::body::{Bytes, HttpBody as _};
     use futures::SinkExt as _;
 
     use super::*;

@@ -79,7 +79,7 @@ impl Admission {
             tracing::warn!(
                 refused,
                 open = open.all,
-                most = all,
+                max = all,
                 most_per_address = per_address,
                 latest = %peer,
                 broken = cap,

@@ -13,7 +13,6 @@ use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use crate::activity::Exchange;
 use crate::rate::{LeastRate, Progress, Stalled};
 
 /// Larger pieces of a body are handed over in parts: only what is taken whole shows that the caller moves, and a slow one is not
@@ -117,7 +116,28 @@ impl Answer {
         state.stalled.is_some()
     }
 
-    fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    pub(crate) fn is_end_stream(&self) -> bool {
+        let state = self.state();
+        let is_handed_over = state.rest.is_empty() && state.body.as_ref().is_none_or(HttpBody::is_end_stream);
+        state.stalled.is_none() && is_handed_over
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        let state = self.state();
+        let rest = state.rest.len() as u64;
+        let body = state.body.as_ref().map(HttpBody::size_hint);
+        let mut hint = SizeHint::new();
+        if let Some(upper) = body.as_ref().map_or(Some(0), SizeHint::upper) {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(body.map_or(0, |body| body.lower()).saturating_add(rest));
+        hint
+    }
+
+    pub(crate) fn poll_frame(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut state = self.state();
         let (waited, bytes) = (self.waiting.end(), std::mem::take(&mut state.offered));
         if let Err(stalled) = state.progress.moved(waited, bytes) {
@@ -183,45 +203,5 @@ impl State {
         let bytes = self.rest.len().min(PART_BYTES);
         self.offered = bytes as u64;
         (bytes > 0).then(|| self.rest.split_to(bytes))
-    }
-}
-
-/// The body as the server sends it.
-#[derive(Debug)]
-pub(crate) struct Sent(pub(crate) Arc<Exchange>);
-
-impl Drop for Sent {
-    fn drop(&mut self) {
-        self.0.sending().end();
-    }
-}
-
-impl HttpBody for Sent {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.0.sending().poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let state = self.0.sending().state();
-        let is_handed_over = state.rest.is_empty() && state.body.as_ref().is_none_or(HttpBody::is_end_stream);
-        state.stalled.is_none() && is_handed_over
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let state = self.0.sending().state();
-        let rest = state.rest.len() as u64;
-        let body = state.body.as_ref().map(HttpBody::size_hint);
-        let mut hint = SizeHint::new();
-        if let Some(upper) = body.as_ref().map_or(Some(0), SizeHint::upper) {
-            hint.set_upper(upper.saturating_add(rest));
-        }
-        hint.set_lower(body.map_or(0, |body| body.lower()).saturating_add(rest));
-        hint
     }
 }

@@ -6,7 +6,7 @@
 //!   or half of HTTP/2's preface. Requests that run, wait or stream events keep it open for as long as they take.
 //! - There are caps for all connections and for those of one address. What comes on top is closed at once.
 //! - An answer is given up when the caller takes nothing of it for a while, or less than a least rate. Whatever the answer
-//!   held (a file, a place among the transfers) is free then.
+//!   held (a file, a permit for a transfer) is free then.
 //!
 //! Both caps survive a flood: refused connections are counted in a metric and logged at growing intervals, and when the
 //! process runs out of file descriptors the server goes on accepting as soon as there are some again.

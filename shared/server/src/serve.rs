@@ -47,7 +47,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     if caps.all < limits.max_connections {
         tracing::warn!(
             wanted = limits.max_connections,
-            most = caps.all,
+            max = caps.all,
             "the process may not have file descriptors for more connections"
         );
     }

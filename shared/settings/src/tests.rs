@@ -1,11 +1,10 @@
-//! The settings as a whole: defaults, mistakes, secrets, and the table against what is read.
+//! The settings as a whole: defaults, errors, secrets, and the texts made from them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use crate::reader::Reader;
 use crate::*;
 
 const MINIMAL: (&str, &str) = ("DATABASE_URI", "mysql://rag:hunter2@db/rag");
@@ -15,12 +14,12 @@ fn read(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     Settings::from_lookup(|name| map.get(name).map(|value| (*value).to_owned()))
 }
 
-fn mistakes(pairs: &[(&str, &str)]) -> Vec<&'static str> {
+fn invalid(pairs: &[(&str, &str)]) -> Vec<&'static str> {
     read(pairs)
         .unwrap_err()
-        .mistakes
+        .invalid
         .iter()
-        .map(|mistake| mistake.name)
+        .map(|invalid| invalid.name)
         .collect()
 }
 
@@ -37,7 +36,7 @@ fn only_the_database_is_required() {
     assert!(settings.providers.secrets_key.is_none());
     assert!(!settings.providers.allow_loopback_http);
     assert_eq!(settings.telemetry.log_format, LogFormat::Text);
-    assert_eq!(mistakes(&[]), ["DATABASE_URI"]);
+    assert_eq!(invalid(&[]), ["DATABASE_URI"]);
 }
 
 #[test]
@@ -48,7 +47,7 @@ fn blank_counts_as_not_set() {
 }
 
 #[test]
-fn all_mistakes_are_reported_at_once() {
+fn all_invalid_settings_are_reported_at_once() {
     let error = read(&[
         ("DATABASE_URI", "postgres://x/y"),
         ("API_LISTEN", "8080"),
@@ -60,7 +59,7 @@ fn all_mistakes_are_reported_at_once() {
         ("LOG_FORMAT", "xml"),
     ])
     .unwrap_err();
-    let names: Vec<_> = error.mistakes.iter().map(|mistake| mistake.name).collect();
+    let names: Vec<_> = error.invalid.iter().map(|invalid| invalid.name).collect();
     assert_eq!(
         names,
         [
@@ -96,7 +95,7 @@ fn the_service_account_key_is_decoded_and_checked() {
 }
 
 #[test]
-fn secrets_are_redacted_in_debug_output_and_in_mistakes() {
+fn secrets_are_redacted_in_debug_output_and_in_errors() {
     let settings = read(&[
         MINIMAL,
         ("PROVIDER_SECRETS_KEY", "topsecret"),
@@ -117,31 +116,58 @@ fn secrets_are_redacted_in_debug_output_and_in_mistakes() {
 }
 
 #[test]
-fn the_table_lists_exactly_what_is_read() {
-    let lookup = |name: &str| (name == MINIMAL.0).then(|| MINIMAL.1.to_owned());
-    let mut reader = Reader::new(&lookup);
-    DatabaseSettings::read(&mut reader);
-    ApiSettings::read(&mut reader);
-    WorkerSettings::read(&mut reader);
-    QueueSettings::read(&mut reader);
-    FilesSettings::read(&mut reader);
-    ProviderSettings::read(&mut reader);
-    SyncSettings::read(&mut reader);
-    TelemetrySettings::read(&mut reader);
-    let mut names = std::mem::take(&mut reader.names_read);
-    let mut listed: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-    names.sort_unstable();
-    listed.sort_unstable();
-    assert_eq!(names, listed);
-    assert_eq!(reader.finish(), []);
+fn every_setting_has_a_name_of_its_own_and_a_valid_default() {
+    let settings = settings();
+    let names: BTreeSet<_> = settings.iter().map(|setting| setting.name).collect();
+    assert_eq!(names.len(), settings.len());
+    // Only what is required is missing where nothing is set.
+    let required = settings.iter().filter(|setting| setting.required);
+    assert_eq!(
+        invalid(&[]),
+        required.map(|setting| setting.name).collect::<Vec<_>>()
+    );
+    for setting in &settings {
+        assert!(
+            !setting.help.is_empty() && !setting.section.is_empty(),
+            "{setting:?}"
+        );
+    }
 }
 
 #[test]
-fn the_rendered_table_has_a_line_per_setting() {
-    let text = render_table();
-    for setting in SETTINGS {
-        assert!(text.contains(setting.name));
+fn a_value_out_of_range_is_named_with_its_variable_and_range() {
+    let error = read(&[MINIMAL, ("QUEUE_LEASE_SECONDS", "0")]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "invalid settings (1):\n  QUEUE_LEASE_SECONDS: `0` is not a whole number from 1 to 3600"
+    );
+}
+
+#[test]
+fn texts_for_people_name_every_setting() {
+    let (table, example, markdown) = (render_table(), env_example(), markdown_table());
+    for setting in settings() {
+        assert!(table.contains(setting.name));
+        assert!(example.contains(&format!("{}=", setting.name)));
+        assert!(markdown.contains(&format!("| `{}` |", setting.name)));
     }
-    assert!(text.contains("API_LISTEN"));
-    assert!(text.contains("(default: 127.0.0.1:8080)"));
+    assert!(table.contains("(default: 127.0.0.1:8080)"));
+    assert!(example.lines().all(|line| line.len() <= 120), "{example}");
+}
+
+#[test]
+fn what_is_in_force_is_shown_with_its_source_and_without_secrets() {
+    let given = HashMap::from([MINIMAL, ("API_LISTEN", "[::1]:1"), ("WORKER_CONCURRENCY", "many")]);
+    let text = render_effective(|name| given.get(name).map(|value| (*value).to_owned()));
+    let line = |name: &str| {
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        line.unwrap().split_whitespace().skip(1).collect::<Vec<_>>()
+    };
+    assert_eq!(line("DATABASE_URI"), ["environment", "[REDACTED]"]);
+    assert_eq!(line("API_LISTEN"), ["environment", "[::1]:1"]);
+    assert_eq!(line("API_AUTH"), ["default", "keys"]);
+    assert_eq!(line("YC_FOLDER_ID"), ["not", "set", "-"]);
+    assert_eq!(line("PROVIDER_SECRETS_KEY"), ["not", "set", "-"]);
+    assert!(text.ends_with("INVALID WORKER_CONCURRENCY: `many` is not a whole number from 1 to 1024\n"));
+    assert!(!text.contains("hunter2"));
 }

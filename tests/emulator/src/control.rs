@@ -53,6 +53,11 @@ impl Control {
         self.0.faults.lock().clear();
     }
 
+    /// Lets go on what `hold` and `hold_indexing` keep waiting at this gate.
+    pub fn open_gate(&self, gate: &str) {
+        self.0.faults.lock().open(gate);
+    }
+
     pub fn rates(&self) -> Rates {
         self.0.rate.lock().rates()
     }
@@ -84,6 +89,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
             "/_emulator/faults",
             get(faults).post(add_fault).delete(clear_faults),
         )
+        .route("/_emulator/gates/{gate}/open", post(open_gate))
         .route("/_emulator/rate", get(rate))
         .route("/_emulator/reset", post(reset))
         .route("/_emulator/seed", post(seed))
@@ -128,6 +134,11 @@ async fn add_fault(State(app): State<Arc<App>>, body: String) -> Response {
 
 async fn clear_faults(State(app): State<Arc<App>>) -> StatusCode {
     Control(app).clear_faults();
+    StatusCode::NO_CONTENT
+}
+
+async fn open_gate(State(app): State<Arc<App>>, Path(gate): Path<String>) -> StatusCode {
+    Control(app).open_gate(&gate);
     StatusCode::NO_CONTENT
 }
 

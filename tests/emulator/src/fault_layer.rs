@@ -124,6 +124,10 @@ async fn before(app: &App, context: &Context, fault: &Action) -> Option<Response
             tokio::time::sleep(Duration::from_millis(*ms)).await;
             None
         }
+        Action::Hold { gate } => {
+            gate_opened(app, gate).await;
+            None
+        }
         Action::HideNew { seconds } => {
             let age = app.state.lock().age(context)?;
             let id = context
@@ -141,6 +145,14 @@ async fn before(app: &App, context: &Context, fault: &Action) -> Option<Response
         }
         Action::LoseRequest { how } => Some(lost(*how)),
         _ => None,
+    }
+}
+
+/// Waits until nothing keeps the gate closed any more.
+pub(crate) async fn gate_opened(app: &App, gate: &str) {
+    const POLL: Duration = Duration::from_millis(5);
+    while app.faults.lock().is_closed(gate) {
+        tokio::time::sleep(POLL).await;
     }
 }
 

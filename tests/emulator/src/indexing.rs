@@ -4,6 +4,7 @@
 use crate::{
     app::App,
     chunking::{self, ChunkingError},
+    fault_layer::gate_opened,
     faults::{Action, Filenames, Subject},
     state::{FileError, IndexJob, Outcome},
 };
@@ -78,6 +79,7 @@ async fn index(app: &App, job: &IndexJob, fault: Option<Action>) -> Outcome {
                 message,
             });
         }
+        Some(Action::HoldIndexing { gate }) => gate_opened(app, &gate).await,
         Some(Action::DelayIndexing { ms }) => extra = Duration::from_millis(ms),
         _ => {}
     }

@@ -1,9 +1,10 @@
 //! The cases. Each ends with an index that is as its links say; whoever runs it then has everything deleted.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::site::{LIMIT, PROVIDER, Site};
-use crate::build::{fixed, prose};
+use crate::fixtures::indexes::{fixed, prose};
+use crate::fixtures::jobs::{self, waited};
 
 /// Takes a server a moment to index, where indexing can be slowed down by the text.
 fn slow(seed: &str, ms: u32) -> Vec<u8> {
@@ -55,7 +56,7 @@ pub(crate) async fn mixed_strategies_end_right_and_a_rebuild_changes_nothing(sit
 
 pub(crate) async fn a_probe_tells_what_the_server_can_do(site: &Site) {
     let _worker = site.worker();
-    let report = crate::probe::probe_of(&site.stack, PROVIDER).await;
+    let report = jobs::probe(&site.stack, PROVIDER).await;
     println!("{report:#}");
     assert_ne!(report["verdict"], "unusable", "{report:#}");
     assert_eq!(report["left_behind"], json!([]), "{report:#}");
@@ -66,7 +67,7 @@ pub(crate) async fn a_probe_tells_what_the_server_can_do(site: &Site) {
         "search",
         "delete_vector_store",
     ] {
-        let result = crate::probe::result(&report, check);
+        let result = crate::provider::probe::result(&report, check);
         assert!(["works", "differs"].contains(&result), "{check}: {report:#}");
     }
 }
@@ -212,13 +213,6 @@ pub(crate) async fn syncs_of_index_and_provider_see_no_drift(site: &Site) {
         "a sync changes nothing at the server"
     );
     site.built(&index).await;
-}
-
-async fn waited(client: &rag_tests::Client, path: &str) -> Value {
-    let request = client
-        .request(reqwest::Method::POST, path)
-        .header("Prefer", "wait=30");
-    client.send(request.json(&json!({}))).await.expect(200)
 }
 
 pub(crate) async fn a_file_and_an_index_are_deleted(site: &Site) {

@@ -4,6 +4,7 @@
 
 mod cases;
 mod probing;
+mod real_servers;
 mod server;
 mod site;
 
@@ -62,12 +63,13 @@ async fn profiles_answer_as_the_real_servers_did() {
     use rag_emulator::Profile;
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/providers.md");
     let document = std::fs::read_to_string(document).unwrap();
-    let openai = Site::emulated(Profile::Openai).await.probe().ask().await;
-    for (name, profile) in [("ogx", Profile::Ogx), ("litellm", Profile::Litellm)] {
+    let seen = async |profile| Site::emulated(profile).await.probe().ask().await;
+    let (openai, ogx, litellm) =
+        tokio::join!(seen(Profile::Openai), seen(Profile::Ogx), seen(Profile::Litellm));
+    for (name, seen) in [("ogx", ogx), ("litellm", litellm)] {
         let marker = format!("<!-- generated: {name} -->\n");
         let (_, rest) = document.split_once(&marker).unwrap();
         let (written, _) = rest.split_once("<!-- end").unwrap();
-        let seen = Site::emulated(profile).await.probe().ask().await;
         assert_eq!(written, table(&openai, &seen), "{name}");
     }
 }

@@ -8,12 +8,12 @@ use rag_tests::{PROVIDER_KEY, Program, Stack, eventually};
 use serde_json::{Value, json};
 
 use super::{Probe, RealServer, Server};
+use crate::fixtures::jobs::search_orphans;
 
 /// The provider type under which any OpenAI-compatible server is connected.
 pub(crate) const PROVIDER: &str = "sentralix";
 /// Real servers share the machine with everything else here.
 pub(crate) const LIMIT: Duration = Duration::from_mins(4);
-const ORPHANS: &str = "/admin/providers/sentralix/orphans";
 
 /// One case's API, database and server.
 #[derive(Debug)]
@@ -153,28 +153,12 @@ impl Site {
         }
         // What is younger than that is left alone.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let report = self.search_orphans().await;
+        let report = search_orphans(&self.stack, PROVIDER, "delete", &json!({})).await;
         let (stores, files) = (self.server.stores().await, self.server.files().await);
         assert!(
             stores.is_empty() && files.is_empty(),
             "left at the server: {stores:#?} {files:#?}\nthe search for orphans said {report:#}"
         );
-    }
-
-    async fn search_orphans(&self) -> Value {
-        let admin = &self.stack.admin;
-        let job = admin
-            .post(&format!("{ORPHANS}?mode=delete"), &json!({}))
-            .await
-            .expect(202);
-        let path = format!("{ORPHANS}/{}", job["id"].as_str().unwrap());
-        let job = eventually("the end of the search for orphans", LIMIT, || async {
-            let job = admin.get(&path).await.expect(200);
-            matches!(job["state"].as_str(), Some("done" | "failed" | "cancelled")).then_some(job)
-        })
-        .await;
-        assert_eq!(job["state"], "done", "{job}");
-        job["output"].clone()
     }
 }
 

@@ -7,7 +7,7 @@ use rag_tests::Stack;
 
 use super::strangers::Strangers;
 use super::world::World;
-use crate::ledger::effects;
+use crate::fixtures::ledger::effects;
 
 /// Each of our stores holds the present version of each linked file once, and nothing else.
 pub(super) async fn stores_are_exact(stack: &Stack, world: &World) {

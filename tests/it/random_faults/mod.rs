@@ -24,7 +24,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
-use crate::orphans;
+use crate::fixtures::jobs::search_orphans;
 use strangers::Strangers;
 use world::World;
 
@@ -117,7 +117,7 @@ async fn run(exclusive: bool) {
     world.settle(&stack).await;
     checks::stores_are_exact(&stack, &world).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let report = orphans::search(&stack, "delete").await;
+    let report = search_orphans(&stack, "openai", "delete", &json!({})).await;
     world::quiet(&stack).await;
     let spare = checks::copies_are_exact(&stack, &world).await;
     if let Some(strangers) = &strangers {

@@ -9,8 +9,8 @@ use rand::rngs::StdRng;
 use serde_json::json;
 
 use super::world::{NAMES, name, text};
-use crate::behind::Other;
-use crate::ledger::effects;
+use crate::fixtures::external_changes::Other;
+use crate::fixtures::ledger::effects;
 
 const FILES: usize = 1000;
 const ATTACHED: usize = 5;

@@ -9,7 +9,7 @@ use apalis_mariadb::{Claim, JobKind as _};
 use rag_db::files::{self, File};
 use rag_db::intents::{self, Operation, Owner};
 use rag_db::{attachments, uploads};
-use rag_jobs::{FileDelete, FileDetach};
+use rag_jobs::{FileDelete, FileDetach, JobSpec as _};
 use serde_json::json;
 use sqlx::{MySql, Transaction};
 
@@ -43,7 +43,7 @@ impl Deletion<'_> {
         self.delete_copies().await?;
         let path = &file.local_path;
         if let Err(error) = self.context.files.delete(path).await {
-            if error.is_local_trouble() {
+            if error.is_storage_failure() {
                 return Err(StepError::storage(&self.context.files, &error));
             }
             let error = format!("the contents could not be removed: {}", chain(&error));
@@ -75,7 +75,7 @@ impl Deletion<'_> {
                     file_id: self.job.file_id,
                     domain_id: self.job.domain_id.clone(),
                 };
-                jobs.push(job.to_job()?);
+                jobs.push(job.to_job(self.context.job_limits())?);
             }
         }
         self.context.queue.enqueue_many(&mut tx, jobs).await?;

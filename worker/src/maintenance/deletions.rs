@@ -2,9 +2,8 @@
 //!
 //! Reads and writes intents and tombstones. Calls delete of stores and files. Safe to do from several workers at once.
 
-use apalis_mariadb::{JobKind as _, NewJob};
 use rag_db::{files, indexes, intents};
-use rag_jobs::{FileDelete, IndexDelete};
+use rag_jobs::{FileDelete, IndexDelete, JobSpec};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -59,7 +58,7 @@ pub(super) async fn revive_deletions(context: &Context) -> Result<(), StepError>
                 index_id: tombstone.index.id,
                 domain_id: tombstone.index.domain_id.clone(),
             };
-            revive(context, IndexDelete::KIND, &job.unique_key(), || job.to_job()).await?;
+            revive(context, &job).await?;
         }
         match tombstones.last() {
             Some(last) => after = Some((last.deleted_at, last.index.id)),
@@ -76,7 +75,7 @@ pub(super) async fn revive_deletions(context: &Context) -> Result<(), StepError>
                 file_id: tombstone.file.id,
                 domain_id: tombstone.file.domain_id.clone(),
             };
-            revive(context, FileDelete::KIND, &job.unique_key(), || job.to_job()).await?;
+            revive(context, &job).await?;
         }
         match tombstones.last() {
             Some(last) => after = Some((last.deleted_at, last.file.id)),
@@ -86,22 +85,21 @@ pub(super) async fn revive_deletions(context: &Context) -> Result<(), StepError>
 }
 
 /// A job for something that is gone meanwhile finds nothing to do.
-async fn revive(
-    context: &Context,
-    kind: &str,
-    unique_key: &str,
-    job: impl FnOnce() -> Result<NewJob, apalis_mariadb::QueueError>,
-) -> Result<(), StepError> {
+async fn revive<J: JobSpec>(context: &Context, job: &J) -> Result<(), StepError> {
+    let kind = J::KIND;
     let mut tx = context.pool.begin().await?;
     if context
         .queue
-        .find_active(&mut tx, kind, unique_key)
+        .find_active(&mut tx, kind, &job.unique_key())
         .await?
         .is_some()
     {
         return Ok(());
     }
-    let enqueued = context.queue.enqueue(&mut tx, job()?).await?;
+    let enqueued = context
+        .queue
+        .enqueue(&mut tx, job.to_job(context.job_limits())?)
+        .await?;
     tx.commit().await?;
     context.queue.notify(kind);
     if !enqueued.existing {

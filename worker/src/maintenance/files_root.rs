@@ -22,7 +22,7 @@ pub(crate) async fn expect(pool: &MySqlPool, files: &FileStore) -> Result<(), St
 /// Checks whether the root, and what could not be read last, can be read now.
 pub(crate) async fn check(pool: &MySqlPool, files: &FileStore) -> Result<(), StepError> {
     // Also what was known may have changed: an operator has put another folder into its place.
-    if !files.is_expectation_known() || files.trouble().is_some() {
+    if !files.is_expectation_known() || files.failure().is_some() {
         expect(pool, files).await?;
     }
     // What comes of it is in `trouble`, for readiness and metrics.

@@ -10,7 +10,7 @@ use apalis_mariadb::{NewJob, QueueError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rag_db::{connections, indexes, schedules};
-use rag_jobs::{DomainSync, OrphanMode, OrphanReconcile, ProviderSync};
+use rag_jobs::{DomainSync, JobSpec as _, OrphanMode, OrphanReconcile, ProviderSync};
 use sqlx::MySqlConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +111,8 @@ fn kinds(jobs: &[NewJob]) -> Vec<String> {
 }
 
 /// Every provider that is switched on.
-async fn provider_syncs(_: &Context, db: &mut MySqlConnection) -> Result<Vec<NewJob>, StepError> {
+async fn provider_syncs(context: &Context, db: &mut MySqlConnection) -> Result<Vec<NewJob>, StepError> {
+    let limits = context.job_limits();
     let connections = connections::list(db).await?;
     let enabled = connections.into_iter().filter(|connection| connection.is_enabled);
     let jobs: Result<Vec<_>, QueueError> = enabled
@@ -122,7 +123,7 @@ async fn provider_syncs(_: &Context, db: &mut MySqlConnection) -> Result<Vec<New
                 strict: false,
                 force: false,
             };
-            Ok(NewJob::of(&job)?.unique_key(job.unique_key()))
+            job.to_job(limits)
         })
         .collect();
     Ok(jobs?)
@@ -130,6 +131,7 @@ async fn provider_syncs(_: &Context, db: &mut MySqlConnection) -> Result<Vec<New
 
 /// Every provider that is switched on.
 async fn orphan_searches(context: &Context, db: &mut MySqlConnection) -> Result<Vec<NewJob>, StepError> {
+    let limits = context.job_limits();
     let mode = if context.settings.orphans_delete {
         OrphanMode::Delete
     } else {
@@ -145,25 +147,25 @@ async fn orphan_searches(context: &Context, db: &mut MySqlConnection) -> Result<
                 mode,
                 confirmed_files: Vec::new(),
             };
-            job.to_job()
+            job.to_job(limits)
         })
         .collect();
     Ok(jobs?)
 }
 
 /// Every domain with a store somewhere.
-async fn domain_syncs(_: &Context, db: &mut MySqlConnection) -> Result<Vec<NewJob>, StepError> {
+async fn domain_syncs(context: &Context, db: &mut MySqlConnection) -> Result<Vec<NewJob>, StepError> {
+    let limits = context.job_limits();
     let domains = indexes::list_domains_with_stores(db).await?;
     let jobs: Result<Vec<_>, QueueError> = domains
         .into_iter()
         .map(|domain_id| {
-            let tenant = domain_id.to_string();
             let job = DomainSync {
                 domain_id,
                 provider_type: None,
                 force: false,
             };
-            Ok(NewJob::of(&job)?.unique_key(job.unique_key()).tenant(tenant))
+            job.to_job(limits)
         })
         .collect();
     Ok(jobs?)

@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
-use apalis_mariadb::{Claim, Job, JobId, JobKind as _, NewJob, QueueError, State, UnreadableJob};
+use apalis_mariadb::{Claim, Job, JobId, JobKind as _, QueueError, State, UnreadableJob};
 use rag_db::store_polls;
 use rag_db::syncs::{self, findings, items};
 use rag_domain::{DeletionThreshold, FindingKind, IndexId, ItemState};
-use rag_jobs::{DomainSync, IndexSync, index_concurrency_key};
+use rag_jobs::{DomainSync, IndexSync, JobSpec as _, index_concurrency_key};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{MySql, MySqlConnection, Transaction};
@@ -26,7 +26,6 @@ const FIRST: &str = "looking";
 const DETACHING: &str = "detaching";
 /// Children that are active at once: a domain does not push others aside.
 const WINDOW: u32 = 32;
-const CHILD_ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Errors in the job's output; all of them are among the findings.
 const MAX_ERRORS: u32 = 200;
@@ -141,13 +140,7 @@ impl Sync<'_> {
                 domain_id: self.job.domain_id.clone(),
                 keep_gone: from == ItemState::Waiting,
             };
-            jobs.push(
-                NewJob::of(&child)?
-                    .unique_key(child.unique_key())
-                    .concurrency_key(key)
-                    .tenant(self.job.domain_id.to_string())
-                    .max_attempts(CHILD_ATTEMPTS),
-            );
+            jobs.push(child.to_job(self.context.job_limits())?);
             asked.push(item.item);
         }
         syncs::set_counts(&mut tx, &self.job_id, &counts, done).await?;

@@ -26,7 +26,7 @@ pub(super) enum Unavailable {
 pub(super) async fn open(context: &Context, member: &Member) -> Result<FileUpload, Unavailable> {
     let opened = context.files.open(&member.local_path).await;
     let contents = opened.map_err(|error| {
-        if error.is_local_trouble() {
+        if error.is_storage_failure() {
             Unavailable::Here(error)
         } else {
             Unavailable::Lost(chain(&error))

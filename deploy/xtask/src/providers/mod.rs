@@ -1,6 +1,6 @@
 //! `cargo xtask providers`: the end-to-end cases at servers that others wrote. This file has the order of events;
 //! `python` finds an interpreter, `install` makes the virtual environments, `servers` starts what is tested, `tables`
-//! writes what was seen into `docs/providers.md`. The cases themselves are in `tests/it/real_servers.rs`, the servers'
+//! writes what was seen into `docs/providers.md`. The cases themselves are in `tests/it/provider_cases/`, the servers'
 //! settings in `tests/real-servers/`.
 
 mod install;
@@ -95,12 +95,15 @@ fn runner(run: &Run, args: &[String]) -> Command {
                 "only",
             ])
             .args(["--test-threads", "1", "--retries", "0", "--no-tests", "fail"])
-            .args(["-E", "package(rag-tests) & test(/^real_servers::/)"])
+            .args([
+                "-E",
+                "package(rag-tests) & test(/^provider_cases::real_servers::/)",
+            ])
             .args(args);
     } else {
         // `cargo test` takes names only; several of them select all tests that match one.
         let names = if args.is_empty() {
-            vec!["real_servers::".to_owned()]
+            vec!["provider_cases::real_servers::".to_owned()]
         } else {
             args.to_vec()
         };

@@ -1,4 +1,4 @@
-//! What was asked of a provider and may still come: the intent of an attach, and how long its answer is waited for.
+//! Attach requests without an answer yet: their intent, and how long to wait for the answer.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::AttachmentState;
 use crate::DbError;
-use crate::sql::{Text, exactly_one, in_list, pieces};
+use crate::sql::{Move, Text, exactly, exactly_one, make_move, pieces};
 
-/// The intent of an attach: the provider is about to be asked for these, by this way. `patience`: so long its answer, or the
-/// file in the store, may still come, whatever becomes of this worker.
+/// The intent of an attach: the provider is about to be asked to attach these, by this method. `patience`: how long the
+/// answer, or the file in the store, may take, even if this worker dies.
 pub async fn mark_attaching(
     db: &mut MySqlConnection,
     ids: &[AttachmentId],
     way: AttachMethod,
     patience: Duration,
 ) -> Result<(), DbError> {
+    let Move { set, legal } = make_move("state", &AttachmentState::ATTACH);
     for chunk in pieces(ids) {
         let marks = vec!["?"; chunk.len()].join(",");
         let sql = format!(
-            "UPDATE rag_index_attachments SET state = 'attaching', strategy_applied = NULL, attach_method = ?, \
+            "UPDATE rag_index_attachments SET {set}, strategy_applied = NULL, attach_method = ?, \
              external_batch_id = NULL, attached_at = NULL, missed_at = NULL, \
              ask_again_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, updated_at = UTC_TIMESTAMP(6) \
-             WHERE id IN ({marks}) AND state IN {}",
-            in_list(AttachmentState::Attaching.predecessors())
+             WHERE id IN ({marks}) AND {legal}"
         );
         let mut query = sqlx::query(AssertSqlSafe(sql))
             .bind(Text(way))
@@ -32,18 +32,13 @@ pub async fn mark_attaching(
         for id in chunk {
             query = query.bind(Text(*id));
         }
-        let moved = query.execute(&mut *db).await?.rows_affected();
-        if moved != chunk.len() as u64 {
-            return Err(DbError::Conflict {
-                what: "attachment",
-                id: format!("(one of {})", chunk.len()),
-            });
-        }
+        exactly(chunk.len(), &query.execute(&mut *db).await?, "attachment")?;
     }
     Ok(())
 }
 
-/// The answer did not come in time; the provider may be at it still. It is not asked for again before `patience` is over.
+/// The answer did not come in time, but the provider may still be working. The request is not repeated before `patience` is
+/// over.
 pub async fn wait_longer(
     db: &mut MySqlConnection,
     id: AttachmentId,

@@ -1,18 +1,18 @@
-//! Files that a complete listing of their store does not show: since when, and what becomes of them once that is proven.
+//! Files that are missing from a complete listing of their store: since when, and what follows once that is proven.
 
 use rag_domain::{AttachmentId, AttachmentState, IndexId};
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{Text, exactly_one, in_list, pieces};
+use crate::sql::{Move, Text, exactly_one, make_move, pieces};
 
-/// What a file has failed with that was in its store, and no longer is.
+/// The error code of a file that was in its store and no longer is.
 pub const NOT_IN_STORE: &str = "not_in_store";
 
-/// What a file has failed with that a build gave up before it asked the provider to attach it.
+/// The error code of a file that a build gave up before it asked the provider to attach it.
 pub const NOT_ATTACHED: &str = "not_attached";
 
-/// A complete listing lacks these; the first time counts.
+/// A complete listing lacks these. The time of the first such listing stays.
 pub async fn mark_missed(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
     set(
         db,
@@ -36,27 +36,30 @@ pub async fn clear_missed(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Res
     .map(drop)
 }
 
-/// These were asked for and are proven not to have come in: they go in by the next way. What went in by itself goes in so once
-/// more, which is counted as the times are that a file was not indexed in time.
+/// The requests to attach these are proven to have had no effect: the next method is tried. A single attach is repeated, and
+/// counted like a file that was not indexed in time.
 pub async fn advance_method(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
     let next = "next_method = GREATEST(next_method, CASE attach_method WHEN 'batch_files' THEN 1 ELSE 2 END), \
          reattached = reattached + (attach_method IS NULL OR attach_method = 'single'), ";
     put_back(db, ids, next).await
 }
 
-/// These were in the store, and are proven to have left it without our doing: they go in again.
+/// These were in the store, and are proven to have left it without our doing: they are attached again.
 pub async fn mark_lost(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
     put_back(db, ids, "").await
 }
 
 async fn put_back(db: &mut MySqlConnection, ids: &[AttachmentId], also: &str) -> Result<(), DbError> {
+    let Move {
+        set: to_pending,
+        legal,
+    } = make_move("state", &AttachmentState::LOSE);
     let change = format!(
-        "{also}state = 'pending', attached_at = NULL, external_batch_id = NULL, external_store_file_id = NULL, \
+        "{also}{to_pending}, attached_at = NULL, external_batch_id = NULL, external_store_file_id = NULL, \
          strategy_applied = NULL, missed_at = NULL, ask_again_at = NULL, error_code = NULL, last_error = NULL, \
          updated_at = UTC_TIMESTAMP(6)"
     );
-    let from = format!("state IN {}", in_list(AttachmentState::lost_from()));
-    let moved = set(db, ids, &change, &from).await?;
+    let moved = set(db, ids, &change, &legal).await?;
     if moved == ids.len() as u64 {
         Ok(())
     } else {
@@ -67,35 +70,39 @@ async fn put_back(db: &mut MySqlConnection, ids: &[AttachmentId], also: &str) ->
     }
 }
 
-/// As [`mark_lost`], where no build is at work: the file has failed until one puts it in again.
+/// As [`mark_lost`], while no build is at work: the file has failed until a build attaches it again.
 pub async fn mark_left(db: &mut MySqlConnection, id: AttachmentId, error: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_attachments SET state = 'failed', error_code = ?, last_error = ?, missed_at = NULL, \
-         updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND state IN ('in_progress', 'completed')",
-    )
-    .bind(NOT_IN_STORE)
-    .bind(error)
-    .bind(Text(id))
-    .execute(db)
-    .await?;
+    let Move { set, legal } = make_move("state", &AttachmentState::LEAVE);
+    let sql = format!(
+        "UPDATE rag_index_attachments SET {set}, error_code = ?, last_error = ?, missed_at = NULL, \
+         updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND {legal}"
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(NOT_IN_STORE)
+        .bind(error)
+        .bind(Text(id))
+        .execute(db)
+        .await?;
     exactly_one(&result, "attachment", id)
 }
 
-/// A build has ended before it asked for these: they have failed until the next one. Answers how many there were.
+/// A build has ended before it asked for the pending files: they have failed until the next build. Answers their number.
 pub async fn give_up(db: &mut MySqlConnection, index: IndexId, error: &str) -> Result<u64, DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_attachments SET state = 'failed', error_code = ?, last_error = ?, \
-         updated_at = UTC_TIMESTAMP(6) WHERE index_id = ? AND state = 'pending'",
-    )
-    .bind(NOT_ATTACHED)
-    .bind(error)
-    .bind(Text(index))
-    .execute(db)
-    .await?;
+    let Move { set, legal } = make_move("state", &AttachmentState::GIVE_UP);
+    let sql = format!(
+        "UPDATE rag_index_attachments SET {set}, error_code = ?, last_error = ?, \
+         updated_at = UTC_TIMESTAMP(6) WHERE index_id = ? AND {legal}"
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(NOT_ATTACHED)
+        .bind(error)
+        .bind(Text(index))
+        .execute(db)
+        .await?;
     Ok(result.rows_affected())
 }
 
-/// A build begins: what another one gave up before it was asked for is in no store, and nothing has to be taken out.
+/// A build begins: files that an earlier build gave up before it asked for them are in no store, so their rows just go.
 pub async fn forget_given_up(db: &mut MySqlConnection, index: IndexId) -> Result<u64, DbError> {
     let result = sqlx::query(
         "DELETE FROM rag_index_attachments WHERE index_id = ? AND state = 'failed' AND error_code = ?",
@@ -107,8 +114,7 @@ pub async fn forget_given_up(db: &mut MySqlConnection, index: IndexId) -> Result
     Ok(result.rows_affected())
 }
 
-/// The files that left the store of an index without our doing and were not put in again: their names, as far as they are
-/// linked still.
+/// The names of the linked files that left the store of an index without our doing and were not attached again.
 pub async fn list_left(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<String>, DbError> {
     Ok(sqlx::query_scalar(
         "SELECT f.file_name FROM rag_index_attachments a \

@@ -1,8 +1,10 @@
-//! `rag_index_attachments`: what hangs in a vector store, or is on its way in or out.
+//! `rag_index_attachments`: the files that are attached to a vector store, or are about to be attached or detached.
 
 mod asked;
 mod missed;
+mod moves;
 mod observations;
+mod removal;
 mod seen;
 
 use chrono::{DateTime, Utc};
@@ -17,14 +19,19 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use crate::DbError;
 use crate::budgets;
 use crate::error::on_duplicate;
-use crate::sql::{Text, exactly_one, in_list, pieces, push_list};
+use crate::sql::{Text, one_of, pieces};
 
 pub use asked::{mark_attaching, wait_longer};
 pub use missed::{
     NOT_ATTACHED, NOT_IN_STORE, advance_method, clear_missed, forget_given_up, give_up, list_left, mark_left,
     mark_lost, mark_missed,
 };
+pub use moves::{
+    mark_cancelled, mark_detaching, mark_in_progress, mark_pending, mark_pending_again, retry_failed,
+    set_strategy_applied,
+};
 pub use observations::{Observation, observe, observe_many};
+pub use removal::{delete_detached, forget_index, forget_some, forget_store};
 pub use seen::{SeenAttachment, correct, count_at, delete_gone, insert_seen};
 
 /// A row of `rag_index_attachments`.
@@ -151,14 +158,16 @@ pub async fn list(db: &mut MySqlConnection, index: IndexId) -> Result<Vec<Attach
 /// Attach calls whose files the provider is indexing, over all indexes that are being built there: a batch is one, and so
 /// is a file that was attached by itself. What builds that are over left behind does not count.
 pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
-    let count: i64 = sqlx::query_scalar(
+    let sql = format!(
         "SELECT COUNT(DISTINCT CASE a.state WHEN 'attaching' THEN a.index_id ELSE COALESCE(a.external_batch_id, a.id) END) \
          FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
-         WHERE i.provider_type = ? AND i.indexing_status = 'in_progress' AND a.state IN ('attaching', 'in_progress')",
-    )
-    .bind(provider)
-    .fetch_one(db)
-    .await?;
+         WHERE i.provider_type = ? AND i.indexing_status = 'in_progress' AND {}",
+        one_of("a.state", AttachmentState::INDEXING)
+    );
+    let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(provider)
+        .fetch_one(db)
+        .await?;
     Ok(count.unsigned_abs())
 }
 
@@ -250,104 +259,6 @@ pub async fn list_indexes_of_file(
         .collect())
 }
 
-/// The provider accepted these; `batch` is the file batch they went in with.
-pub async fn mark_in_progress(
-    db: &mut MySqlConnection,
-    ids: &[AttachmentId],
-    batch: Option<&str>,
-) -> Result<(), DbError> {
-    let set = "state = 'in_progress', attached_at = UTC_TIMESTAMP(6), ask_again_at = NULL";
-    transition_all(db, ids, AttachmentState::InProgress, set, batch).await
-}
-
-/// Whether the provider took the strategies that were asked for; rows for which none was asked stay as they are.
-pub async fn set_strategy_applied(
-    db: &mut MySqlConnection,
-    ids: &[AttachmentId],
-    applied: bool,
-) -> Result<(), DbError> {
-    for chunk in pieces(ids) {
-        let marks = vec!["?"; chunk.len()].join(",");
-        let sql = format!(
-            "UPDATE rag_index_attachments SET strategy_applied = ? WHERE id IN ({marks}) AND chunking_strategy IS NOT NULL"
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(applied);
-        for id in chunk {
-            query = query.bind(Text(*id));
-        }
-        query.execute(&mut *db).await?;
-    }
-    Ok(())
-}
-
-/// The provider never saw these (a complete listing says so), or refused before any effect: they can be asked for again.
-pub async fn mark_pending(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    transition_all(
-        db,
-        ids,
-        AttachmentState::Pending,
-        "state = 'pending', ask_again_at = NULL",
-        None,
-    )
-    .await
-}
-
-/// The intent of a detach: the provider is about to be asked to take these out.
-pub async fn mark_detaching(db: &mut MySqlConnection, ids: &[AttachmentId]) -> Result<(), DbError> {
-    transition_all(db, ids, AttachmentState::Detaching, "state = 'detaching'", None).await
-}
-
-/// It has been taken out of the store, to go in again: its time to be indexed begins anew, and is counted.
-pub async fn mark_pending_again(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_attachments SET state = 'pending', reattached = reattached + 1, attached_at = NULL, \
-         external_store_file_id = NULL, external_batch_id = NULL, strategy_applied = NULL, missed_at = NULL, \
-         updated_at = UTC_TIMESTAMP(6) \
-         WHERE id = ? AND state = 'detaching'",
-    )
-    .bind(Text(id))
-    .execute(db)
-    .await?;
-    exactly_one(&result, "attachment", id)
-}
-
-/// The provider was told to stop indexing what went in with these batches, or what is left of them.
-pub async fn mark_cancelled(
-    db: &mut MySqlConnection,
-    index: IndexId,
-    batches: &[String],
-) -> Result<u64, DbError> {
-    if batches.is_empty() {
-        return Ok(0);
-    }
-    let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
-        "UPDATE rag_index_attachments SET state = 'cancelled', last_error = 'the build was cancelled', \
-         updated_at = UTC_TIMESTAMP(6) WHERE state = 'in_progress' AND index_id = ",
-    );
-    query.push_bind(Text(index)).push(" AND external_batch_id IN ");
-    push_list(&mut query, batches);
-    Ok(query.build().execute(db).await?.rows_affected())
-}
-
-/// The provider confirmed that the file is out (or was never in).
-pub async fn delete_detached(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
-    let result = sqlx::query("DELETE FROM rag_index_attachments WHERE id = ? AND state = 'detaching'")
-        .bind(Text(id))
-        .execute(db)
-        .await?;
-    exactly_one(&result, "attachment", id)
-}
-
-/// The store itself is given up, and with it all that hung in it. Answers the provider's file ids that hung there.
-pub async fn forget_store(db: &mut MySqlConnection, external_store_id: &str) -> Result<Vec<String>, DbError> {
-    Ok(sqlx::query_scalar(
-        "DELETE FROM rag_index_attachments WHERE external_store_id = ? RETURNING external_file_id",
-    )
-    .bind(external_store_id)
-    .fetch_all(db)
-    .await?)
-}
-
 /// Whether anything hangs in a store of this index, or may.
 pub async fn any_of_index(db: &mut MySqlConnection, index: IndexId) -> Result<bool, DbError> {
     let row: Option<i64> =
@@ -382,72 +293,4 @@ pub async fn list_of_file(
         .bind(Text(file))
         .fetch_all(db)
         .await?)
-}
-
-/// The stores of an index are gone, and with them what hung there: forgets some of it, and answers each local file with what
-/// the provider calls it.
-pub async fn forget_some(
-    db: &mut MySqlConnection,
-    index: IndexId,
-    limit: u32,
-) -> Result<Vec<(FileId, String)>, DbError> {
-    let rows: Vec<(Text<FileId>, String)> = sqlx::query_as(
-        "DELETE FROM rag_index_attachments WHERE index_id = ? ORDER BY local_file_id LIMIT ? \
-         RETURNING local_file_id, external_file_id",
-    )
-    .bind(Text(index))
-    .bind(limit)
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|(id, external)| (id.0, external)).collect())
-}
-
-/// The index's deletion is given up: what hangs in its stores stays there, unknown.
-pub async fn forget_index(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
-    sqlx::query("DELETE FROM rag_index_attachments WHERE index_id = ?")
-        .bind(Text(index))
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-/// A build begins: what failed or was cancelled before is taken out, to go in again.
-pub async fn retry_failed(db: &mut MySqlConnection, index: IndexId) -> Result<u64, DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_attachments SET state = 'detaching' WHERE index_id = ? AND state IN ('failed', 'cancelled')",
-    )
-    .bind(Text(index))
-    .execute(db)
-    .await?;
-    Ok(result.rows_affected())
-}
-
-/// Moves all of `ids` or, if one of them may not move, errors with [`DbError::Conflict`].
-async fn transition_all(
-    db: &mut MySqlConnection,
-    ids: &[AttachmentId],
-    to: AttachmentState,
-    set: &str,
-    batch: Option<&str>,
-) -> Result<(), DbError> {
-    for chunk in pieces(ids) {
-        let marks = vec!["?"; chunk.len()].join(",");
-        let sql = format!(
-            "UPDATE rag_index_attachments SET {set}, external_batch_id = COALESCE(?, external_batch_id), \
-             updated_at = UTC_TIMESTAMP(6) WHERE id IN ({marks}) AND state IN {}",
-            in_list(to.predecessors())
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(batch);
-        for id in chunk {
-            query = query.bind(Text(*id));
-        }
-        let moved = query.execute(&mut *db).await?.rows_affected();
-        if moved != chunk.len() as u64 {
-            return Err(DbError::Conflict {
-                what: "attachment",
-                id: format!("(one of {})", chunk.len()),
-            });
-        }
-    }
-    Ok(())
 }

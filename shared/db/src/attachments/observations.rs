@@ -1,4 +1,4 @@
-//! What looks at a provider tell of the files in its stores.
+//! What a poll of a provider reports of the files in its stores.
 
 use rag_domain::{AttachmentId, AttachmentState};
 use serde_json::{Value, json};
@@ -6,9 +6,9 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::in_list;
+use crate::sql::{exactly, make_move};
 
-/// What a look at the provider told of one file.
+/// What a poll reported of one file.
 #[derive(Debug, Clone)]
 pub struct Observation<'a> {
     /// `in_progress` or a settled state.
@@ -23,12 +23,12 @@ pub struct Observation<'a> {
     pub last_error: Option<&'a str>,
 }
 
-/// What the provider says of many files that it has, in few statements.
+/// Records what the provider reports of many files, in few statements.
 pub async fn observe_many(
     db: &mut MySqlConnection,
     seen: &[(AttachmentId, Observation<'_>)],
 ) -> Result<(), DbError> {
-    // Every state that can be observed has the same predecessors.
+    // Whatever a provider reports is legal from the same states: `rag-domain` tests it.
     let sql = format!(
         "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id CHAR(36) PATH '$.id', state VARCHAR(32) PATH '$.state', \
          store_file VARCHAR(255) PATH '$.store_file', strategy TEXT PATH '$.strategy', applied INT PATH '$.applied', \
@@ -39,8 +39,8 @@ pub async fn observe_many(
          a.strategy_applied = COALESCE(a.strategy_applied, s.applied), a.usage_bytes = s.bytes, a.error_code = s.code, \
          a.last_error = s.error, a.attached_at = COALESCE(a.attached_at, UTC_TIMESTAMP(6)), a.missed_at = NULL, a.ask_again_at = NULL, \
          a.updated_at = UTC_TIMESTAMP(6) \
-         WHERE a.state IN {}",
-        in_list(AttachmentState::InProgress.predecessors())
+         WHERE {}",
+        make_move("a.state", &AttachmentState::ACCEPT).legal
     );
     for chunk in seen.chunks(500) {
         let rows: Vec<Value> = chunk
@@ -62,17 +62,12 @@ pub async fn observe_many(
             .bind(Json(rows))
             .execute(&mut *db)
             .await?;
-        if result.rows_affected() != chunk.len() as u64 {
-            return Err(DbError::Conflict {
-                what: "attachment",
-                id: format!("(one of {})", chunk.len()),
-            });
-        }
+        exactly(chunk.len(), &result, "attachment")?;
     }
     Ok(())
 }
 
-/// As [`observe_many`], of one file.
+/// As [`observe_many`], for one file.
 pub async fn observe(
     db: &mut MySqlConnection,
     id: AttachmentId,

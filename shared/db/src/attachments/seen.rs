@@ -1,30 +1,34 @@
-//! What a sync writes: the provider's word for what hangs in a store, against our own if need be.
+//! What a sync writes: the provider's word on which files are attached to a store, even against our own rows.
 
 use chrono::{DateTime, Utc};
-use rag_domain::AttachmentId;
+use rag_domain::{AttachmentId, AttachmentState};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::{NewAttachment, Observation};
 use crate::DbError;
 use crate::error::on_duplicate;
-use crate::sql::{Text, exactly_one, in_list, pieces};
+use crate::sql::{Move, Text, exactly_one, make_move, one_of, pieces};
 
-/// As [`observe`](super::observe), but takes the provider's word against ours too: for a sync, while no build is at work on the index.
+/// As [`observe`](super::observe), but the provider's word also wins against ours: for a sync, while no build is at work on
+/// the index.
 pub async fn correct(
     db: &mut MySqlConnection,
     id: AttachmentId,
     seen: &Observation<'_>,
 ) -> Result<(), DbError> {
+    let correction = seen.state.correction().ok_or_else(|| DbError::Conflict {
+        what: "attachment",
+        id: id.to_string(),
+    })?;
+    let Move { set, legal } = make_move("state", &correction);
     let sql = format!(
-        "UPDATE rag_index_attachments SET state = ?, external_store_file_id = COALESCE(?, external_store_file_id), \
+        "UPDATE rag_index_attachments SET {set}, external_store_file_id = COALESCE(?, external_store_file_id), \
          reported_strategy = COALESCE(?, reported_strategy), strategy_applied = COALESCE(?, strategy_applied), usage_bytes = ?, \
          error_code = ?, last_error = ?, attached_at = COALESCE(attached_at, UTC_TIMESTAMP(6)), missed_at = NULL, ask_again_at = NULL, updated_at = UTC_TIMESTAMP(6) \
-         WHERE id = ? AND state IN {}",
-        in_list(seen.state.corrected_from())
+         WHERE id = ? AND {legal}"
     );
     let result = sqlx::query(AssertSqlSafe(sql))
-        .bind(Text(seen.state))
         .bind(seen.external_store_file_id)
         .bind(seen.reported_strategy.map(Json))
         .bind(seen.strategy_applied)
@@ -37,7 +41,7 @@ pub async fn correct(
     exactly_one(&result, "attachment", id)
 }
 
-/// A file that hangs in the store without our having attached it.
+/// A file that is attached to the store, though not by us.
 #[derive(Debug, Clone)]
 pub struct SeenAttachment<'a> {
     pub row: NewAttachment<'a>,
@@ -45,7 +49,7 @@ pub struct SeenAttachment<'a> {
     pub attached_at: Option<DateTime<Utc>>,
 }
 
-/// Writes down what hangs in a store. [`DbError::Duplicate`] if one of the files has a row there.
+/// Records files that are attached to a store. [`DbError::Duplicate`] if one of them has a row there.
 pub async fn insert_seen(db: &mut MySqlConnection, files: &[SeenAttachment<'_>]) -> Result<(), DbError> {
     for chunk in pieces(files) {
         let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
@@ -84,25 +88,26 @@ pub async fn insert_seen(db: &mut MySqlConnection, files: &[SeenAttachment<'_>])
     Ok(())
 }
 
-/// The provider's complete listing of the store no longer has this file, which once hung there.
+/// The provider's complete listing of the store no longer has this file, which was attached to it.
 pub async fn delete_gone(db: &mut MySqlConnection, id: AttachmentId) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "DELETE FROM rag_index_attachments WHERE id = ? AND state IN ('in_progress', 'completed')",
-    )
-    .bind(Text(id))
-    .execute(db)
-    .await?;
+    let sql = format!(
+        "DELETE FROM rag_index_attachments WHERE id = ? AND {}",
+        one_of("state", AttachmentState::PRESENT)
+    );
+    let result = sqlx::query(AssertSqlSafe(sql)).bind(Text(id)).execute(db).await?;
     exactly_one(&result, "attachment", id)
 }
 
-/// How many files hang in stores of this provider by our rows.
+/// How many files are attached to stores of this provider, by our rows.
 pub async fn count_at(db: &mut MySqlConnection, provider: &str) -> Result<u64, DbError> {
-    let count: i64 = sqlx::query_scalar(
+    let sql = format!(
         "SELECT COUNT(*) FROM rag_indexes i JOIN rag_index_attachments a ON a.index_id = i.id \
-         WHERE i.provider_type = ? AND a.state IN ('in_progress', 'completed')",
-    )
-    .bind(provider)
-    .fetch_one(db)
-    .await?;
+         WHERE i.provider_type = ? AND {}",
+        one_of("a.state", AttachmentState::PRESENT)
+    );
+    let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(provider)
+        .fetch_one(db)
+        .await?;
     Ok(count.unsigned_abs())
 }

@@ -1,4 +1,4 @@
-//! `rag_sync_items`: what a run goes through, one by one, in the order in which it was listed.
+//! `rag_sync_items`: the items that a run works through one by one, in the order in which they were listed.
 
 use rag_domain::{DomainId, IndexId, ItemState};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{Text, exactly_one, in_list, pieces};
+use crate::sql::{Move, Text, exactly_one, make_move, one_of, pieces};
 
 /// A row of `rag_sync_items`.
 #[derive(Debug, Clone, FromRow)]
@@ -93,7 +93,7 @@ pub async fn count(db: &mut MySqlConnection, job_id: &str, state: ItemState) -> 
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// Moves one on, from one of these states.
+/// Moves an item from one of these states, as far as the move is legal from them.
 pub async fn move_on(
     db: &mut MySqlConnection,
     job_id: &str,
@@ -101,20 +101,10 @@ pub async fn move_on(
     from: &[ItemState],
     to: ItemState,
 ) -> Result<(), DbError> {
-    let sql = format!(
-        "UPDATE rag_sync_items SET state = ? WHERE job_id = ? AND item = ? AND state IN {}",
-        in_list(from)
-    );
-    let result = sqlx::query(AssertSqlSafe(sql))
-        .bind(Text(to))
-        .bind(job_id)
-        .bind(item)
-        .execute(db)
-        .await?;
-    exactly_one(&result, "item of a sync", item)
+    write_move(db, job_id, item, from, to, None).await
 }
 
-/// A job of its own works on this one now.
+/// A job of its own works on this item now.
 pub async fn mark_asked(
     db: &mut MySqlConnection,
     job_id: &str,
@@ -122,19 +112,38 @@ pub async fn mark_asked(
     from: ItemState,
     child: &Value,
 ) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_sync_items SET state = 'asked', detail = ? WHERE job_id = ? AND item = ? AND state = ?",
-    )
-    .bind(Json(child))
-    .bind(job_id)
-    .bind(item)
-    .bind(Text(from))
-    .execute(db)
-    .await?;
+    write_move(db, job_id, item, &[from], ItemState::Asked, Some(child)).await
+}
+
+async fn write_move(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    item: &str,
+    from: &[ItemState],
+    to: ItemState,
+    detail: Option<&Value>,
+) -> Result<(), DbError> {
+    let conflict = || DbError::Conflict {
+        what: "item of a sync",
+        id: item.to_owned(),
+    };
+    let transition = ItemState::TRANSITIONS.iter().find(|known| known.to == to);
+    let Move { set, legal } = make_move("state", transition.ok_or_else(conflict)?);
+    let sql = format!(
+        "UPDATE rag_sync_items SET {set}, detail = COALESCE(?, detail) \
+         WHERE job_id = ? AND item = ? AND {legal} AND {}",
+        one_of("state", from)
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(detail.map(Json))
+        .bind(job_id)
+        .bind(item)
+        .execute(db)
+        .await?;
     exactly_one(&result, "item of a sync", item)
 }
 
-/// The listing begins anew.
+/// Removes all items, because the listing starts again.
 pub async fn clear(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_sync_items WHERE job_id = ?")
         .bind(job_id)

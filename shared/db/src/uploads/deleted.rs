@@ -1,42 +1,44 @@
-//! Copies that are deleted at their provider: the row becomes a record with the status `deleted` (R-4.4), and is forgotten a
-//! while after its file is gone.
+//! Copies that are deleted at their provider: the row becomes a record with the status `deleted` (R-4.4), and is removed
+//! some time after its file is gone.
 //!
-//! The row changes when the deletion is decided, in the transaction that also writes the deletion's intent; from then on
-//! nothing takes the copy for one. `deleted_at` says when the provider confirmed it, `last_error` why it has not.
+//! The row changes in the transaction that writes the deletion's intent; from then on no query counts it as a copy.
+//! `deleted_at` says when the provider confirmed the deletion, `last_error` why it has not.
 
 use rag_domain::{FileId, UploadId, UploadStatus};
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{Text, exactly_one, in_list, push_list};
+use crate::sql::{Move, Text, exactly_one, make_move, push_list};
 
-/// The file is wanted at the provider again: its record, if there is one, becomes a row without a copy. Answers whether.
+/// The file is wanted at the provider again: its record becomes a row without a copy. Answers whether there was one.
 pub(crate) async fn revive(
     db: &mut MySqlConnection,
     provider: &str,
     file: FileId,
     sha256: &str,
 ) -> Result<bool, DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_provider_file_uploads SET status = 'pending', content_sha256 = ?, file_name = NULL, \
+    let Move { set, legal } = make_move("status", &UploadStatus::REVIVE);
+    let sql = format!(
+        "UPDATE rag_provider_file_uploads SET {set}, content_sha256 = ?, file_name = NULL, \
          external_file_id = NULL, files_api_id = NULL, external_uploaded_at = NULL, raw_provider_json = NULL, \
-         last_error = NULL, deleted_at = NULL WHERE provider_id = ? AND local_file_id = ? AND status = 'deleted'",
-    )
-    .bind(sha256)
-    .bind(provider)
-    .bind(Text(file))
-    .execute(db)
-    .await?;
+         last_error = NULL, deleted_at = NULL WHERE provider_id = ? AND local_file_id = ? AND {legal}"
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(sha256)
+        .bind(provider)
+        .bind(Text(file))
+        .execute(db)
+        .await?;
     Ok(result.rows_affected() == 1)
 }
 
-/// The copy is given up: a row with one becomes a record. A row that never had one goes, and so does a record, if it is
-/// asked for. What becomes of the copy itself is the caller's matter, in the same transaction.
+/// A row with a copy becomes a record. A row that never had a copy is removed, and so is a record. The caller retires the
+/// copy itself in the same transaction.
 pub async fn mark_deleted(db: &mut MySqlConnection, provider: &str, id: UploadId) -> Result<(), DbError> {
+    let Move { set, legal } = make_move("status", &UploadStatus::DELETE);
     let sql = format!(
-        "UPDATE rag_provider_file_uploads SET status = 'deleted', last_error = NULL, deleted_at = NULL \
-         WHERE id = ? AND provider_id = ? AND external_file_id IS NOT NULL AND status IN {}",
-        in_list(UploadStatus::Deleted.predecessors())
+        "UPDATE rag_provider_file_uploads SET {set}, last_error = NULL, deleted_at = NULL \
+         WHERE id = ? AND provider_id = ? AND external_file_id IS NOT NULL AND {legal}"
     );
     let result = sqlx::query(AssertSqlSafe(sql))
         .bind(Text(id))
@@ -49,7 +51,7 @@ pub async fn mark_deleted(db: &mut MySqlConnection, provider: &str, id: UploadId
     exactly_one(&result, "file upload", id)
 }
 
-/// Removes a row of which the provider has no copy, or a record.
+/// Removes a record, or a row without a copy.
 pub async fn drop_record(db: &mut MySqlConnection, provider: &str, id: UploadId) -> Result<(), DbError> {
     let result = sqlx::query(
         "DELETE FROM rag_provider_file_uploads WHERE id = ? AND provider_id = ? \
@@ -62,7 +64,7 @@ pub async fn drop_record(db: &mut MySqlConnection, provider: &str, id: UploadId)
     exactly_one(&result, "file upload", id)
 }
 
-/// As [`mark_deleted`], of all a file's rows: the file is being deleted.
+/// As [`mark_deleted`], for all rows of a file that is being deleted.
 pub async fn mark_deleted_of_file(db: &mut MySqlConnection, file: FileId) -> Result<(), DbError> {
     sqlx::query(
         "DELETE FROM rag_provider_file_uploads WHERE local_file_id = ? AND external_file_id IS NULL AND status <> 'deleted'",
@@ -70,10 +72,10 @@ pub async fn mark_deleted_of_file(db: &mut MySqlConnection, file: FileId) -> Res
     .bind(Text(file))
     .execute(&mut *db)
     .await?;
+    let Move { set, legal } = make_move("status", &UploadStatus::DELETE);
     let sql = format!(
-        "UPDATE rag_provider_file_uploads SET status = 'deleted', last_error = NULL, deleted_at = NULL \
-         WHERE local_file_id = ? AND status IN {}",
-        in_list(UploadStatus::Deleted.predecessors())
+        "UPDATE rag_provider_file_uploads SET {set}, last_error = NULL, deleted_at = NULL \
+         WHERE local_file_id = ? AND {legal}"
     );
     sqlx::query(AssertSqlSafe(sql))
         .bind(Text(file))
@@ -124,10 +126,10 @@ pub async fn set_deletion_error(
     Ok(())
 }
 
-/// Where the Files API's id of a copy may stand; each has an index.
+/// The columns that may hold the Files API's id of a copy; each has an index.
 const COPY_IDS: [&str; 2] = ["external_file_id", "files_api_id"];
 
-/// Forgets records of files that are gone, once they have not changed for so long; `limit` of them at most. Answers how many.
+/// Removes records of files that are gone and that have not changed for so long, `limit` at most. Answers how many.
 pub async fn prune_deleted(
     db: &mut MySqlConnection,
     older_than_seconds: u64,
@@ -146,7 +148,7 @@ pub async fn prune_deleted(
     Ok(result.rows_affected())
 }
 
-/// A copy that an index's deletion takes with it.
+/// A copy that is deleted with an index.
 #[derive(Debug, Clone, FromRow)]
 pub struct Surplus {
     #[sqlx(try_from = "Text<FileId>")]
@@ -163,9 +165,8 @@ struct SurplusRow {
     surplus: Surplus,
 }
 
-/// Gives up these files' copies at a provider, as far as no index there holds the file any more, no upload of it is under
-/// way, and the copy is no import (it was there before the file was): their rows become records. Answers which. The caller
-/// holds the locks of the files.
+/// Turns the copies of these files at a provider into records, except where an index there links the file, an upload of it is
+/// under way, or the copy was imported. Answers which. The caller holds the locks of the files.
 pub async fn mark_surplus_deleted(
     db: &mut MySqlConnection,
     provider: &str,
@@ -192,17 +193,16 @@ pub async fn mark_surplus_deleted(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    // What never was there leaves no record.
+    // A row that never had a copy leaves no record.
     let mut delete = sqlx::QueryBuilder::<sqlx::MySql>::new(
         "DELETE FROM rag_provider_file_uploads WHERE external_file_id IS NULL AND id IN ",
     );
     push_list(&mut delete, rows.iter().map(|row| Text(row.id)));
     delete.build().execute(&mut *db).await?;
-    let mut update = sqlx::QueryBuilder::<sqlx::MySql>::new(
-        "UPDATE rag_provider_file_uploads SET status = 'deleted', last_error = NULL, deleted_at = NULL WHERE status IN ",
-    );
-    update.push(in_list(UploadStatus::Deleted.predecessors()));
-    update.push(" AND id IN ");
+    let Move { set, legal } = make_move("status", &UploadStatus::DELETE);
+    let mut update = sqlx::QueryBuilder::<sqlx::MySql>::new(format!(
+        "UPDATE rag_provider_file_uploads SET {set}, last_error = NULL, deleted_at = NULL WHERE {legal} AND id IN "
+    ));
     push_list(&mut update, rows.iter().map(|row| Text(row.id)));
     update.build().execute(db).await?;
     Ok(rows.into_iter().map(|row| row.surplus).collect())

@@ -32,8 +32,8 @@ async fn a_root_without_its_marker_proves_nothing_of_any_file() {
     assert!(matches!(store.open(&lost).await, Err(FilesError::NotFound(_))));
     assert!(!store.delete(&lost).await.unwrap());
     assert!(
-        store.trouble().is_none(),
-        "a lost file is no trouble of this machine's"
+        store.failure().is_none(),
+        "a lost file is no failure of this machine's"
     );
 
     // As if it were unmounted.
@@ -56,14 +56,14 @@ async fn a_root_without_its_marker_proves_nothing_of_any_file() {
         .await;
     assert!(matches!(refused, Err(SaveError::Files(error)) if not_mounted(&error)));
     assert!(store.probe().await.is_err());
-    let reason = store.trouble().unwrap().to_string();
+    let reason = store.failure().unwrap().to_string();
     assert!(reason.contains("is it mounted?"), "{reason}");
     assert!(!root.join(".incoming").exists(), "nothing was put there");
 
     std::fs::remove_dir(&root).unwrap();
     std::fs::rename(&away, &root).unwrap();
     store.probe().await.unwrap();
-    assert!(store.trouble().is_none());
+    assert!(store.failure().is_none());
     assert!(store.open(&saved.relative_path).await.is_ok());
 
     // Another installation's folder.
@@ -87,20 +87,23 @@ async fn an_error_of_the_disk_is_remembered_until_the_same_can_be_read() {
     // A name that leads to itself cannot be opened, whoever asks.
     std::os::unix::fs::symlink(&path, &path).unwrap();
     let error = store.open(&saved.relative_path).await.unwrap_err();
-    assert!(error.is_local_trouble() && !error.is_about_all_files(), "{error}");
-    assert!(store.trouble().is_some() && store.probe().await.is_err());
+    assert!(
+        error.is_storage_failure() && !error.is_about_all_files(),
+        "{error}"
+    );
+    assert!(store.failure().is_some() && store.probe().await.is_err());
     assert!(store.pause() >= Duration::from_secs(1));
     std::fs::remove_file(&path).unwrap();
     std::fs::rename(&aside, &path).unwrap();
     store.probe().await.unwrap();
-    assert!(store.trouble().is_none());
+    assert!(store.failure().is_none());
 }
 
 #[test]
 fn being_out_of_descriptors_is_about_all_files() {
     for (code, all) in [(23, true), (24, true), (5, false), (116, false), (13, false)] {
         let error = failed("open")(io::Error::from_raw_os_error(code));
-        assert!(error.is_local_trouble());
+        assert!(error.is_storage_failure());
         assert_eq!(error.is_about_all_files(), all, "{code}");
     }
 }
@@ -132,7 +135,7 @@ async fn what_is_read_against_its_hash_ends_before_the_last_piece_if_it_differs(
         .and_then(|error| error.downcast_ref::<Corrupted>());
     assert_eq!(corrupted.map(|error| &error.recorded), Some(&saved.sha256));
     assert_ne!(store.sha256(&saved.relative_path).await.unwrap(), saved.sha256);
-    assert!(store.trouble().is_none(), "that is the file's");
+    assert!(store.failure().is_none(), "that is the file's");
     let contents = store.open(&saved.relative_path).await.unwrap();
     let part: Vec<Bytes> = contents.part(1, 3).await.unwrap().try_collect().await.unwrap();
     assert_eq!(part.concat(), b"ron");

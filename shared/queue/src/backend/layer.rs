@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,24 +12,24 @@ use apalis_core::error::{AbortError, BoxDynError, RetryAfterError};
 use apalis_core::task::Task;
 use apalis_core::task::into_response::IntoResponse;
 use futures::future::BoxFuture;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use crate::ack::End;
 use crate::claim::{CancelReason, Claim};
+use crate::engine::Engine;
 use crate::error::QueueError;
 use crate::outcome::{IntoOutcome, Outcome, error_chain};
-use crate::settle::End;
-
-use super::storage::Slot;
 
 /// A handler that has lost its claim can write nothing; it gets this long to notice.
 const LOST_GRACE: Duration = Duration::from_secs(5);
 /// A dropped handler is gone at its next await. One that does not get there holds its slot no longer than this.
 const DROP_GRACE: Duration = Duration::from_secs(5);
 
-/// A handler that met the queue's database in trouble comes back after this.
+/// A handler that met the queue's database in failure comes back after this.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// [`MariaDbStorage`](crate::MariaDbStorage)'s own layer.
@@ -113,7 +114,14 @@ impl IntoResponse for Outcome {
     }
 }
 
-/// A handler that runs. Whatever ends it, its end is reported; if apalis just drops it, the job is handed back.
+/// What goes with a running job beside its claim: the engine that wants to know its end, and its slot.
+#[derive(Clone)]
+pub(super) struct Slot {
+    pub(super) engine: Arc<Engine>,
+    pub(super) _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// A handler that runs. Whatever ends it, its end is reported; if apalis just drops it, the job is released.
 struct Running {
     claim: Claim,
     slot: Slot,
@@ -139,7 +147,7 @@ impl Running {
             }
             () = self.slot.engine.out_of_grace().cancelled() => {
                 drop_handler(handler).await;
-                End::HandBack
+                End::Release
             }
         };
         self.report(end)
@@ -163,7 +171,7 @@ impl Running {
             return end;
         }
         match self.claim.reason() {
-            Some(CancelReason::Shutdown) => End::HandBack,
+            Some(CancelReason::Shutdown) => End::Release,
             Some(CancelReason::LeaseLost) => End::LeaseLost,
             Some(CancelReason::Requested) | None => end,
         }
@@ -173,7 +181,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.reported {
-            self.slot.engine.finish(&self.claim, End::HandBack);
+            self.slot.engine.finish(&self.claim, End::Release);
         }
     }
 }

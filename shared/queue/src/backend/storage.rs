@@ -1,4 +1,4 @@
-//! `Backend`: takes claimed jobs from the engine's lane and gives them to an apalis worker.
+//! `Backend`: takes a kind's claimed jobs from the engine and gives them to an apalis worker.
 //!
 //! No `poll_*` ever answers `Err`: apalis would end the worker for good, and there is nothing here that trying on does
 //! not mend. A payload that does not decode fails its job, not the worker.
@@ -24,16 +24,16 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
+use crate::ack::End;
 use crate::claim::Claim;
 use crate::engine::{Engine, Jobs};
 use crate::error::QueueError;
 use crate::id::JobId;
-use crate::job::{JobKind, is_kind};
+use crate::new_job::{JobKind, is_kind};
 use crate::outcome::Outcome;
 use crate::queue::Queue;
-use crate::settle::End;
 
-use super::layer::OutcomeLayer;
+use super::layer::{OutcomeLayer, Slot};
 
 /// How a worker serves one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct MariaDbStorage<J> {
     config: StorageConfig,
     permits: PollSemaphore,
     permit: Option<OwnedSemaphorePermit>,
-    lane: Option<(Arc<Engine>, Jobs)>,
+    claimed: Option<(Arc<Engine>, Jobs)>,
     closed: Option<BoxFuture<'static, ()>>,
     payload: PhantomData<fn() -> J>,
 }
@@ -94,17 +94,17 @@ impl<J: JobKind> MariaDbStorage<J> {
             permits: PollSemaphore::new(Arc::new(Semaphore::new(config.concurrency.max(1)))),
             config,
             permit: None,
-            lane: None,
+            claimed: None,
             closed: None,
             payload: PhantomData,
         }
     }
 
-    fn lane(&mut self) -> &mut (Arc<Engine>, Jobs) {
-        self.lane.get_or_insert_with(|| {
-            let (engine, jobs) = self
-                .queue
-                .open_lane(J::KIND, self.config.concurrency, self.config.prefetch);
+    fn claimed(&mut self) -> &mut (Arc<Engine>, Jobs) {
+        self.claimed.get_or_insert_with(|| {
+            let (engine, jobs) =
+                self.queue
+                    .open_slots(J::KIND, self.config.concurrency, self.config.prefetch);
             engine.start();
             (engine, jobs)
         })
@@ -112,22 +112,15 @@ impl<J: JobKind> MariaDbStorage<J> {
 }
 
 impl<J> MariaDbStorage<J> {
-    /// Gives the lane up; jobs in it that nobody has begun go back to the queue.
+    /// Stops serving the kind; claimed jobs that nobody has begun go back to the queue.
     fn leave(&mut self) -> Option<(Arc<Engine>, &'static str)> {
-        let (engine, mut jobs) = self.lane.take()?;
+        let (engine, mut jobs) = self.claimed.take()?;
         jobs.close();
         while let Ok(claim) = jobs.try_recv() {
-            engine.finish(&claim, End::HandBack);
+            engine.finish(&claim, End::Release);
         }
         Some((engine, self.kind))
     }
-}
-
-/// What goes with a running job beside its claim: the engine that wants to know its end, and its slot.
-#[derive(Clone)]
-pub(super) struct Slot {
-    pub(super) engine: Arc<Engine>,
-    pub(super) _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl<J: JobKind + DeserializeOwned + Send + 'static> Backend for MariaDbStorage<J> {
@@ -135,7 +128,7 @@ impl<J: JobKind + DeserializeOwned + Send + 'static> Backend for MariaDbStorage<
     type Error = Infallible;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>, _worker: &WorkerContext) -> Poll<Result<(), Infallible>> {
-        self.lane();
+        self.claimed();
         Poll::Ready(Ok(()))
     }
 
@@ -148,7 +141,7 @@ impl<J: JobKind + DeserializeOwned + Send + 'static> Backend for MariaDbStorage<
             self.permit = ready!(self.permits.poll_acquire(cx));
         }
         loop {
-            let (engine, jobs) = self.lane();
+            let (engine, jobs) = self.claimed();
             let Some(claim) = ready!(jobs.poll_recv(cx)) else {
                 return Poll::Ready(None);
             };
@@ -185,8 +178,8 @@ impl<J: JobKind + DeserializeOwned + Send + 'static> Backend for MariaDbStorage<
     fn poll_close(&mut self, cx: &mut Context<'_>, _worker: &WorkerContext) -> Poll<Result<(), Infallible>> {
         if let Some((engine, _)) = self.leave() {
             self.closed = Some(Box::pin(async move {
-                engine.flush_lane(J::KIND).await;
-                engine.close_lane(J::KIND);
+                engine.flush_kind(J::KIND).await;
+                engine.close_slots(J::KIND);
             }));
         }
         if let Some(closed) = &mut self.closed {
@@ -217,7 +210,7 @@ impl<J> Drop for MariaDbStorage<J> {
     fn drop(&mut self) {
         // A worker that ended without closing: what it had not begun must not wait for the lease's end.
         if let Some((engine, kind)) = self.leave() {
-            engine.close_lane(kind);
+            engine.close_slots(kind);
         }
     }
 }

@@ -14,14 +14,14 @@ use serde::de::DeserializeOwned;
 
 use crate::claim::Claim;
 use crate::error::QueueError;
-use crate::job::JobKind;
+use crate::new_job::JobKind;
 use crate::outcome::IntoOutcome;
 use crate::queue::Queue;
 
 use super::storage::{MariaDbStorage, StorageConfig};
 
 /// After the grace, handlers are dropped and the last ends written; a database that does not answer cannot hold the
-/// process longer than this. Unwritten jobs are then taken back when their leases end.
+/// process longer than this. Unwritten jobs are then rescued when their leases end.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -125,8 +125,8 @@ impl WorkerSet {
     }
 
     /// Runs until `shutdown` is ready. Then no further job is claimed, and every running handler's
-    /// [`Claim::cancellation`] fires; handlers that have not ended after `grace` are dropped. Their jobs are handed
-    /// back at once and spend no attempt.
+    /// [`Claim::cancellation`] fires; handlers that have not ended after `grace` are dropped. Their jobs are released
+    /// at once and spend no attempt.
     pub async fn run(
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,

@@ -14,10 +14,10 @@ use rag_mariadb::{Cause, OutageLog, cause};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::ack::{self, Acked, End, Within};
 use crate::config::QueueConfig;
 use crate::id::ClaimToken;
 use crate::outcome::Outcome;
-use crate::settle::{self, End, Settled, Within};
 
 use super::link::Link;
 use super::{EndedHold, Engine};
@@ -101,7 +101,7 @@ impl<'a> Acker<'a> {
                 () = sleep_until(retry_at) => {}
             }
             for ends in batches(received.drain(..)) {
-                self.settle_all(Batch::new(ends), FIRST_RETRY_OF_REFUSED).await;
+                self.ack_all(Batch::new(ends), FIRST_RETRY_OF_REFUSED).await;
             }
             self.retry_refused().await;
         }
@@ -118,16 +118,16 @@ impl<'a> Acker<'a> {
                 continue;
             }
             let pause = (refused.pause * 2).min(LAST_RETRY_OF_REFUSED);
-            self.settle_all(Batch::new(vec![refused.end]), pause).await;
+            self.ack_all(Batch::new(vec![refused.end]), pause).await;
         }
         if self.refused.is_empty() {
             self.refusals.succeeded();
         }
     }
 
-    /// Settles a batch, or parts of it. What is refused for its own sake is settled alone; it is set aside for `pause`, if the
+    /// Acks a batch, or parts of it. What is refused for its own content is acked alone; it is set aside for `pause`, if the
     /// reason is unknown.
-    async fn settle_all(&mut self, batch: Batch, pause: Duration) {
+    async fn ack_all(&mut self, batch: Batch, pause: Duration) {
         let mut batches = vec![batch];
         while let Some(batch) = batches.pop() {
             let room = match self.link.packet_room().await {
@@ -144,15 +144,15 @@ impl<'a> Acker<'a> {
                 continue;
             }
             let ends = &batch.ends;
-            let settled = self
+            let acked = self
                 .link
-                .run(async |conn| settle::settle_rows(conn, ends, &config, Within::Own).await)
+                .run(async |conn| ack::ack_rows(conn, ends, &config, Within::Own).await)
                 .await;
-            match settled {
-                Ok((settled, passed_on)) => {
+            match acked {
+                Ok((acked, passed_on)) => {
                     self.link.succeeded();
                     say_what_was_cut(ends, &self.engine.config, &config);
-                    report(self.engine, ends, &settled);
+                    report(self.engine, ends, &acked);
                     if passed_on {
                         self.engine.announce_all();
                     }
@@ -272,16 +272,16 @@ fn batches(ends: impl Iterator<Item = EndedHold>) -> Vec<Vec<(ClaimToken, End)>>
     batches
 }
 
-fn report(engine: &Engine, batch: &[(ClaimToken, End)], settled: &[Settled]) {
+fn report(engine: &Engine, batch: &[(ClaimToken, End)], acked: &[Acked]) {
     let mut held = engine.held();
-    for ((token, _), settled) in batch.iter().zip(settled) {
+    for ((token, _), acked) in batch.iter().zip(acked) {
         let lost = held.remove(token).is_some_and(|held| held.lost);
-        if *settled == Settled::Bounced && lost {
+        if *acked == Acked::Bounced && lost {
             tracing::warn!(job.id = %token.job_id(), claim = token.claim_no(), "the end of a lost claim was dropped");
         }
     }
     drop(held);
-    engine.settled.notify_waiters();
+    engine.acked.notify_waiters();
     // The claimer stops when too many ends are unwritten.
     engine.work.notify_one();
 }

@@ -1,4 +1,4 @@
-//! Claims jobs for lanes with free slots, never more than those, and writes the plain ends on the way: both in one
+//! Claims jobs for kinds with free slots, never more than those, and writes the plain ends on the way: both in one
 //! transaction over one connection, so a batch costs two round trips and one commit.
 
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
 
+use crate::ack::{End, PlainEnd};
 use crate::id::{ClaimToken, JobId};
-use crate::settle::{End, PlainEnd};
 use crate::take;
 
 use super::link::Link;
-use super::{Engine, lanes::Order};
+use super::{Engine, slots::Order};
 
 /// While more ends than so many batches wait to be written, nothing further is claimed: the database is behind.
-const MAX_UNSETTLED_BATCHES: usize = 20;
+const MAX_UNACKED_BATCHES: usize = 20;
 
 /// How long little work waits to become more. Where handlers are so quick that it matters, it pays; where they are not,
 /// it does not matter.
@@ -47,7 +47,7 @@ async fn serve(engine: &Engine) {
         gather(engine).await;
         let order = next_order(engine);
         if let (Some(kind), Some(_)) = (recover, &order) {
-            match hand_back_unknown(engine, &mut link, kind).await {
+            match release_unknown(engine, &mut link, kind).await {
                 Ok(()) => recover = None,
                 Err(error) => {
                     tokio::time::sleep(link.failed(&error)).await;
@@ -60,7 +60,7 @@ async fn serve(engine: &Engine) {
             // It may have taken effect all the same. The long way finds out which ends are written.
             for end in ends {
                 let (token, end) = end.into_end();
-                engine.settle_later(token, false, end);
+                engine.ack_later(token, false, end);
             }
             recover = order.map(|order| order.want.kind).or(recover);
             tokio::time::sleep(link.failed(&error)).await;
@@ -87,10 +87,10 @@ fn is_little_work(engine: &Engine) -> bool {
 }
 
 fn next_order(engine: &Engine) -> Option<Order> {
-    if !engine.takes_jobs() || engine.held().len() >= engine.batch() * MAX_UNSETTLED_BATCHES {
+    if !engine.takes_jobs() || engine.held().len() >= engine.batch() * MAX_UNACKED_BATCHES {
         return None;
     }
-    engine.lanes().next_order(engine.batch())
+    engine.slots().next_order(engine.batch())
 }
 
 /// As many as a batch and a packet hold; half a packet is left for the claim.
@@ -127,13 +127,14 @@ async fn exchange(
         .await?;
     link.succeeded();
     engine.let_go(ends.iter().map(PlainEnd::token));
-    engine.lanes().record(order, &got);
+    engine.slots().record(order, &got);
     engine.deliver(order.want.kind, got.taken, asked_at + lease);
     Ok(())
 }
 
-/// After a claim whose answer was lost: jobs that are ours by the table and not by our books are handed back.
-async fn hand_back_unknown(engine: &Engine, link: &mut Link, kind: &'static str) -> Result<(), sqlx::Error> {
+/// After a claim whose answer was lost: releases jobs that the table says are ours and this process
+/// does not know of.
+async fn release_unknown(engine: &Engine, link: &mut Link, kind: &'static str) -> Result<(), sqlx::Error> {
     let select = format!(
         "SELECT id, claim_no, CAST(unique_key IS NOT NULL OR concurrency_key IS NOT NULL AS SIGNED) AS has_keys \
          FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
@@ -146,7 +147,7 @@ async fn hand_back_unknown(engine: &Engine, link: &mut Link, kind: &'static str)
     for row in rows {
         let token = ClaimToken::new(row.try_get::<JobId, _>("id")?, row.try_get("claim_no")?);
         if !engine.held().contains_key(&token) {
-            engine.settle_later(token, row.try_get::<i64, _>("has_keys")? != 0, End::HandBack);
+            engine.ack_later(token, row.try_get::<i64, _>("has_keys")? != 0, End::Release);
         }
     }
     Ok(())

@@ -1,13 +1,13 @@
-//! What a worker process does for all its kinds together: one task looks for work, one claims and writes the plain ends,
+//! What a worker process does for all its kinds together: one task polls for work, one claims and writes the plain ends,
 //! one writes the others, one keeps leases. Knows nothing of apalis: jobs go out through a channel per kind, ends come
 //! back through `finish`.
 
 mod acker;
 mod exchange;
-mod heart;
-mod lanes;
+mod heartbeat;
 mod link;
-mod scout;
+mod poller;
+mod slots;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,20 +20,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ack::{End, PlainEnd};
 use crate::claim::{CancelReason, Claim};
 use crate::config::QueueConfig;
 use crate::health::Health;
 use crate::id::{ClaimToken, WorkerId};
-use crate::settle::{End, PlainEnd};
 use crate::take::Taken;
 
-use lanes::Lanes;
 use link::Link;
+use slots::Slots;
 
-/// A worker that was restarted reopens its lane at once; only then is the engine really out of work.
+/// A worker that was restarted opens its slots again at once; only then is the engine really out of work.
 const REOPENING: Duration = Duration::from_millis(500);
 
-/// A lane's claimed jobs.
+/// The claimed jobs of a kind.
 pub(crate) type Jobs = mpsc::UnboundedReceiver<Claim>;
 
 pub(crate) struct Engine {
@@ -41,14 +41,14 @@ pub(crate) struct Engine {
     config: Arc<QueueConfig>,
     health: Arc<Health>,
     worker: WorkerId,
-    lanes: Mutex<Lanes>,
+    slots: Mutex<Slots>,
     held: Mutex<HashMap<ClaimToken, HeldClaim>>,
     /// There may be something to claim, or an end to write.
     work: Notify,
     /// So much of it that waiting for more does not pay.
     much_work: Notify,
     /// Ends were written.
-    settled: Notify,
+    acked: Notify,
     plain_ends: Mutex<Vec<PlainEnd>>,
     ends: mpsc::UnboundedSender<EndedHold>,
     ends_out: Mutex<Option<mpsc::UnboundedReceiver<EndedHold>>>,
@@ -57,14 +57,14 @@ pub(crate) struct Engine {
     started: AtomicBool,
     /// No further claims.
     stopping: CancellationToken,
-    /// The grace is over: running handlers are dropped, their jobs handed back.
+    /// The grace is over: running handlers are dropped, their jobs released.
     out_of_grace: CancellationToken,
     /// The engine's own tasks end.
     closing: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// A claim that this process has not settled yet.
+/// A claim that this process has not acked yet.
 struct HeldClaim {
     claim: Claim,
     /// Our leases are counted from before the statement that grants them, so this is never too late.
@@ -72,7 +72,7 @@ struct HeldClaim {
     lost: bool,
 }
 
-/// A claim to settle.
+/// A claim to ack.
 struct EndedHold {
     token: ClaimToken,
     has_keys: bool,
@@ -87,11 +87,11 @@ impl Engine {
             config: Arc::new(config),
             health,
             worker: WorkerId::generate(),
-            lanes: Mutex::new(Lanes::default()),
+            slots: Mutex::new(Slots::default()),
             held: Mutex::new(HashMap::new()),
             work: Notify::new(),
             much_work: Notify::new(),
-            settled: Notify::new(),
+            acked: Notify::new(),
             plain_ends: Mutex::new(Vec::new()),
             ends,
             ends_out: Mutex::new(Some(ends_out)),
@@ -106,20 +106,20 @@ impl Engine {
 
     /// Starts serving a kind: up to `limit` jobs at a time, and `prefetch` claimed ahead. `None`: this engine has shut
     /// down, another is needed.
-    pub(crate) fn open_lane(&self, kind: &'static str, limit: usize, prefetch: usize) -> Option<Jobs> {
-        let jobs = self.lanes().open(kind, limit, prefetch)?;
+    pub(crate) fn open_slots(&self, kind: &'static str, limit: usize, prefetch: usize) -> Option<Jobs> {
+        let jobs = self.slots().open(kind, limit, prefetch)?;
         self.work.notify_one();
         Some(jobs)
     }
 
     /// Stops serving a kind.
-    pub(crate) fn close_lane(self: &Arc<Self>, kind: &'static str) {
-        let none_left = self.lanes().close(kind);
+    pub(crate) fn close_slots(self: &Arc<Self>, kind: &'static str) {
+        let none_left = self.slots().close(kind);
         if none_left && self.started.load(Ordering::Acquire) {
             let engine = Arc::clone(self);
             tokio::spawn(async move {
                 tokio::time::sleep(REOPENING).await;
-                if engine.lanes().retire() {
+                if engine.slots().retire() {
                     engine.flush().await;
                     engine.close().await;
                 }
@@ -137,22 +137,22 @@ impl Engine {
             self.tasks.spawn(acker::run(Arc::clone(self), ends));
         }
         self.tasks.spawn(exchange::run(Arc::clone(self)));
-        self.tasks.spawn(heart::run(Arc::clone(self)));
-        self.tasks.spawn(scout::run(Arc::clone(self)));
+        self.tasks.spawn(heartbeat::run(Arc::clone(self)));
+        self.tasks.spawn(poller::run(Arc::clone(self)));
     }
 
     /// There may be a job of the kind.
     pub(crate) fn announce(&self, kind: &str) {
-        self.lanes().announce(kind);
+        self.slots().announce(kind);
         self.work.notify_one();
     }
 
     fn announce_all(&self) {
-        self.lanes().announce_all();
+        self.slots().announce_all();
         self.work.notify_one();
     }
 
-    /// A handler has ended: frees its slot, and settles the claim in the background. The claim stays held, its lease
+    /// A handler has ended: frees its slot, and acks the claim in the background. The claim stays held, its lease
     /// extended, until that is written.
     pub(crate) fn finish(&self, claim: &Claim, end: End) {
         // An end after a lost lease is looked at row by row, so that one which comes to nothing can be told.
@@ -163,17 +163,17 @@ impl Engine {
         };
         match plain {
             Some(plain) => self.plain_ends().push(plain),
-            None => self.settle_later(claim.token(), claim.has_keys(), end),
+            None => self.ack_later(claim.token(), claim.has_keys(), end),
         }
-        let enough = self.lanes().free(claim.kind(), self.batch());
+        let enough = self.slots().free(claim.kind(), self.batch());
         self.work.notify_one();
         if enough {
             self.much_work.notify_one();
         }
     }
 
-    fn settle_later(&self, token: ClaimToken, has_keys: bool, end: End) {
-        // The receiver goes only after the last claim is settled.
+    fn ack_later(&self, token: ClaimToken, has_keys: bool, end: End) {
+        // The receiver goes only after the last claim is acked.
         let _ = self.ends.send(EndedHold { token, has_keys, end });
     }
 
@@ -184,10 +184,10 @@ impl Engine {
             held.remove(&token);
         }
         drop(held);
-        self.settled.notify_waiters();
+        self.acked.notify_waiters();
     }
 
-    /// Hands claimed jobs to their lane, or back if nobody takes them.
+    /// Gives claimed jobs to their kind's slots, and releases those that nobody takes.
     fn deliver(&self, kind: &'static str, jobs: Vec<Taken>, lease_until: Instant) {
         let claims: Vec<Claim> = jobs
             .into_iter()
@@ -207,11 +207,11 @@ impl Engine {
             );
         }
         drop(held);
-        let mut lanes = self.lanes();
+        let mut slots = self.slots();
         for claim in claims {
             let (token, has_keys) = (claim.token(), claim.has_keys());
-            if self.stopping.is_cancelled() || !lanes.hand_over(claim) {
-                self.settle_later(token, has_keys, End::HandBack);
+            if self.stopping.is_cancelled() || !slots.hand_over(claim) {
+                self.ack_later(token, has_keys, End::Release);
             }
         }
     }
@@ -224,7 +224,7 @@ impl Engine {
         }
     }
 
-    /// Drops handlers that still run; their jobs are handed back.
+    /// Drops handlers that still run; their jobs are released.
     pub(crate) fn end_grace(&self) {
         self.out_of_grace.cancel();
     }
@@ -236,22 +236,22 @@ impl Engine {
     /// Waits until no claim is held: all handlers have ended, and all their ends are written.
     pub(crate) async fn flush(&self) {
         loop {
-            let settled = self.settled.notified();
+            let acked = self.acked.notified();
             if self.held().is_empty() {
                 return;
             }
-            settled.await;
+            acked.await;
         }
     }
 
     /// Waits until none of the kind's claims is held.
-    pub(crate) async fn flush_lane(&self, kind: &'static str) {
+    pub(crate) async fn flush_kind(&self, kind: &'static str) {
         loop {
-            let settled = self.settled.notified();
+            let acked = self.acked.notified();
             if !self.held().values().any(|held| held.claim.kind() == kind) {
                 return;
             }
-            settled.await;
+            acked.await;
         }
     }
 
@@ -276,8 +276,8 @@ impl Engine {
         self.config.batch.max(1)
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        lock(&self.lanes)
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        lock(&self.slots)
     }
 
     fn plain_ends(&self) -> MutexGuard<'_, Vec<PlainEnd>> {

@@ -12,5 +12,4 @@ mod outage_states;
 mod plan;
 mod processes;
 mod support;
-mod view;
 mod workers;

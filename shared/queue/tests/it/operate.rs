@@ -273,7 +273,7 @@ async fn statistics_are_counted_by_a_worker_and_ages_are_live(pool: MySqlPool) {
         until_state(&queue, id, State::Done).await;
     }
     enqueue(&queue, NewJob::new("other", &json!(1)).unwrap().priority(100)).await;
-    sqlx::query("UPDATE queue_duties SET due_us = 0")
+    sqlx::query("UPDATE queue_tasks SET due_us = 0")
         .execute(&pool)
         .await
         .unwrap();
@@ -307,7 +307,7 @@ async fn statistics_are_counted_by_a_worker_and_ages_are_live(pool: MySqlPool) {
 #[sqlx::test]
 async fn finished_jobs_are_deleted_by_age_and_others_are_not(pool: MySqlPool) {
     let retention = Retention {
-        done: Duration::from_millis(300),
+        done: Duration::from_mins(10),
         ..Retention::default()
     };
     let queue = Queue::new(
@@ -325,12 +325,13 @@ async fn finished_jobs_are_deleted_by_age_and_others_are_not(pool: MySqlPool) {
         .id;
     until_state(&queue, done, State::Done).await;
     until_state(&queue, failed, State::Failed).await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    sqlx::query("UPDATE queue_duties SET due_us = 0")
-        .execute(&pool)
-        .await
-        .unwrap();
-    until(Duration::from_secs(5), async || {
+    for sql in [
+        "UPDATE queue_jobs SET order_us = order_us - 11 * 60 * 1000000 WHERE state = 'done'",
+        "UPDATE queue_tasks SET due_us = 0",
+    ] {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    }
+    until(Duration::from_secs(20), async || {
         match queue.find_job(done).await.unwrap() {
             None => Ok(()),
             Some(job) => Err(json!(job)),
@@ -346,15 +347,17 @@ async fn finished_jobs_are_deleted_by_age_and_others_are_not(pool: MySqlPool) {
 async fn waiting_for_a_job_ends_with_it_or_with_the_time(pool: MySqlPool) {
     let queue = queue(&pool);
     let worker = TestWorker::start(&queue, 2);
-    let id = enqueue(&queue, task("one", [Step::Sleep(300)])).await.id;
+    let later = task("later", []).delay(Duration::from_mins(5));
+    let later = enqueue(&queue, later).await.id;
     let early = queue
-        .wait_finished(id, Duration::from_millis(100))
+        .wait_finished(later, Duration::from_millis(100))
         .await
         .unwrap()
         .unwrap();
     assert!(!early.state.is_finished());
+    let id = enqueue(&queue, task("one", [Step::Sleep(300)])).await.id;
     let done = queue
-        .wait_finished(id, Duration::from_secs(10))
+        .wait_finished(id, Duration::from_secs(30))
         .await
         .unwrap()
         .unwrap();

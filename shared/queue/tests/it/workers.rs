@@ -125,16 +125,16 @@ async fn a_shutdown_hands_interrupted_jobs_back_and_spends_no_attempt(pool: MySq
     log.open_gate();
     down.await;
     // One at once, the other after the grace.
-    let handed_back = |job: Job| job.history.last().unwrap().ended_at;
+    let released = |job: Job| job.history.last().unwrap().ended_at;
     let (first, last) = (
-        handed_back(job(&queue, polite).await),
-        handed_back(job(&queue, stubborn).await),
+        released(job(&queue, polite).await),
+        released(job(&queue, stubborn).await),
     );
     assert!(first < last, "{first} {last}");
     for id in [polite, stubborn] {
         let job = job(&queue, id).await;
         assert_eq!((job.state, job.attempts, job.lease_losses), (State::Ready, 0, 0));
-        assert_eq!(job.history.last().unwrap().ended, Ending::HandedBack);
+        assert_eq!(job.history.last().unwrap().ended, Ending::Released);
     }
     assert_eq!(job(&queue, quick).await.state, State::Done);
     assert!(queue.list_workers().await.unwrap().is_empty());

@@ -5,6 +5,7 @@
 mod batches;
 mod binary;
 mod deviations;
+mod fault_rules;
 mod faults;
 mod files;
 mod ledger;

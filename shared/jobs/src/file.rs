@@ -1,0 +1,91 @@
+//! Jobs that work on one file.
+
+use rag_domain::{DomainId, FileId, IndexId};
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{JobLimits, JobSpec, UNTIL_IT_SUCCEEDS};
+
+/// Brings a file's present contents to a provider, whether an index needs it there or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileUpload {
+    pub file_id: FileId,
+    pub domain_id: DomainId,
+    pub provider_type: String,
+}
+
+impl JobSpec for FileUpload {
+    const NAME: &'static str = "file_upload";
+
+    /// One upload per file and provider is active at a time.
+    fn unique_key(&self) -> String {
+        Self::unique_key_of(&self.provider_type, &self.file_id.to_string())
+    }
+
+    fn domain_id(&self) -> Option<&DomainId> {
+        Some(&self.domain_id)
+    }
+
+    fn max_attempts(&self, limits: JobLimits) -> u32 {
+        limits.build_max_attempts
+    }
+}
+
+impl FileUpload {
+    /// The unique key, for callers that have no payload.
+    pub fn unique_key_of(provider_type: &str, file_id: &str) -> String {
+        format!("{}:{provider_type}:{file_id}", Self::NAME)
+    }
+}
+
+/// Deletes the copies of a file that is hidden already, then its contents, then the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDelete {
+    pub file_id: FileId,
+    pub domain_id: DomainId,
+}
+
+impl JobSpec for FileDelete {
+    const NAME: &'static str = "file_delete";
+
+    /// One per file is active at a time.
+    fn unique_key(&self) -> String {
+        format!("{}:{}", Self::NAME, self.file_id)
+    }
+
+    fn domain_id(&self) -> Option<&DomainId> {
+        Some(&self.domain_id)
+    }
+
+    fn max_attempts(&self, _: JobLimits) -> u32 {
+        UNTIL_IT_SUCCEEDS
+    }
+}
+
+/// Takes a deleted file out of one index's store, when its turn among the jobs of that index has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDetach {
+    pub index_id: IndexId,
+    pub file_id: FileId,
+    pub domain_id: DomainId,
+}
+
+impl JobSpec for FileDetach {
+    const NAME: &'static str = "file_detach";
+
+    /// One per index and file is active at a time.
+    fn unique_key(&self) -> String {
+        format!("{}:{}:{}", Self::NAME, self.index_id, self.file_id)
+    }
+
+    fn works_on(&self) -> Option<IndexId> {
+        Some(self.index_id)
+    }
+
+    fn domain_id(&self) -> Option<&DomainId> {
+        Some(&self.domain_id)
+    }
+
+    fn max_attempts(&self, _: JobLimits) -> u32 {
+        UNTIL_IT_SUCCEEDS
+    }
+}

@@ -1,0 +1,300 @@
+//! The kinds that a process serves, how busy each is, and whether it is worth asking for more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::claim::Claim;
+use crate::take::{ClaimedBatch, Want};
+
+/// How long a busy kind continues from where its last claim ended before it starts from the beginning again: at least so
+/// long, and so many times as long as a claim from there took. A job that belongs in front of those claimed last is overtaken for
+/// no longer than this.
+const CONTINUE_FOR: Duration = Duration::from_millis(50);
+const CONTINUE_TIMES: u32 = 50;
+
+#[derive(Default)]
+pub(super) struct Slots {
+    open: BTreeMap<&'static str, KindSlots>,
+    /// No kind is served any more.
+    retired: bool,
+    /// Where the last claim went, for taking turns.
+    last: &'static str,
+}
+
+struct KindSlots {
+    capacity: usize,
+    /// Claimed jobs whose handlers have not ended.
+    occupied: usize,
+    /// Counts announcements; there may be a job if it is ahead of `exhausted`.
+    announced: u64,
+    exhausted: u64,
+    /// Where the last claim ended, if it got all it asked for.
+    position: Option<i64>,
+    /// Until when to go on from there.
+    continue_until: Option<Instant>,
+    paused: bool,
+    jobs: mpsc::UnboundedSender<Claim>,
+}
+
+/// A claim to try.
+pub(super) struct Order {
+    pub(super) want: Want,
+    /// Most slots are busy: a moment later more of them may be free, for the same price.
+    pub(super) is_small: bool,
+    announced: u64,
+}
+
+impl KindSlots {
+    const fn free(&self) -> usize {
+        self.capacity.saturating_sub(self.occupied)
+    }
+
+    const fn may_have_jobs(&self) -> bool {
+        self.announced > self.exhausted
+    }
+
+    /// Free slots are asked for together, three quarters of all at least, unless that takes too long.
+    fn is_small(&self, batch: usize) -> bool {
+        self.free() * 4 < self.capacity.min(batch) * 3
+    }
+
+    fn floor(&self) -> Option<i64> {
+        let continues = self.continue_until.is_some_and(|until| Instant::now() < until);
+        self.position.filter(|_| continues)
+    }
+}
+
+impl Slots {
+    pub(super) fn open(
+        &mut self,
+        kind: &'static str,
+        limit: usize,
+        prefetch: usize,
+    ) -> Option<mpsc::UnboundedReceiver<Claim>> {
+        if self.retired {
+            return None;
+        }
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let capacity = limit.max(1) + prefetch;
+        // Handlers of an earlier worker of the kind may still run.
+        let occupied = self.open.get(kind).map_or(0, |slots| slots.occupied);
+        self.open.insert(
+            kind,
+            KindSlots {
+                capacity,
+                occupied,
+                announced: 1,
+                exhausted: 0,
+                position: None,
+                continue_until: None,
+                paused: false,
+                jobs,
+            },
+        );
+        Some(receiver)
+    }
+
+    /// Answers whether none is left open.
+    pub(super) fn close(&mut self, kind: &str) -> bool {
+        if let Some(slots) = self.open.get(kind)
+            && slots.jobs.is_closed()
+        {
+            self.open.remove(kind);
+        }
+        self.open.is_empty()
+    }
+
+    /// Serves no kind any more, if none is served now.
+    pub(super) fn retire(&mut self) -> bool {
+        if self.open.is_empty() {
+            self.retired = true;
+        }
+        self.retired
+    }
+
+    pub(super) fn announce(&mut self, kind: &str) {
+        if let Some(slots) = self.open.get_mut(kind) {
+            slots.announced += 1;
+        }
+    }
+
+    pub(super) fn announce_all(&mut self) {
+        for slots in self.open.values_mut() {
+            slots.announced += 1;
+        }
+    }
+
+    /// The next claim to try, the slots taking turns.
+    pub(super) fn next_order(&self, batch: usize) -> Option<Order> {
+        let after = self
+            .open
+            .range(self.last..)
+            .filter(|(kind, _)| **kind != self.last);
+        let up_to = self.open.range(..=self.last);
+        let (kind, slots) = after
+            .chain(up_to)
+            .find(|(_, slots)| slots.may_have_jobs() && !slots.paused && slots.free() > 0)?;
+        Some(Order {
+            want: Want {
+                kind,
+                limit: slots.free().min(batch),
+                floor: slots.floor(),
+            },
+            is_small: slots.is_small(batch),
+            announced: slots.announced,
+        })
+    }
+
+    /// What came of an order. Fewer jobs than asked for: there are no more, unless some were announced meanwhile, or are
+    /// in front of where the order began.
+    pub(super) fn record(&mut self, order: &Order, got: &ClaimedBatch) {
+        self.last = order.want.kind;
+        let Some(slots) = self.open.get_mut(order.want.kind) else {
+            return;
+        };
+        if order.want.floor.is_none() {
+            let continue_for = CONTINUE_FOR.max(got.found_in * CONTINUE_TIMES);
+            slots.continue_until = Some(Instant::now() + continue_for);
+        }
+        slots.position = got.position.filter(|_| got.taken.len() >= order.want.limit);
+        if slots.position.is_none() && order.want.floor.is_none() {
+            slots.exhausted = order.announced;
+        }
+    }
+
+    /// Gives a job to its kind; answers whether anybody takes it.
+    pub(super) fn hand_over(&mut self, claim: Claim) -> bool {
+        let Some(slots) = self.open.get_mut(claim.kind()) else {
+            return false;
+        };
+        let taken = slots.jobs.send(claim).is_ok();
+        slots.occupied += usize::from(taken);
+        taken
+    }
+
+    /// Frees a slot; answers whether enough of them are free by now to ask for more.
+    pub(super) fn free(&mut self, kind: &str, batch: usize) -> bool {
+        let Some(slots) = self.open.get_mut(kind) else {
+            return true;
+        };
+        slots.occupied = slots.occupied.saturating_sub(1);
+        !slots.is_small(batch)
+    }
+
+    pub(super) fn set_paused(&mut self, paused: &[String]) {
+        for (kind, slots) in &mut self.open {
+            let was_paused = std::mem::replace(&mut slots.paused, paused.iter().any(|other| other == kind));
+            if was_paused && !slots.paused {
+                slots.announced += 1;
+            }
+        }
+    }
+
+    pub(super) fn kinds(&self) -> Vec<&'static str> {
+        self.open.keys().copied().collect()
+    }
+
+    /// Kinds of which there was nothing to claim any more.
+    pub(super) fn exhausted(&self) -> Vec<&'static str> {
+        let exhausted = self.open.iter().filter(|(_, slots)| !slots.may_have_jobs());
+        exhausted.map(|(kind, _)| *kind).collect()
+    }
+
+    /// Kinds that could take a job but have none: those to wait for.
+    pub(super) fn idle_kinds(&self) -> Vec<&'static str> {
+        let idle_kinds = self
+            .open
+            .iter()
+            .filter(|(_, slots)| !slots.may_have_jobs() && !slots.paused && slots.free() > 0);
+        idle_kinds.map(|(kind, _)| *kind).collect()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.values().all(|slots| slots.occupied == 0)
+    }
+
+    /// Kind -> how many at a time.
+    pub(super) fn capacities(&self) -> BTreeMap<&'static str, usize> {
+        self.open
+            .iter()
+            .map(|(kind, slots)| (*kind, slots.capacity))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ClaimToken, JobId};
+    use crate::take::Taken;
+
+    fn got(jobs: usize, position: i64) -> ClaimedBatch {
+        let taken = || Taken {
+            token: ClaimToken::new(JobId::generate(), 1),
+            payload: String::new(),
+            attempts: 0,
+            max_attempts: 1,
+            tenant: None,
+            trace_context: None,
+            has_keys: false,
+        };
+        ClaimedBatch {
+            taken: (0..jobs).map(|_| taken()).collect(),
+            position: (jobs > 0).then_some(position),
+            found_in: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_busy_kind_continues_where_it_was_for_a_while() {
+        let mut slots = Slots::default();
+        let _jobs = slots.open("k", 4, 0);
+        let first = slots.next_order(100).unwrap();
+        assert_eq!((first.want.limit, first.want.floor), (4, None));
+        slots.record(&first, &got(4, 7));
+        let second = slots.next_order(100).unwrap();
+        assert_eq!(second.want.floor, Some(7));
+        slots.record(&second, &got(4, 9));
+        assert_eq!(slots.next_order(100).unwrap().want.floor, Some(9));
+        std::thread::sleep(CONTINUE_FOR);
+        assert_eq!(slots.next_order(100).unwrap().want.floor, None);
+    }
+
+    #[test]
+    fn a_kind_is_exhausted_only_when_a_claim_from_the_beginning_says_so() {
+        let mut slots = Slots::default();
+        let _jobs = slots.open("k", 4, 0);
+        let first = slots.next_order(100).unwrap();
+        slots.record(&first, &got(4, 7));
+        let from_there = slots.next_order(100).unwrap();
+        slots.record(&from_there, &got(3, 9));
+        let again = slots.next_order(100).unwrap();
+        assert_eq!(again.want.floor, None);
+        // What is announced while it claims counts.
+        slots.announce("k");
+        slots.record(&again, &got(0, 0));
+        let last = slots.next_order(100).unwrap();
+        slots.record(&last, &got(0, 0));
+        assert!(slots.next_order(100).is_none());
+        assert_eq!(slots.exhausted(), ["k"]);
+    }
+
+    #[test]
+    fn kinds_take_turns() {
+        let mut slots = Slots::default();
+        let _jobs = (slots.open("a", 1, 0), slots.open("b", 1, 0));
+        let mut kinds = Vec::new();
+        for _ in 0..4 {
+            let order = slots.next_order(100).unwrap();
+            slots.record(&order, &got(1, 7));
+            kinds.push(order.want.kind);
+        }
+        assert!(
+            kinds == ["a", "b", "a", "b"] || kinds == ["b", "a", "b", "a"],
+            "{kinds:?}"
+        );
+    }
+}
