@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rag_db::DbError;
 use rag_db::attachments::{self, Observation};
-use rag_domain::{AttachmentId, AttachmentState, FileId, AttachMethod};
+use rag_domain::{AttachMethod, AttachmentId, AttachmentState, FileId};
 use serde_json::json;
 use sqlx::MySqlPool;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rag_db::{DbError, attachments, index_files, indexes, syncs, uploads};
 use rag_domain::{
-    AttachmentId, AttachmentState, FileId, IndexId, IndexingStatus, ItemState, Transition, UploadId,
-    UploadStatus, AttachMethod,
+    AttachMethod, AttachmentId, AttachmentState, FileId, IndexId, IndexingStatus, ItemState, Transition,
+    UploadId, UploadStatus,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
@@ -81,7 +81,9 @@ async fn move_attachment(
     to: AttachmentState,
 ) -> bool {
     match function {
-        "mark_attaching" => made(attachments::mark_attaching(db, &[id], AttachMethod::Single, Duration::ZERO).await),
+        "mark_attaching" => {
+            made(attachments::mark_attaching(db, &[id], AttachMethod::Single, Duration::ZERO).await)
+        }
         "mark_in_progress" => made(attachments::mark_in_progress(db, &[id], None).await),
         "observe" => made(attachments::observe(db, id, &observation(to)).await),
         "mark_cancelled" => {
