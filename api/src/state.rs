@@ -53,7 +53,7 @@ impl App {
             parts.db.clone(),
             parts.queue.clone(),
             authenticator.clone(),
-            api.clone(),
+            &parts.settings,
         );
         Self(Arc::new(Inner {
             authenticator,
@@ -65,14 +65,12 @@ impl App {
         }))
     }
 
-    pub(crate) fn job_limits(&self) -> JobLimits {
-        JobLimits {
-            build_max_attempts: self.settings.worker.build_max_attempts,
-        }
-    }
-
     pub(crate) fn authenticator(&self) -> &Authenticator {
         &self.0.authenticator
+    }
+
+    pub(crate) fn job_limits(&self) -> JobLimits {
+        self.jobs().limits()
     }
 
     pub(crate) fn rates(&self) -> &Rates {

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use apalis_mariadb::{Job, JobId, Queue};
 use axum::extract::FromRef;
 use rag_domain::DomainId;
-use rag_settings::ApiSettings;
+use rag_jobs::JobLimits;
+use rag_settings::{ApiSettings, Settings};
 use sqlx::MySqlPool;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -53,6 +54,7 @@ struct Inner {
     events: Events,
     authenticator: Authenticator,
     settings: ApiSettings,
+    limits: JobLimits,
 }
 
 impl Jobs {
@@ -60,7 +62,7 @@ impl Jobs {
         db: MySqlPool,
         queue: Queue,
         authenticator: Authenticator,
-        settings: ApiSettings,
+        settings: &Settings,
     ) -> Self {
         let reader = JobReader::new(db.clone(), queue.clone());
         Self(Arc::new(Inner {
@@ -69,7 +71,10 @@ impl Jobs {
             events: Events::new(reader.clone()),
             reader,
             authenticator,
-            settings,
+            settings: settings.api.clone(),
+            limits: JobLimits {
+                build_max_attempts: settings.worker.build_max_attempts,
+            },
         }))
     }
 
@@ -103,6 +108,11 @@ impl Jobs {
     /// The job with its progress and its queue position.
     pub(crate) async fn with_progress(&self, job: Job) -> Result<JobOut, Problem> {
         self.0.reader.with_progress(job).await
+    }
+
+    /// What the settings say about new jobs.
+    pub(crate) fn limits(&self) -> JobLimits {
+        self.0.limits
     }
 
     /// The row of the domain's job.

@@ -17,7 +17,7 @@ use crate::error::{FilesError, failed};
 pub const MARKER: &str = ".rag-files-sweep";
 /// While it is written. One name, so that killed processes leave one at most.
 const NEW_MARKER: &str = ".rag-files-sweep.new";
-/// What an operator writes into the marker to say that the folder is the database's that looks next.
+/// What an operator writes into the marker to say that the folder belongs to the database that checks it next.
 const CLAIM: &str = "claim";
 /// More is not read: nobody has so many databases.
 const MOST_BYTES: u64 = 16 * 1024;

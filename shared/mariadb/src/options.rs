@@ -1,4 +1,4 @@
-//! `DATABASE_URI` (already normalized by `rag-settings`) as options of a connection, with the files that it names looked at.
+//! `DATABASE_URI` (already normalized by `rag-settings`) as options of a connection, after a check of the files that it names.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;

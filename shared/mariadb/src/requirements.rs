@@ -29,7 +29,7 @@ struct Found {
     variables: HashMap<String, String>,
 }
 
-/// What is wrong with this server and this account; empty: nothing. The session's own settings are not looked at.
+/// What is wrong with this server and this account; empty: nothing. The session's own settings are not checked.
 pub(crate) async fn unmet(
     connection: &mut MySqlConnection,
     purpose: Purpose,

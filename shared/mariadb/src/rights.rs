@@ -1,4 +1,4 @@
-//! What the account may do in its database, found out by asking for something impossible: a server looks at the rights first,
+//! What the account may do in its database, found out by asking for something impossible: a server checks the rights first,
 //! and says "denied" before it says "there is no such table", "no such column" or "two columns of one name". Roles and rights of everybody count in this
 //! way, which a list of grants would not tell. Nothing is changed by it.
 

@@ -15,7 +15,7 @@ use crate::error::QueueError;
 use crate::id::{ClaimToken, JobId};
 use crate::lease;
 use crate::outcome::Outcome;
-use crate::take::Taken;
+use crate::take::ClaimedJob;
 
 /// Why a handler should stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Claim {
 
 struct Inner {
     kind: &'static str,
-    taken: Taken,
+    taken: ClaimedJob,
     config: Arc<QueueConfig>,
     cancellation: CancellationToken,
     reason: OnceLock<CancelReason>,
@@ -55,7 +55,7 @@ impl fmt::Debug for Claim {
 }
 
 impl Claim {
-    pub(crate) fn new(kind: &'static str, taken: Taken, config: Arc<QueueConfig>) -> Self {
+    pub(crate) fn new(kind: &'static str, taken: ClaimedJob, config: Arc<QueueConfig>) -> Self {
         let (cancellation, reason) = (CancellationToken::new(), OnceLock::new());
         let attempts = AtomicU32::new(taken.attempts);
         Self {

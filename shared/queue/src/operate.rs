@@ -25,7 +25,7 @@ const ROW_BUSY: Duration = Duration::from_millis(20);
 pub enum Cancelled {
     /// It had not been running; it is cancelled now.
     Now,
-    /// It runs: its handler has been asked to stop, and hears of it within a second.
+    /// It runs: its handler has been asked to stop, and is told within a second.
     Requested,
     /// It was over already, in this state.
     Finished(State),
@@ -126,7 +126,7 @@ impl Queue {
         )
     }
 
-    /// Registered worker processes. One that was killed stays listed for a while: look at `seen_at`, which a live one
+    /// Registered worker processes. One that was killed stays listed for a while: compare `seen_at`, which a live one
     /// renews every ten seconds.
     pub async fn list_workers(&self) -> Result<Vec<Worker>, QueueError> {
         let rows = sqlx::query(

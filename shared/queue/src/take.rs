@@ -12,7 +12,7 @@ use crate::state::Move;
 
 /// A job that was claimed just now.
 #[derive(Clone, Debug)]
-pub(crate) struct Taken {
+pub(crate) struct ClaimedJob {
     pub(crate) token: ClaimToken,
     pub(crate) payload: String,
     pub(crate) attempts: u32,
@@ -24,21 +24,21 @@ pub(crate) struct Taken {
 
 /// What to claim.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Want {
+pub(crate) struct ClaimRequest {
     pub(crate) kind: &'static str,
     pub(crate) limit: usize,
-    /// Where in the claim order to begin. Behind the latest claims lie the index entries that they left, until the server
-    /// has cleared them away; walking over thousands of those costs more than the claim itself.
+    /// The position in the queue to begin at. The latest claims leave index entries behind until the server purges them, and
+    /// walking over thousands of those costs more than the claim itself.
     pub(crate) floor: Option<i64>,
 }
 
-/// What came of it.
+/// The jobs that a [`ClaimRequest`] got.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimedBatch {
-    pub(crate) taken: Vec<Taken>,
-    /// The position of the last of them.
+    pub(crate) taken: Vec<ClaimedJob>,
+    /// The queue position of the last of them.
     pub(crate) position: Option<i64>,
-    /// How long the server looked for them.
+    /// How long the server took to find them.
     pub(crate) found_in: Duration,
 }
 
@@ -57,17 +57,17 @@ pub(crate) fn candidates(kind: &str, limit: usize, floor: Option<i64>) -> String
 
 /// Writes ends without claiming anything. The connection must be in no transaction and at READ COMMITTED; after an error
 /// it must not be used again, and it is unknown which ends are written.
-pub(crate) async fn end(conn: &mut MySqlConnection, ends: &[PlainEnd]) -> Result<(), sqlx::Error> {
+pub(crate) async fn ack(conn: &mut MySqlConnection, ends: &[PlainEnd]) -> Result<(), sqlx::Error> {
     let statements = format!("START TRANSACTION; {}COMMIT", write_plain_ends(ends));
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(conn).await?;
     Ok(())
 }
 
-/// Writes ends and claims up to `limit` jobs of a kind, both or neither. As for [`end`].
-pub(crate) async fn end_and_take(
+/// Writes ends and claims up to `limit` jobs of a kind, both or neither. As for [`ack`].
+pub(crate) async fn ack_and_claim(
     conn: &mut MySqlConnection,
     ends: &[PlainEnd],
-    want: Want,
+    want: ClaimRequest,
     worker: WorkerId,
     lease: Duration,
 ) -> Result<ClaimedBatch, sqlx::Error> {
@@ -85,7 +85,7 @@ pub(crate) async fn end_and_take(
     };
     for row in &rows {
         let id: JobId = row.try_get("id")?;
-        got.taken.push(Taken {
+        got.taken.push(ClaimedJob {
             token: ClaimToken::new(id, row.try_get::<u32, _>("claim_no")? + 1),
             payload: row.try_get("payload")?,
             attempts: row.try_get("attempts")?,

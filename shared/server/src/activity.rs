@@ -25,7 +25,7 @@ pub(crate) struct Activity(Arc<Inner>);
 struct Inner {
     limits: Arc<Limits>,
     state: Mutex<State>,
-    /// A request has begun or ended, so another time is to be looked at.
+    /// A request has begun or ended, so another deadline counts.
     changed: Notify,
 }
 
@@ -247,7 +247,7 @@ mod tests {
             Check::Again(at) => {
                 assert!(
                     at > Instant::now() + time,
-                    "or it would be looked at without a pause"
+                    "or it would be checked without a pause"
                 );
                 None
             }
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(after(&activity, IDLE), None, "the other one is under way");
         assert_eq!(Arc::strong_count(&held), 1, "what the answer held is free");
         let end = next(&mut untaken).await;
-        assert!(matches!(end, Some(Err(_))), "it must not look whole");
+        assert!(matches!(end, Some(Err(_))), "it must not seem complete");
         drop(other);
         assert_eq!(after(&activity, Duration::ZERO), Some(Expired::NotTaken));
     }

@@ -115,7 +115,7 @@ async fn exchange(
 ) -> Result<(), sqlx::Error> {
     let Some(order) = order else {
         if !ends.is_empty() {
-            link.run(async |conn| take::end(conn, ends).await).await?;
+            link.run(async |conn| take::ack(conn, ends).await).await?;
             link.succeeded();
             engine.let_go(ends.iter().map(PlainEnd::token));
         }
@@ -123,7 +123,7 @@ async fn exchange(
     };
     let (asked_at, lease) = (Instant::now(), engine.config.lease);
     let got = link
-        .run(async |conn| take::end_and_take(conn, ends, order.want, engine.worker, lease).await)
+        .run(async |conn| take::ack_and_claim(conn, ends, order.want, engine.worker, lease).await)
         .await?;
     link.succeeded();
     engine.let_go(ends.iter().map(PlainEnd::token));

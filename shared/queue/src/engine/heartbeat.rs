@@ -61,7 +61,7 @@ async fn serve(engine: &Engine, link: &mut Link) {
         let asked_at = Instant::now();
         let extend = extended_at.elapsed() >= lease / 3;
         match link
-            .run(async |conn| round(conn, &tokens, extend.then_some(lease)).await)
+            .run(async |conn| extend_and_check(conn, &tokens, extend.then_some(lease)).await)
             .await
         {
             Ok(statuses) => {
@@ -70,7 +70,7 @@ async fn serve(engine: &Engine, link: &mut Link) {
                     extended_at = asked_at;
                 }
                 for (token, status) in statuses {
-                    hear(engine, token, status, extend.then_some(asked_at + lease));
+                    apply(engine, token, status, extend.then_some(asked_at + lease));
                 }
             }
             // The next beat is the next try.
@@ -90,7 +90,7 @@ fn live_claims(engine: &Engine) -> Vec<ClaimToken> {
         .collect()
 }
 
-async fn round(
+async fn extend_and_check(
     conn: &mut MySqlConnection,
     tokens: &[ClaimToken],
     extend: Option<Duration>,
@@ -104,7 +104,7 @@ async fn round(
     Ok(statuses.into_iter().collect())
 }
 
-fn hear(engine: &Engine, token: ClaimToken, status: ClaimStatus, lease_until: Option<Instant>) {
+fn apply(engine: &Engine, token: ClaimToken, status: ClaimStatus, lease_until: Option<Instant>) {
     let mut held = engine.held();
     // Gone: acked meanwhile.
     let Some(held) = held.get_mut(&token) else { return };

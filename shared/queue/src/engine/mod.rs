@@ -25,7 +25,7 @@ use crate::claim::{CancelReason, Claim};
 use crate::config::QueueConfig;
 use crate::health::Health;
 use crate::id::{ClaimToken, WorkerId};
-use crate::take::Taken;
+use crate::take::ClaimedJob;
 
 use link::Link;
 use slots::Slots;
@@ -155,7 +155,7 @@ impl Engine {
     /// A handler has ended: frees its slot, and acks the claim in the background. The claim stays held, its lease
     /// extended, until that is written.
     pub(crate) fn finish(&self, claim: &Claim, end: End) {
-        // An end after a lost lease is looked at row by row, so that one which comes to nothing can be told.
+        // An end after a lost lease is written row by row, so that one which has no effect is noticed.
         let plain = if claim.reason().is_none() {
             PlainEnd::of(claim.token(), claim.has_keys(), &end, &self.config)
         } else {
@@ -188,7 +188,7 @@ impl Engine {
     }
 
     /// Gives claimed jobs to their kind's slots, and releases those that nobody takes.
-    fn deliver(&self, kind: &'static str, jobs: Vec<Taken>, lease_until: Instant) {
+    fn deliver(&self, kind: &'static str, jobs: Vec<ClaimedJob>, lease_until: Instant) {
         let claims: Vec<Claim> = jobs
             .into_iter()
             .map(|job| Claim::new(kind, job, Arc::clone(&self.config)))

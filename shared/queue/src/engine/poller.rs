@@ -202,7 +202,7 @@ async fn run_tasks(engine: &Engine, tasks: &[Task]) -> Result<(), QueueError> {
 /// Behind every job lie the index entries of the states that it has been in, until the server has cleared them away.
 /// Reading them costs more than reading live ones, and a range goes on over them past its own end. So nothing is asked
 /// that is known, and every question begins where there are none of them. Lost leases of kinds that this process does not
-/// serve are looked for with the counting.
+/// serve are searched for when jobs are counted.
 ///
 /// The parts of the UNION are columns and literals, and no CAST: a literal takes a column's collation, whatever the
 /// connection's is, while MariaDB 11 refuses to mix the collation of a CAST with a column's (1271).

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::claim::Claim;
-use crate::take::{ClaimedBatch, Want};
+use crate::take::{ClaimRequest, ClaimedBatch};
 
 /// How long a busy kind continues from where its last claim ended before it starts from the beginning again: at least so
 /// long, and so many times as long as a claim from there took. A job that belongs in front of those claimed last is overtaken for
@@ -41,7 +41,7 @@ struct KindSlots {
 
 /// A claim to try.
 pub(super) struct Order {
-    pub(super) want: Want,
+    pub(super) want: ClaimRequest,
     /// Most slots are busy: a moment later more of them may be free, for the same price.
     pub(super) is_small: bool,
     announced: u64,
@@ -138,7 +138,7 @@ impl Slots {
             .chain(up_to)
             .find(|(_, slots)| slots.may_have_jobs() && !slots.paused && slots.free() > 0)?;
         Some(Order {
-            want: Want {
+            want: ClaimRequest {
                 kind,
                 limit: slots.free().min(batch),
                 floor: slots.floor(),
@@ -229,10 +229,10 @@ impl Slots {
 mod tests {
     use super::*;
     use crate::id::{ClaimToken, JobId};
-    use crate::take::Taken;
+    use crate::take::ClaimedJob;
 
     fn got(jobs: usize, position: i64) -> ClaimedBatch {
-        let taken = || Taken {
+        let taken = || ClaimedJob {
             token: ClaimToken::new(JobId::generate(), 1),
             payload: String::new(),
             attempts: 0,

@@ -280,7 +280,7 @@ async fn attempts_come_back_with_progress(pool: MySqlPool) {
         error: "no".to_owned(),
         after: None,
     };
-    // More failures than attempts, but it gets on between them.
+    // More failures than attempts, but progress between them.
     for round in 0..4 {
         let (claim, answer) = puppet.claim().await;
         assert_eq!(claim.is_last_attempt(), round > 0, "round {round}");
@@ -291,7 +291,7 @@ async fn attempts_come_back_with_progress(pool: MySqlPool) {
         assert_eq!(job(&queue, id).await.attempts, 0, "round {round}");
         answer.send(failure()).unwrap();
     }
-    // One that does not get on is given up.
+    // One without progress is given up.
     let (claim, answer) = puppet.claim().await;
     assert!(claim.is_last_attempt());
     answer.send(failure()).unwrap();

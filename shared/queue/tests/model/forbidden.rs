@@ -50,7 +50,7 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
                 }
                 Move::Claim => {
                     let mut conn = pool.acquire().await.unwrap();
-                    take::end_and_take(&mut conn, &[], want(10), WorkerId::generate(), LEASE)
+                    take::ack_and_claim(&mut conn, &[], want(10), WorkerId::generate(), LEASE)
                         .await
                         .unwrap();
                 }
@@ -68,7 +68,7 @@ async fn no_forbidden_move_happens(pool: MySqlPool) {
             if wanted == Move::Complete && after != State::Done {
                 // Nor does it the short way.
                 let done = PlainEnd::of(ClaimToken::new(id, 1), false, &ends[0].1, &config()).unwrap();
-                take::end(&mut pool.acquire().await.unwrap(), &[done])
+                take::ack(&mut pool.acquire().await.unwrap(), &[done])
                     .await
                     .unwrap();
                 assert_eq!(queue.find_job(id).await.unwrap().unwrap().state, after, "{state}");

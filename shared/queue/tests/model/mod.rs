@@ -22,7 +22,7 @@ use crate::operate::Cancelled;
 use crate::outcome::Outcome;
 use crate::queue::Queue;
 use crate::state::{Move, State};
-use crate::take::{self, Want};
+use crate::take::{self, ClaimRequest};
 
 use expected::{Model, ModelJob, Seen};
 
@@ -40,8 +40,8 @@ fn config() -> QueueConfig {
     }
 }
 
-fn want(limit: usize) -> Want {
-    Want {
+fn want(limit: usize) -> ClaimRequest {
+    ClaimRequest {
         kind: KIND,
         limit,
         floor: None,
@@ -188,10 +188,10 @@ impl Machine {
         }
         let mut conn = self.pool.acquire().await.unwrap();
         let jobs = if limit == 0 {
-            take::end(&mut conn, &ends).await.unwrap();
+            take::ack(&mut conn, &ends).await.unwrap();
             Vec::new()
         } else {
-            let got = take::end_and_take(&mut conn, &ends, want(limit), WorkerId::generate(), LEASE).await;
+            let got = take::ack_and_claim(&mut conn, &ends, want(limit), WorkerId::generate(), LEASE).await;
             got.unwrap().taken
         };
         for end in ends {

@@ -12,7 +12,8 @@ section! {
     DatabaseSettings in "database" {
         uri: DatabaseUri = database_uri(
             "DATABASE_URI",
-            "Required. MariaDB, e.g. mysql://user:password@host:3306/rag; also mariadb:// and SQLAlchemy forms such as \
+            "Required (Docker Compose makes it). MariaDB 10.6 or newer, e.g. mysql://user:password@host:3306/rag; also \
+             mariadb:// and SQLAlchemy forms such as \
              mysql+pymysql://. A socket: ?socket=/run/mysqld/mysqld.sock. TLS: \
              ?ssl_ca=/path/ca.pem&ssl_mode=VERIFY_IDENTITY (deploy/README.md has all options)",
         ),
@@ -48,7 +49,8 @@ section! {
     FilesSettings in "files" {
         root: PathBuf = text(
             "FILES_ROOT",
-            "Folder of the file contents; the API and all workers must see the same one",
+            "Folder of the file contents; the API and all workers must see the same one: with several machines, a shared mount. \
+             Docker Compose and the image set /var/lib/rag-indexer/files, which is also right for the systemd units",
         ).map(PathBuf::from).default("./data/files"),
         /// How often disk and rows are compared; `None`: never.
         sweep_every: Option<Duration> = seconds_or_off(

@@ -11,7 +11,7 @@ section! {
     WorkerSettings in "worker" {
         listen: SocketAddr = address(
             "WORKER_LISTEN",
-            "Address and port of the worker's /health and /metrics",
+            "Address and port of the worker's /health and /metrics; the systemd template sets it for each worker",
         ).default("127.0.0.1:9091"),
         header_timeout: Duration = seconds(
             "WORKER_HEADER_TIMEOUT_SECONDS",
