@@ -195,7 +195,7 @@ async fn admins_look_after_copies() {
 
     eventually(
         "the deleted copies to be deleted at the provider",
-        Duration::from_secs(90),
+        Duration::from_mins(3),
         || async { stack.control().state().files.is_empty().then_some(()) },
     )
     .await;
