@@ -12,11 +12,10 @@ use rag_db::status::{self, Counted, Counts, JobsOfIndexes, Standing};
 use rag_domain::{BuildPlan, DomainId, IndexId};
 use rag_jobs::IndexBuild;
 use sqlx::pool::PoolConnection;
-use sqlx::{MySql, MySqlConnection};
+use sqlx::{MySql, MySqlConnection, MySqlPool};
 
 use crate::http::problem::Problem;
 use crate::shared_looks::{Extent, Found, Look, SharedLooks};
-use crate::state::App;
 
 /// How long counts may be kept.
 const FRESH: Duration = Duration::from_secs(1);
@@ -48,26 +47,27 @@ pub(crate) struct Picture {
 /// What is asked and known of where indexes stand.
 #[derive(Debug)]
 pub(crate) struct Standings {
+    db: MySqlPool,
     without_files: SharedLooks<Key, Standing>,
     with_files: SharedLooks<Key, Picture>,
     kept: Cache<Key, Picture>,
 }
 
-impl Default for Standings {
-    fn default() -> Self {
+impl Standings {
+    pub(crate) fn new(db: MySqlPool) -> Self {
         Self {
+            db,
             without_files: SharedLooks::new(WITHOUT_FILES),
             with_files: SharedLooks::new(WITH_FILES),
             kept: Cache::builder().time_to_live(FRESH).max_capacity(MOST).build(),
         }
     }
-}
 
-impl Standings {
     /// `None`: the domain has no such index.
-    pub(crate) async fn get(&self, app: &App, key: Key) -> Result<Option<Picture>, Problem> {
+    pub(crate) async fn get(&self, key: Key) -> Result<Option<Picture>, Problem> {
         let look = || DatabaseLook {
-            app: app.clone(),
+            db: self.db.clone(),
+            kept: self.kept.clone(),
             connection: None,
         };
         if let Some(picture) = self.kept.get(&key) {
@@ -84,7 +84,8 @@ impl Standings {
 }
 
 struct DatabaseLook {
-    app: App,
+    db: MySqlPool,
+    kept: Cache<Key, Picture>,
     /// Kept from look to look: to fetch one and give it back takes as long as to read a row.
     connection: Option<PoolConnection<MySql>>,
 }
@@ -114,7 +115,7 @@ impl Look<Key, Picture> for DatabaseLook {
                 Err(error) => Err(error.into()),
             };
             if let Ok(picture) = &picture {
-                self.app.standings().kept.insert(key.clone(), picture.clone());
+                self.kept.insert(key.clone(), picture.clone());
             }
             found.insert(key, picture);
         }
@@ -134,7 +135,7 @@ impl DatabaseLook {
     async fn connect(&mut self) -> Result<PoolConnection<MySql>, Problem> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => self.app.connection().await,
+            None => Ok(self.db.acquire().await?),
         }
     }
 }

@@ -60,7 +60,7 @@ impl App {
             jobs,
             rates: Rates::new(api),
             gates: Gates::new(api),
-            standings: Standings::default(),
+            standings: Standings::new(parts.db.clone()),
             parts,
         }))
     }

@@ -8,11 +8,11 @@ use rag_db::DbError;
 use rag_files::{FileStore, FilesError};
 use rag_providers::{Disposition, ErrorKind, ProviderError};
 
-/// How long to wait before a look at a provider that needs an operator (switched off, bad credentials, empty account).
+/// How long to wait before asking a provider again that needs an operator (switched off, bad credentials, empty account).
 pub(crate) const OPERATOR_PAUSE: Duration = Duration::from_secs(15);
 /// How long to wait at a rate limit of which neither the provider nor the fleet says how long it lasts.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(5);
-/// No wish of a provider's makes a job sleep longer than this without a look.
+/// However long a provider asks for, no job sleeps longer than this without asking again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 /// As long as an error in a job's row, or in an index's, may be.
 const MAX_ERROR_CHARS: usize = 4000;
@@ -75,7 +75,7 @@ impl StepError {
     }
 
     /// What is wrong, for the `last_error` of whatever the work is about. A wait for its turn, a limit of the rate or a
-    /// stop is nothing wrong, and trouble of our own is said elsewhere.
+    /// stop is no error of the work, and errors of our own are told elsewhere.
     pub(crate) fn error(&self) -> Option<&str> {
         match self {
             Self::Retry { error, .. } | Self::Fail { error } => Some(error),
@@ -124,7 +124,7 @@ impl StepError {
     }
 }
 
-/// The pipeline's decisions over a provider's errors, in one place. Waiting is not failing: whoever is told to come back
+/// What each error of a provider means for a job. Waiting is not failing: whoever is told to come back
 /// later, or that nobody but an operator can help, spends no attempt.
 impl From<ProviderError> for StepError {
     fn from(error: ProviderError) -> Self {

@@ -1,4 +1,4 @@
-//! Puts the program together: database, queue, providers, upkeep, health port; and takes it apart again.
+//! Puts the program together: database, queue, providers, maintenance, health port; and takes it apart again.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::context::Context;
 use crate::maintenance::{self, files_root, schedule};
 use crate::{jobs, server};
 
-/// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, looks for work, and keeps leases.
+/// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, polls for work, and keeps leases.
 const ENGINE_CONNECTIONS: u32 = 4;
 
-/// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs come to a stop within the grace time and
-/// hands back what is not finished.
+/// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs stop within the grace time and
+/// releases what is not finished.
 pub async fn run(
     settings: Settings,
     metrics: Metrics,
@@ -59,34 +59,34 @@ pub async fn run(
     let serving = server::start(&settings.worker, queue.clone(), files, metrics, stop.clone())
         .await
         .with_context(|| format!("cannot listen on {}", settings.worker.listen))?;
-    let upkeep = tokio::spawn(maintenance::run(context.clone(), stop.clone()));
+    let recurring = tokio::spawn(maintenance::run(context.clone(), stop.clone()));
     let schedule = tokio::spawn(schedule::run(context.clone(), stop.clone()));
 
-    let lane = StorageConfig {
+    let slots = StorageConfig {
         concurrency: settings.worker.concurrency,
         ..StorageConfig::default()
     };
     let workers = WorkerSet::new(queue)
-        .register::<IndexBuild, _, _, _, _>(lane.clone(), context.clone(), jobs::index_build::handle)?
-        .register::<FileUpload, _, _, _, _>(lane.clone(), context.clone(), jobs::file_upload::handle)?
-        .register::<IndexDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::index_delete::handle)?
+        .register::<IndexBuild, _, _, _, _>(slots.clone(), context.clone(), jobs::index_build::handle)?
+        .register::<FileUpload, _, _, _, _>(slots.clone(), context.clone(), jobs::file_upload::handle)?
+        .register::<IndexDelete, _, _, _, _>(slots.clone(), context.clone(), jobs::index_delete::handle)?
         .register::<IndexStoreDelete, _, _, _, _>(
-            lane.clone(),
+            slots.clone(),
             context.clone(),
             jobs::index_store_delete::handle,
         )?
-        .register::<IndexCancel, _, _, _, _>(lane.clone(), context.clone(), jobs::index_cancel::handle)?
-        .register::<FileDelete, _, _, _, _>(lane.clone(), context.clone(), jobs::file_delete::handle)?
-        .register::<FileDetach, _, _, _, _>(lane.clone(), context.clone(), jobs::file_detach::handle)?
+        .register::<IndexCancel, _, _, _, _>(slots.clone(), context.clone(), jobs::index_cancel::handle)?
+        .register::<FileDelete, _, _, _, _>(slots.clone(), context.clone(), jobs::file_delete::handle)?
+        .register::<FileDetach, _, _, _, _>(slots.clone(), context.clone(), jobs::file_detach::handle)?
         .register::<OrphanReconcile, _, _, _, _>(
-            lane.clone(),
+            slots.clone(),
             context.clone(),
             jobs::orphan_reconcile::handle,
         )?
-        .register::<ProviderProbe, _, _, _, _>(lane.clone(), context.clone(), jobs::provider_probe::handle)?
-        .register::<IndexSync, _, _, _, _>(lane.clone(), context.clone(), jobs::index_sync::handle)?
-        .register::<DomainSync, _, _, _, _>(lane.clone(), context.clone(), jobs::domain_sync::handle)?
-        .register::<ProviderSync, _, _, _, _>(lane, context, jobs::provider_sync::handle)?;
+        .register::<ProviderProbe, _, _, _, _>(slots.clone(), context.clone(), jobs::provider_probe::handle)?
+        .register::<IndexSync, _, _, _, _>(slots.clone(), context.clone(), jobs::index_sync::handle)?
+        .register::<DomainSync, _, _, _, _>(slots.clone(), context.clone(), jobs::domain_sync::handle)?
+        .register::<ProviderSync, _, _, _, _>(slots, context, jobs::provider_sync::handle)?;
     let ended = workers
         .run(
             async move {
@@ -97,7 +97,7 @@ pub async fn run(
         )
         .await;
     stop.cancel();
-    upkeep.await.context("the upkeep task failed")?;
+    recurring.await.context("the maintenance task failed")?;
     schedule.await.context("the schedule's task failed")?;
     serving.await.context("the health server failed")?;
     pool.close().await;

@@ -102,7 +102,7 @@ pub(super) async fn get_status(
     Domain(domain): Domain,
     Id(index_id): Id<IndexId>,
 ) -> Result<Json<StatusOut>, Problem> {
-    let picture = app.standings().get(&app, (domain.clone(), index_id)).await?;
+    let picture = app.standings().get((domain.clone(), index_id)).await?;
     let Picture { standing, counts } = picture.ok_or(DbError::NotFound("index"))?;
     let job = match standing.active_job {
         Some(job) => {

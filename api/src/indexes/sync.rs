@@ -131,7 +131,7 @@ pub(super) async fn sync_index(
     if !params.force
         && let Some(poll) = store_polls::find_fresh(&mut tx, index_id, fresh).await?
     {
-        return Ok(Json(still_fresh(index, &poll)).into_response());
+        return Ok(Json(recent(index, &poll)).into_response());
     }
     let payload = IndexSync {
         index_id,
@@ -156,7 +156,7 @@ pub(super) async fn sync_index(
         .await
 }
 
-fn still_fresh(index: Index, poll: &StorePoll) -> SyncedOut {
+fn recent(index: Index, poll: &StorePoll) -> SyncedOut {
     let report = report(&poll.report, Some(poll.polled_at));
     SyncedOut {
         index: index.into(),

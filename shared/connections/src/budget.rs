@@ -32,10 +32,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_BLOCK: Duration = Duration::from_millis(250);
 /// Requests reach the provider sooner or later than they were meant to; so much fewer are sent that this does not matter.
 const MARGIN: f64 = 0.95;
-/// A slot is used up to so much too late.
+/// A reserved time may be used this much too late.
 const LATENESS: Duration = Duration::from_millis(20);
-/// How old may be what we know of the fleet's pauses, where no limit makes us look anyway.
-const CALM_KNOWN_FOR: Duration = Duration::from_millis(500);
+/// How long the end of the fleet's pause stays cached, where no limit makes each request ask for it anyway.
+const PAUSE_CACHED_FOR: Duration = Duration::from_millis(500);
 /// A shorter wish is none.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// A longer one is cut to this, and made again if it was meant.
@@ -64,7 +64,7 @@ struct State {
     /// How many slots to take next time.
     block: u32,
     /// No limit: until when what we know of pauses holds.
-    looked: Option<Instant>,
+    checked_at: Option<Instant>,
 }
 
 impl FleetBudget {
@@ -159,12 +159,12 @@ impl FleetBudget {
         }
     }
 
-    /// Without a limit: waits for the end of a pause that somebody was told to make.
-    async fn calm(&self) -> Result<Result<(), BudgetRefused>, DbError> {
+    /// Without a limit: waits for the end of a pause that the provider asked for.
+    async fn wait_for_pause(&self) -> Result<Result<(), BudgetRefused>, DbError> {
         let mut state = self.state.lock().await;
         if state
-            .looked
-            .is_some_and(|looked| looked.elapsed() < CALM_KNOWN_FOR)
+            .checked_at
+            .is_some_and(|checked_at| checked_at.elapsed() < PAUSE_CACHED_FOR)
         {
             return Ok(Ok(()));
         }
@@ -174,19 +174,19 @@ impl FleetBudget {
         if pause > LONGEST_WAIT {
             return Ok(Err(BudgetRefused::rate(pause)));
         }
-        // Whoever comes meanwhile waits for the lock, which is as good.
+        // Other requests wait for the lock meanwhile, which has the same effect.
         tokio::time::sleep(pause).await;
-        state.looked = Some(Instant::now());
+        state.checked_at = Some(Instant::now());
         Ok(Ok(()))
     }
 }
 
 impl FleetBudget {
-    /// The provider asked for a pause: nobody sends anything.
+    /// The provider asked for a pause: no process sends anything.
     async fn hold_back(&self, pause: Duration) -> Result<Duration, DbError> {
         let mut state = self.state.lock().await;
         state.slot = None;
-        state.looked = None;
+        state.checked_at = None;
         let mut db = self.pool.acquire().await?;
         budgets::pause(&mut db, &self.provider_type, pause).await?;
         Ok(pause)
@@ -197,17 +197,17 @@ impl FleetBudget {
 impl RequestBudget for FleetBudget {
     async fn acquire(&self, operation: Operation) -> Result<Permit, BudgetRefused> {
         self.ask_leave(operation).await?;
-        // First the place: whoever waits for one must not let the time that it was given pass.
+        // The slot comes first: a reserved time must not pass while the request waits for a slot.
         let permit = match &self.slots {
             Some(slots) => Permit::holding(slots.take().await?),
             None => Permit::free(),
         };
         let result = match self.interval {
             Some(interval) => self.slot(interval).await,
-            None => self.calm().await,
+            None => self.wait_for_pause().await,
         };
         result.unwrap_or_else(|error| {
-            // Nobody can work without the database for long; requests on their way may end.
+            // No process can work without the database for long; requests that are under way may end.
             tracing::debug!(%error, "the request budget could not be asked");
             Ok(())
         })?;
@@ -236,7 +236,7 @@ impl RequestBudget for FleetBudget {
         pause
     }
 
-    /// what is wrong with a connection is in its row, whoever found out.
+    /// an error of a connection is in its row, whichever process met it.
     async fn refused(&self, error: &ProviderError) {
         tracing::warn!(provider = self.provider_type, %error, "the provider refuses the connection");
         self.troubled.store(true, Ordering::Relaxed);

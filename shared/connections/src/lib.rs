@@ -1,4 +1,4 @@
-//! From a stored connection row to an open provider: the only place where credentials are unsealed.
+//! Opens a provider from its stored connection row. Credentials are unsealed here alone.
 //!
 //! `rag-db` knows rows and no providers, `rag-providers` knows providers and no rows; this crate is where they meet, for the
 //! API (health, search, listings) and the worker (everything else). It also keeps what a fleet's processes share about a

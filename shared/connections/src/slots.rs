@@ -1,8 +1,8 @@
 //! The fleet's limit of requests that are open at the same time at one provider, kept in rows.
 //!
-//! Every request has a place of its own: one statement takes it, one gives it back, and none is open in between. A place is
+//! Every request has a slot of its own: one statement takes it, one releases it, and none is open in between. A slot is
 //! taken for [`TIME`] and kept while the request lasts, so that a killed process's come back by themselves. The limit is hard
-//! as long as processes run: one that was stopped for longer than [`TIME`] with a request on the wire has lost its place to
+//! as long as processes run: one that was stopped for longer than [`TIME`] with a request on the wire has lost its slot to
 //! another, and its request is not called back.
 
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use tokio::sync::{Mutex, Notify, OnceCell};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-/// For how long a place is taken; what a killed process held is free after that.
+/// For how long a slot is taken; the slot of a killed process is free after that.
 const TIME: Duration = Duration::from_secs(10);
 /// A longer wait is a refusal, which frees the job's slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const REFUSED_FOR: Duration = Duration::from_secs(1);
-/// Between two looks for a place that another process may have given back.
+/// Between two queries for a slot that another process may have released.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,14 +29,14 @@ pub(crate) struct FleetSlots {
     shared: Arc<Shared>,
     limit: u32,
     created: OnceCell<()>,
-    /// One request of this process looks for a place at a time: the first that came.
+    /// One request of this process at a time tries to take a slot: the first that came.
     turn: Mutex<()>,
 }
 
 struct Shared {
     pool: MySqlPool,
     provider_type: String,
-    /// A place of this process was given back.
+    /// A slot of this process was released.
     given_back: Notify,
 }
 
@@ -55,7 +55,7 @@ impl FleetSlots {
         }
     }
 
-    /// Waits for a place.
+    /// Waits for a slot.
     pub(crate) async fn take(&self) -> Result<Place, BudgetRefused> {
         let refused = |_| BudgetRefused::rate(REFUSED_FOR);
         tokio::time::timeout(LONGEST_WAIT, self.found())
@@ -70,8 +70,8 @@ impl FleetSlots {
             match self.find().await {
                 Ok(Some(slot)) => return Place::new(Arc::clone(&self.shared), slot),
                 Ok(None) => {}
-                // Without the database nobody knows how many there are.
-                Err(error) => tracing::debug!(%error, "no place for a request could be asked for"),
+                // Without the database the number of open requests is not known.
+                Err(error) => tracing::debug!(%error, "a slot for a request could not be taken"),
             }
             tokio::select! {
                 () = self.shared.given_back.notified() => {}
@@ -91,7 +91,7 @@ impl FleetSlots {
     }
 }
 
-/// A place among the requests that are open; given back when dropped.
+/// The slot of an open request; it is released on drop.
 pub(crate) struct Place {
     shared: Arc<Shared>,
     slot: Slot,
@@ -122,11 +122,11 @@ async fn keep(shared: Arc<Shared>, slot: Slot) {
                 let provider = &shared.provider_type;
                 tracing::warn!(
                     provider,
-                    "a request outlived its place: more may be open than are allowed"
+                    "a request outlived its slot: more may be open than are allowed"
                 );
                 return;
             }
-            Err(error) => tracing::debug!(%error, "a request's place could not be kept this time"),
+            Err(error) => tracing::debug!(%error, "a request's slot could not be renewed this time"),
         }
     }
 }
@@ -134,7 +134,7 @@ async fn keep(shared: Arc<Shared>, slot: Slot) {
 impl Drop for Place {
     fn drop(&mut self) {
         self.keeping.abort();
-        // Without a runtime the process is on its way out, and the place comes back by itself.
+        // Without a runtime the process is ending, and the slot becomes free by itself.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -145,7 +145,7 @@ impl Drop for Place {
                 slots::release(&mut db, &shared.provider_type, slot).await
             };
             if let Err(error) = released.await {
-                tracing::debug!(%error, "a request's place comes back by itself");
+                tracing::debug!(%error, "a request's slot becomes free by itself");
             }
             shared.given_back.notify_one();
         });

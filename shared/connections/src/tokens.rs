@@ -19,7 +19,7 @@ pub(crate) struct RowTokens {
     pool: MySqlPool,
     keyring: Keyring,
     provider_type: String,
-    /// Of the credentials. A token that was got with others is none of ours, whoever wrote it into the row.
+    /// Of the credentials. A token that was requested with other credentials is not used.
     fingerprint: String,
 }
 

@@ -15,7 +15,7 @@ const MAX_STREAK: u32 = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     pub operation: String,
-    /// Nobody sends it for so long; zero: anybody may.
+    /// No process sends it for so long; zero: every process may.
     pub wait: Duration,
     /// Refused so often in a row.
     pub streak: u32,

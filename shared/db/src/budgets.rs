@@ -51,12 +51,12 @@ pub async fn reserve(
     Ok(Reservation::Full { wait: longest_wait })
 }
 
-/// For how long nobody is to send anything; zero: nobody has to hold back.
+/// The rest of the fleet's pause; zero: there is none.
 pub async fn remaining_pause(db: &mut MySqlConnection, provider: &str) -> Result<Duration, DbError> {
     Ok(wait(db, provider, "paused_until_us").await?.unwrap_or_default())
 }
 
-/// The provider asked for a pause: nobody sends anything for so long.
+/// The provider asked for a pause: no process sends anything for so long.
 pub async fn pause(db: &mut MySqlConnection, provider: &str, pause: Duration) -> Result<(), DbError> {
     create(db, provider).await?;
     let sql = format!(

@@ -1,4 +1,4 @@
-//! `rag_index_builds`: where a build stands, for whoever asks and for the worker that goes on with it.
+//! `rag_index_builds`: the progress of builds, for callers and for the worker that continues a build.
 
 use chrono::{DateTime, Utc};
 use rag_domain::{DomainId, IndexId, IndexingStatus};
@@ -23,7 +23,7 @@ pub struct Build {
     pub step: String,
     /// The last complete listing of the store.
     pub listed_at: Option<DateTime<Utc>>,
-    /// How often the verification before the end found something to mend.
+    /// How often the verification before the end found something to repair.
     pub repair_rounds: u32,
     #[sqlx(flatten)]
     pub progress: Progress,
@@ -32,7 +32,7 @@ pub struct Build {
     pub updated_at: DateTime<Utc>,
 }
 
-/// How far a build has come, in files and bytes. The counts are of the composition as it is now.
+/// The progress of a build, in files and bytes. The counts are of the composition as it is now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow, serde::Serialize)]
 pub struct Progress {
     pub files_total: u32,
@@ -133,7 +133,7 @@ pub async fn set_listed(db: &mut MySqlConnection, job_id: &str) -> Result<(), Db
     exactly_one(&result, "build", job_id)
 }
 
-/// The verification found something to mend: another round.
+/// The verification found something to repair: another round.
 pub async fn count_repair(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
     let result = sqlx::query(
         "UPDATE rag_index_builds SET repair_rounds = repair_rounds + 1, updated_at = UTC_TIMESTAMP(6) \
@@ -209,8 +209,8 @@ pub async fn abandon(
     Ok(true)
 }
 
-/// A build has ended before its end: nothing goes on with what it had not begun yet, and each row says so (R-4.9). What the
-/// provider was asked for stays as it is. The caller has finished the build, and holds the index's lock. Answers how many
+/// A build has ended early: what it had not begun fails, and each row says so (R-4.9). What the provider was asked for stays
+/// as it is. The caller has finished the build, and holds the index's lock. Answers how many
 /// copies and attachments there were.
 pub async fn give_up_rest(
     db: &mut MySqlConnection,
@@ -274,8 +274,8 @@ pub async fn forget(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbErro
     Ok(())
 }
 
-/// Builds that nobody has touched for a while although they are not over: their jobs may have ended without them. By job
-/// id, those behind `after`: most of them only wait, and must not hide the others.
+/// Unfinished builds without a change for a while: their jobs may have ended without them. By job id, those behind `after`,
+/// because most of them only wait and must not hide the others.
 pub async fn list_stale(
     db: &mut MySqlConnection,
     after: &str,

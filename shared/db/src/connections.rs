@@ -1,6 +1,6 @@
 //! `rag_provider_connections`: one row per provider type, for the whole installation.
 //!
-//! Secrets pass through here sealed; opening them is the business of whoever builds a provider client.
+//! Secrets pass through here sealed; only the code that builds a provider client opens them.
 
 use std::time::Duration;
 
@@ -282,7 +282,7 @@ pub async fn find_token(db: &mut MySqlConnection, provider_type: &str) -> Result
     Ok(token.flatten().map(|token| token.0))
 }
 
-/// Stores a sealed access token, and ends the lease of whoever got it.
+/// Stores a sealed access token, and ends the lease under which it was requested.
 pub async fn save_token(
     db: &mut MySqlConnection,
     provider_type: &str,
@@ -301,7 +301,7 @@ pub async fn save_token(
     Ok(())
 }
 
-/// Becomes the one that gets a new access token, for this long; `false`: somebody else is at it.
+/// Takes the lease for requesting a new access token, for this long; `false`: another process has it.
 pub async fn lease_token(
     db: &mut MySqlConnection,
     provider_type: &str,
@@ -335,7 +335,7 @@ impl SealedColumn {
     }
 }
 
-/// Puts the same secret, sealed anew, in the place of an envelope; `false`: the envelope has been replaced meanwhile.
+/// Replaces an envelope by the same secret, sealed anew; `false`: the envelope has been replaced meanwhile.
 pub async fn reseal(
     db: &mut MySqlConnection,
     provider_type: &str,

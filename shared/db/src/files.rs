@@ -1,6 +1,6 @@
 //! `rag_files`: documents, whose bytes are kept by `rag-files`.
 //!
-//! A row with `deleted_at` is hidden from every function here but those that speak of tombstones.
+//! A row with `deleted_at` is hidden from every function here but those about tombstones.
 
 use chrono::{DateTime, Utc};
 use rag_domain::{ChunkingStrategy, DomainId, FileId, IndexId};
@@ -217,7 +217,7 @@ pub async fn update(
     Ok(())
 }
 
-/// What builds go by is different now: the file's contents, its name, its strategy, or a copy of it that a caller speaks of.
+/// Something that builds depend on has changed: the file's contents, name or strategy, or a copy that a caller edited.
 ///
 /// Nothing else is locked behind this in a transaction: many files share such a note.
 pub async fn note_change(db: &mut MySqlConnection, id: FileId) -> Result<(), DbError> {

@@ -40,7 +40,7 @@ impl SweepRow {
         self.stamp.is_some()
     }
 
-    /// Nobody has begun or ended to write the marker between the two readings.
+    /// No process has begun or finished writing the marker between the two reads.
     pub fn has_same_stamps(&self, other: &Self) -> bool {
         (&self.stamp, &self.next_stamp) == (&other.stamp, &other.next_stamp)
     }

@@ -26,7 +26,7 @@ pub struct Known {
     pub size_bytes: u64,
     /// Of the copy's bytes, as far as rows tell.
     pub copy_sha256: String,
-    /// The `external_file_id` of the file's row for this provider, if the row speaks of this very copy.
+    /// The `external_file_id` of the file's row for this provider, if the row is about this very copy.
     pub upload: Option<String>,
     /// The file's own wish.
     pub chunking_strategy: Option<ChunkingStrategy>,
@@ -67,7 +67,7 @@ struct Row {
 
 /// Which of these ids (of the Files API, or within a store) are copies of files that the domain holds.
 ///
-/// The upload rows decide; a copy that they have left behind is known by the place where it hangs, and a file that was
+/// The upload rows decide; a copy that they no longer name is known by its attachment, and a file that was
 /// imported and has lost its row by the id that it came with.
 pub async fn find_known(
     db: &mut MySqlConnection,
@@ -230,8 +230,8 @@ pub async fn insert_copy(
     Ok(result.rows_affected() == 1)
 }
 
-/// The copies of an index's files, except those that hang in a store of another index, and those that somebody is uploading
-/// just now.
+/// The copies of an index's files, except those that are attached to a store of another index, and those of uploads that are
+/// under way.
 const COPIES_OF_INDEX: &str = "FROM rag_provider_file_uploads u JOIN rag_index_files l ON l.file_id = u.local_file_id \
      WHERE l.index_id = ? AND u.provider_id = ? AND u.status <> 'deleted' \
      AND NOT EXISTS (SELECT 1 FROM rag_index_attachments a WHERE a.index_id <> ? \

@@ -1,8 +1,9 @@
 //! The local truth in MariaDB: one module per table, rows in, domain types out.
 //!
-//! Functions take the caller's connection, so that several of them make one transaction. Every change of a status is one
-//! conditional `UPDATE` whose `WHERE` names the legal predecessors and which affects exactly one row; where it does not,
-//! the caller gets [`DbError::Conflict`] and its transaction is rolled back. Nothing here knows a provider or the queue.
+//! Functions take the caller's connection, so that several of them make one transaction. Every move of a state machine is one
+//! conditional `UPDATE` whose `WHERE` is declared in `rag-domain` and which affects exactly one row; if it does not, the
+//! caller gets [`DbError::Conflict`], and its transaction is rolled back. Nothing here knows a provider. `status` reads an
+//! index's job in the same statement as the index, by SQL that the queue exports.
 
 pub mod api_keys;
 pub mod attachments;

@@ -15,9 +15,9 @@ pub struct Usage {
     pub bytes: u64,
 }
 
-/// Until the transaction ends nobody else checks the quotas of this domain, so what [`usage`] says stays true.
+/// Until the transaction ends no other transaction checks the quotas of this domain, so what [`usage`] says stays true.
 ///
-/// In the lock order it comes after a file's row: whoever replaces contents locks the file first.
+/// In the lock order it comes after a file's row: a replacement of contents locks the file first.
 pub async fn lock(tx: &mut MySqlConnection, domain: &DomainId) -> Result<(), DbError> {
     sqlx::query("SELECT slot FROM rag_quota_locks WHERE slot = CRC32(?) % 256 FOR UPDATE")
         .bind(domain.as_str())

@@ -1,4 +1,4 @@
-//! `rag_provider_slots`: who has a request open at a provider. A place is taken for a time and given back, or comes back by
+//! `rag_provider_slots`: the open requests at a provider. A slot is taken for a time and released, or becomes free by
 //! itself; nothing is locked meanwhile. Times are the database's, as in [`crate::budgets`].
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use sqlx::MySqlConnection;
 use crate::DbError;
 use crate::budgets::{NOW_US, micros};
 
-/// A place that is taken.
+/// A slot that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     pub number: u32,
@@ -50,7 +50,7 @@ pub async fn take(
     }))
 }
 
-/// Keeps a place for this long from now; `false`: it was free for a moment, and may be another's.
+/// Renews a slot for this long from now; `false`: it had become free, and another request may have it.
 pub async fn keep(
     db: &mut MySqlConnection,
     provider: &str,
@@ -71,7 +71,7 @@ pub async fn keep(
     Ok(result.rows_affected() == 1)
 }
 
-/// Gives a place back; one that has become another's stays theirs.
+/// Releases a slot, unless another request has taken it meanwhile.
 pub async fn release(db: &mut MySqlConnection, provider: &str, slot: Slot) -> Result<(), DbError> {
     sqlx::query(
         "UPDATE rag_provider_slots SET until_us = 0 WHERE provider_id = ? AND slot = ? AND holder = ?",

@@ -1,12 +1,13 @@
-//! Where indexes stand, many of them in one statement: callers ask for it all the time.
+//! The state of indexes, many of them in one statement, because callers ask for it all the time.
 //!
 //! Counting takes as long as the indexes have files, the rest little more than any select by primary key. So one can be had
 //! without the other, and who keeps counts can tell by the [`Standing`] that belongs to them when they are out of date.
 //!
-//! Their jobs are found by the queue's own keys, which the caller names: nothing here knows how such keys are made.
+//! The caller names the unique keys of their jobs. The queue says how to find a job by its key (`key_holder`).
 
 use std::collections::HashMap;
 
+use apalis_mariadb::key_holder;
 use chrono::{DateTime, Utc};
 use rag_domain::{DesiredFile, DomainId, IndexId, IndexingStatus, PresentFile};
 use sqlx::mysql::MySqlRow;
@@ -88,29 +89,21 @@ pub struct JobsOfIndexes<'a> {
 /// What was found of each index that there is. One whose row can't be read has an error of its own.
 pub type FoundMany<T> = HashMap<(DomainId, IndexId), Result<T, DbError>>;
 
-/// The columns of a [`Standing`].
+/// The columns of a [`Standing`], but for its job.
 const STANDING: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.store_missed_at, i.indexed_at, \
        COALESCE(i.last_error, i.sync_error, i.query_error) AS last_error, \
-       i.store_expired_at, i.provider_seen_at, i.last_job_id, i.composition_revision, r.revision AS files_revision, q.job_id AS active_job, \
-       CONCAT_WS(' ', j.state, j.order_us, j.claim_no, j.attempts, j.snoozes, j.lease_losses, j.cancel_requested, b.updated_at) \
-         AS job_revision";
+       i.store_expired_at, i.provider_seen_at, i.last_job_id, i.composition_revision, r.revision AS files_revision";
 
-/// Its rows. Kind and prefix go between these pieces. (The active build is the one that began last, if it has begun.)
-const ROWS: [&str; 3] = [
-    " FROM rag_indexes i \
+/// Its rows, but for its job. The active build is the one that began last, if it has begun.
+const ROWS: &str = " FROM rag_indexes i \
      JOIN rag_file_revisions r ON r.slot = CRC32(i.domain_id) % 256 \
-     LEFT JOIN queue_unique_keys q ON q.kind = ",
-    " AND q.unique_key = CONCAT(",
-    ", i.id) \
-     LEFT JOIN queue_jobs j ON j.id = q.job_id \
-     LEFT JOIN rag_index_builds b ON b.job_id = i.last_job_id",
-];
+     LEFT JOIN rag_index_builds b ON b.job_id = i.last_job_id ";
 
 /// The columns of [`Counts`]: one row for each index, whatever the number of its files, because transferring and sorting ten
 /// rows takes longer than everything else here.
 ///
-/// `unsure` counts what only code can judge: whether two strategies that are not the same text are the same, and what hangs
-/// in another store than the index's own. In one store a file's copy hangs once, so that no file is counted twice.
+/// `unsure` counts what only code can judge: whether two strategies that are not the same text are the same, and what is
+/// attached to another store than the index's own. A copy is attached to a store once, so no file is counted twice.
 const COUNTS: &str = ", \
        COUNT(l.file_id) AS total, \
        COUNT(CASE WHEN u.status = 'failed' THEN 1 END) AS upload_failed, \
@@ -159,11 +152,17 @@ fn select(
     indexes: &[(DomainId, IndexId)],
     jobs: JobsOfIndexes<'_>,
 ) -> QueryBuilder<MySql> {
-    let [from, and_key, end] = ROWS;
-    let mut query = QueryBuilder::new("SELECT ");
-    query.push(STANDING).push(columns);
-    query.push(from).push_bind(jobs.kind);
-    query.push(and_key).push_bind(jobs.unique_key_prefix);
+    let [kind, key, end] = key_holder::JOIN;
+    let (job, version) = (key_holder::JOB_ID, key_holder::VERSION);
+    let mut query = QueryBuilder::new(format!(
+        "SELECT {STANDING}, {job} AS active_job, CONCAT_WS(' ', {version}, b.updated_at) AS job_revision"
+    ));
+    query.push(columns).push(ROWS);
+    query.push(kind).push_bind(jobs.kind).push(key);
+    query
+        .push("CONCAT(")
+        .push_bind(jobs.unique_key_prefix)
+        .push(", i.id)");
     query.push(end).push(rows);
     query.push(" WHERE i.deleted_at IS NULL AND i.id IN ");
     push_list(&mut query, indexes.iter().map(|(_, index)| Text(*index)));
@@ -228,7 +227,7 @@ fn counted(row: &MySqlRow) -> Result<Counted, DbError> {
     })
 }
 
-/// What the counts follow from: the files of the index, and what hangs in the store for them.
+/// The rows that the counts follow from: the files of the index, and their attachments.
 pub async fn files(
     db: &mut MySqlConnection,
     domain: &DomainId,

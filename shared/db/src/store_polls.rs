@@ -1,4 +1,4 @@
-//! `rag_store_polls`: when an index's store was last looked at, and what that told.
+//! `rag_store_polls`: when each index's store was last polled, and what the poll found.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct StorePoll {
     pub report: Value,
 }
 
-/// The latest look, if it is younger than this by the database's clock.
+/// The latest poll, if it is younger than this by the database's clock.
 pub async fn find_fresh(
     db: &mut MySqlConnection,
     index: IndexId,
@@ -37,7 +37,7 @@ pub async fn find_fresh(
     .await?)
 }
 
-/// A look was taken just now, and told how the index's files fare. The caller holds the lock of the index.
+/// Records a poll that has just ended. The caller holds the lock of the index.
 pub async fn record(
     db: &mut MySqlConnection,
     index: IndexId,
@@ -54,7 +54,7 @@ pub async fn record(
     indexes::set_provider_seen(db, index).await
 }
 
-/// The index has no store to look at any more.
+/// The index has no store to poll any more.
 pub async fn forget(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_store_polls WHERE index_id = ?")
         .bind(Text(index))
@@ -63,7 +63,7 @@ pub async fn forget(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbEr
     Ok(())
 }
 
-/// Looks at indexes that are gone.
+/// Removes polls of indexes that are gone.
 pub async fn forget_gone(db: &mut MySqlConnection) -> Result<u64, DbError> {
     let result = sqlx::query(
         "DELETE FROM rag_store_polls WHERE NOT EXISTS \

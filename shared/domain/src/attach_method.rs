@@ -42,7 +42,7 @@ pub struct BatchSupport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitingFile {
     pub strategy: Option<ChunkingStrategy>,
-    /// Methods of a lower rank were tried in vain.
+    /// Methods of a lower rank did not attach it.
     pub next_way: u8,
 }
 

@@ -1,6 +1,6 @@
-//! What a build has to do: the difference between the composition we want and what hangs in the store.
+//! What a build has to do: the difference between the wanted composition and what is attached to the store.
 //!
-//! One pure function serves the pipeline (which recomputes it at every step, so that a crash or a changed composition
+//! One pure function serves the build (which recomputes it at every step, so that a crash or a changed composition
 //! needs no special case), the end of a build (nothing left to do?) and the dry run.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ pub struct DesiredFile {
     /// Of the bytes that we hold now: 64 hex digits.
     pub content_sha256: String,
     pub size_bytes: u64,
-    /// The effective wish; `None` leaves it to the provider.
+    /// The effective strategy; `None` leaves it to the provider.
     pub strategy: Option<ChunkingStrategy>,
     /// Its copy at the provider, if there ever was one.
     pub upload: Option<UploadedFile>,
@@ -72,13 +72,13 @@ pub enum DetachReason {
 pub struct BuildPlan {
     /// Files without a current copy at the provider.
     pub upload: Vec<FileId>,
-    /// Files that hang in the store not at all, or not as wanted; those in `upload` are among them.
+    /// Files that are not attached to the store, or not as wanted; those in `upload` are among them.
     pub attach: Vec<FileId>,
-    /// What has to leave the store. A changed file's old version leaves after the new one is in.
+    /// What is to be detached. A changed file's old version leaves after the new one is in.
     pub detach: Vec<(AttachmentId, DetachReason)>,
     /// Old versions that stay in place because their replacement failed: an old answer is better than none.
     pub held: Vec<AttachmentId>,
-    /// Files that hang in the store as wanted, whatever their state.
+    /// Files that are attached to the store as wanted, whatever their state.
     pub keep: Vec<AttachmentId>,
     /// Files whose upload failed for good in this build.
     pub upload_failed: Vec<FileId>,

@@ -1,4 +1,4 @@
-//! How a file is cut into chunks, and whose wish counts.
+//! How a file is cut into chunks, and whose strategy counts.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -92,7 +92,7 @@ impl ChunkingStrategy {
         Ok(())
     }
 
-    /// The link's wish, else the file's, else the index's (R-B2, R-10.2); `None` leaves it to the provider.
+    /// The link's strategy, else the file's, else the index's (R-B2, R-10.2); `None` leaves it to the provider.
     pub fn effective(link: Option<Self>, file: Option<Self>, index: Option<Self>) -> Option<Self> {
         link.or(file).or(index)
     }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_wish_counts() {
+    fn the_nearest_strategy_counts() {
         let (link, file, index) = (
             ChunkingStrategy::fixed(100, 0),
             ChunkingStrategy::fixed(200, 0),

@@ -49,7 +49,7 @@ pub enum Doubt {
 }
 
 impl Evidence {
-    /// `apart`: how far apart the looks of the two witnesses have to be.
+    /// `apart`: how far apart the polls of the two witnesses have to be.
     pub fn judge(self, apart: Duration) -> Verdict {
         let left = apart.saturating_sub(self.missed_for.unwrap_or_default());
         if self.missed_for.is_none() || !left.is_zero() {

@@ -12,7 +12,7 @@ pub struct KnownFile<'a> {
     pub file_id: FileId,
     /// The id of its copy by our rows, if they reference this very copy.
     pub upload: Option<&'a str>,
-    /// The file's own wish.
+    /// The file's own strategy.
     pub strategy: Option<ChunkingStrategy>,
     /// Its deletion was asked for.
     pub is_deleted: bool,
@@ -22,7 +22,7 @@ pub struct KnownFile<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkedFile {
     pub file_id: FileId,
-    /// The link's own wish.
+    /// The link's own strategy.
     pub strategy: Option<ChunkingStrategy>,
     /// A build has had a chance to carry the link out.
     pub was_built: bool,

@@ -12,7 +12,8 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::error::{Exhaustion, Operation, ProviderError};
+use crate::error::{Exhaustion, ProviderError};
+use crate::operation::Operation;
 
 /// The decrypted credentials of a connection: a flat JSON object. Which fields count is each adapter's matter.
 #[derive(Clone, Default)]
@@ -235,7 +236,7 @@ pub trait TokenStore: Send + Sync {
     /// Stores a fresh token, and ends the lease.
     async fn save(&self, token: &StoredToken) -> Result<(), HookError>;
 
-    /// Tries to become the one that refreshes, for at most `ttl`. `false`: another process is at it; look again soon.
+    /// Tries to become the one that refreshes, for at most `ttl`. `false`: another process is doing so; ask again soon.
     async fn lease(&self, ttl: Duration) -> Result<bool, HookError>;
 }
 
@@ -295,19 +296,19 @@ impl fmt::Display for Exhausted {
 
 /// The right to have one request open; it ends with this value, which lives until the answer has been read.
 pub struct Permit {
-    _place: Option<Box<dyn Any + Send + Sync>>,
+    _slot: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Permit {
-    /// Takes nobody's place.
+    /// A permit without a slot.
     pub fn free() -> Self {
-        Self { _place: None }
+        Self { _slot: None }
     }
 
-    /// Gives `place` back by dropping it.
-    pub fn holding(place: impl Any + Send + Sync) -> Self {
+    /// Releases `slot` by dropping it.
+    pub fn holding(slot: impl Any + Send + Sync) -> Self {
         Self {
-            _place: Some(Box::new(place)),
+            _slot: Some(Box::new(slot)),
         }
     }
 }
@@ -330,7 +331,7 @@ pub trait RequestBudget: Send + Sync {
     /// is known; without a hint of the provider's this is what the caller waits for.
     async fn rate_limited(&self, operation: Operation, retry_after: Option<Duration>) -> Option<Duration>;
 
-    /// The provider does not let this connection in, or its account is exhausted: whoever looks after it should know.
+    /// The provider does not let this connection in, or its account is exhausted: its operator should know.
     async fn refused(&self, error: &ProviderError);
 
     /// The provider carried a call out: whatever it refused before, it lets the connection in now.

@@ -6,7 +6,7 @@
 //!   effect must be looked up before it is done again.
 //! - Calls that may be repeated (reads, deletions, updates) are tried again in memory, briefly; other writes only if nothing
 //!   was sent.
-//! - Ids are opaque. An empty id, or one that could leave its place in the path, is an `InvalidRequest` and is not sent.
+//! - Ids are opaque. An empty id, or one that could change the path, is an `InvalidRequest` and is not sent.
 //! - An answer about another thing than was asked for is a `Protocol` error.
 //! - Dropping the future aborts the call; a write may then have taken effect.
 
@@ -20,7 +20,7 @@ use crate::types::{
     StoreFileStatus, VectorStore, VectorStoreFile, VectorStoreUpdate,
 };
 
-/// The code of the `InvalidRequest` that answers a batch with files in it that hang in the store already, where the provider
+/// The code of the `InvalidRequest` that answers a batch with files that are attached to the store already, where the provider
 /// refuses such a batch as a whole.
 pub const ALREADY_ATTACHED: &str = "already_attached";
 
@@ -79,7 +79,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// `Unsupported` unless `Capabilities::update_file`.
     async fn update_file(&self, file_id: &str, update: FileUpdate) -> Result<ProviderFile, ProviderError>;
 
-    /// Deletes a file. Detach it first: a deleted file stays counted in the stores it hung in. Absent or repeated: `Ok`
+    /// Deletes a file. Detach it first: a deleted file stays counted in the stores that it was attached to. Absent or repeated: `Ok`
     /// with `existed: false`.
     async fn delete_file(&self, file_id: &str) -> Result<Deleted, ProviderError>;
 

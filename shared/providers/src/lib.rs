@@ -10,11 +10,13 @@
 //! the caller implements), sealing of credentials, retries that outlive a call (the queue's work), and the mapping of an
 //! error to an HTTP answer (the API's).
 
+pub mod adapter;
 pub mod connection;
 pub mod contract;
 pub mod error;
 mod http;
 mod openai;
+mod operation;
 pub mod paging;
 mod protocol;
 pub mod registry;
@@ -22,15 +24,17 @@ mod sentralix;
 pub mod types;
 mod yandex;
 
+pub use adapter::{Adapter, AuthMethod};
 pub use connection::{
     BudgetRefused, ConnectionConfig, Credentials, Exhausted, FieldError, HookError, NetworkPolicy, Permit,
     Refusal, RequestBudget, StoredToken, Timeouts, TokenStore,
 };
 pub use contract::{ALREADY_ATTACHED, Provider};
-pub use error::{Disposition, Effect, ErrorKind, Exhaustion, Operation, ProviderError};
+pub use error::{Disposition, Effect, ErrorKind, Exhaustion, ProviderError};
+pub use operation::Operation;
 pub use paging::ProviderExt;
 pub use rag_domain::ChunkingStrategy;
-pub use registry::{Adapter, AuthMethod, OpenError, Registry};
+pub use registry::{OpenError, Registry};
 pub use types::{
     Ability, AttachFile, Attached, Attributes, ByteStream, BytesSource, Capabilities, Cursor, Deleted,
     ExpiresAfter, Fact, FileBatch, FileBatchStatus, FileContent, FileCounts, FileUpdate, FileUpload, Health,

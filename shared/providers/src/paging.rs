@@ -7,7 +7,8 @@ use std::future::Future;
 use async_trait::async_trait;
 
 use crate::contract::Provider;
-use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::error::{ErrorKind, ProviderError};
+use crate::operation::Operation;
 use crate::types::{
     Cursor, Order, Page, PageRequest, ProviderFile, StoreFileStatus, VectorStore, VectorStoreFile,
 };

@@ -1,4 +1,4 @@
-//! From the string key of a provider to its adapter. The registry knows the adapters' list and nothing about them.
+//! The adapters by the string key of their provider.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,40 +6,15 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::adapter::{Adapter, AuthMethod};
 use crate::connection::{ConnectionConfig, Credentials, FieldError};
 use crate::contract::Provider;
-use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::error::{ErrorKind, ProviderError};
 use crate::openai::OpenAi;
+use crate::operation::Operation;
 use crate::protocol::base_url;
 use crate::sentralix::Sentralix;
 use crate::yandex::Yandex;
-
-/// One way to authenticate, and the fields it takes from `credentials`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AuthMethod {
-    /// The word for `auth_type`.
-    pub auth_type: &'static str,
-    pub required: &'static [&'static str],
-    pub optional: &'static [&'static str],
-}
-
-/// What an adapter brings to the registry: its word, what a connection to it needs, and how to build one.
-pub trait Adapter: Send + Sync {
-    /// The registry key, and the id of the connection's row.
-    fn provider_type(&self) -> &'static str;
-
-    /// Used when a connection names none; `None`: the connection must name one.
-    fn default_base_url(&self) -> Option<&'static str>;
-
-    fn auth_methods(&self) -> &'static [AuthMethod];
-
-    /// Checks beyond the common ones (base URL, auth type, required fields): the form of a key, say. Only called when the
-    /// common ones passed.
-    fn check(&self, config: &ConnectionConfig) -> Vec<FieldError>;
-
-    /// Builds the client of a connection that passed all checks. Sends nothing.
-    fn open(&self, config: ConnectionConfig) -> Result<Arc<dyn Provider>, ProviderError>;
-}
 
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]

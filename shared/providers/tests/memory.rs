@@ -1,4 +1,4 @@
-//! One gibibyte up and down again, in a process of its own, so that what it takes can be measured.
+//! 640 MiB, which go up in parts, and down again, in a process of its own, so that what it takes can be measured.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rag_providers::{ByteStream, ConnectionConfig, Credentials, FileUpload, Regis
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const SIZE: u64 = 1024 * 1024 * 1024;
+const SIZE: u64 = 640 * 1024 * 1024;
 static PIECE: [u8; 64 * 1024] = [7; 64 * 1024];
 const MAX_EXTRA_KIB: u64 = 32 * 1024;
 

@@ -89,6 +89,7 @@ mod error;
 mod health;
 mod id;
 mod job;
+pub mod key_holder;
 mod keys;
 mod lease;
 mod maintenance;

@@ -11,6 +11,9 @@
 //! Both caps survive a flood: refused connections are counted in a metric and logged at growing intervals, and when the
 //! process runs out of file descriptors the server goes on accepting as soon as there are some again.
 //!
+//! Hand-written because no kept crate has it: hyper's `header_read_timeout` is for HTTP/1 and for begun heads only, and
+//! tower-http's `TimeoutLayer` and `TimeoutBody` end requests and not the connection of a caller who takes nothing.
+//!
 //! Not here: what is served, how many requests are carried out at once, and how large bodies may be (the API).
 
 mod activity;

@@ -1,4 +1,4 @@
-//! `/_emulator/…`: looking into the emulator and meddling with it. No authentication, no faults, not in the ledger
+//! `/_emulator/…`: inspecting and changing the emulator. No authentication, no faults, not in the ledger
 //! (except for replaced bytes). The same is there for code, as [`Control`].
 
 use crate::{

@@ -161,7 +161,7 @@ async fn silent_connections_do_not_silence_a_worker() {
 
 /// Over HTTP/2 the connection may be alive while a stream stands still.
 #[tokio::test]
-async fn an_unread_download_over_http2_gives_its_place_back_and_others_on_the_connection_go_on() {
+async fn an_unread_download_over_http2_gives_its_permit_back_and_others_on_the_connection_go_on() {
     let stack = Stack::builder()
         .setting("API_MAX_CONCURRENT_TRANSFERS", "1")
         .setting("API_DOWNLOAD_IDLE_SECONDS", "2")
@@ -199,7 +199,7 @@ async fn an_unread_download_over_http2_gives_its_place_back_and_others_on_the_co
         .await
         .unwrap();
     assert!(events.chunk().await.unwrap().is_some());
-    eventually("the place to be free", LIMIT, || async {
+    eventually("the permit to be free", LIMIT, || async {
         let answer = ask(Method::GET, &download).send().await.unwrap();
         (answer.status() == 200).then_some(())
     })
@@ -210,7 +210,10 @@ async fn an_unread_download_over_http2_gives_its_place_back_and_others_on_the_co
             end => break end,
         }
     };
-    assert!(end.is_err(), "what was given up does not look whole");
+    assert!(
+        end.is_err(),
+        "a download that was given up must not seem complete"
+    );
     let _worker = stack.worker("w");
     let mut rest = String::new();
     while let Some(piece) = events.chunk().await.unwrap() {

@@ -1,4 +1,4 @@
-//! The search for leaked secrets is no decoration: it finds one wherever a program could put it.
+//! The search for leaked secrets finds one wherever a program could put it.
 
 use rag_tests::{PROVIDER_KEY, Stack};
 use serde_json::json;

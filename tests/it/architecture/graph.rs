@@ -6,24 +6,24 @@ use super::imports::references;
 use super::module_tree::{Crate, ModulePath};
 
 /// Importer → imported → where it is imported (`file:line`).
-pub type Edges = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+pub(super) type Edges = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
 /// The modules directly below one module, with the imports between them. Whatever lies below one of them counts for it.
 #[derive(Debug)]
-pub struct Level {
+pub(super) struct Level {
     /// The module whose children these are.
-    pub parent: ModulePath,
-    pub edges: Edges,
+    pub(super) parent: ModulePath,
+    pub(super) edges: Edges,
 }
 
 /// A circle: the modules in their order, each with the places where it imports the next.
-pub type Circle = Vec<(String, Vec<String>)>;
+pub(super) type Circle = Vec<(String, Vec<String>)>;
 
 /// The graph of imports at every level of a crate.
 ///
 /// An import makes an edge between the two ancestors, importer's and imported's, that are siblings. Importing from an
 /// ancestor or from a descendant makes none.
-pub fn levels(of: &Crate, relative_to: &std::path::Path) -> Vec<Level> {
+pub(super) fn levels(of: &Crate, relative_to: &std::path::Path) -> Vec<Level> {
     let mut levels: BTreeMap<ModulePath, Edges> = BTreeMap::new();
     for module in of.modules.values() {
         let file = module.file.strip_prefix(relative_to).unwrap_or(&module.file);
@@ -59,7 +59,7 @@ pub fn levels(of: &Crate, relative_to: &std::path::Path) -> Vec<Level> {
 }
 
 /// For each import that is part of a circle, the shortest circle through it; each circle once.
-pub fn circles(edges: &Edges) -> Vec<Circle> {
+pub(super) fn circles(edges: &Edges) -> Vec<Circle> {
     let mut seen = BTreeSet::new();
     let mut circles = Vec::new();
     for (from, targets) in edges {

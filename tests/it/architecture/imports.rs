@@ -8,13 +8,13 @@ use super::module_tree::{Module, is_test_only, leaves};
 
 /// A path as it is written, with its line.
 #[derive(Debug)]
-pub struct Reference {
-    pub written: Vec<String>,
-    pub line: usize,
+pub(super) struct Reference {
+    pub(super) written: Vec<String>,
+    pub(super) line: usize,
 }
 
 /// All references of a module, those of its child modules left out.
-pub fn references(module: &Module) -> Vec<Reference> {
+pub(super) fn references(module: &Module) -> Vec<Reference> {
     let mut found = Found(Vec::new());
     for item in &module.items {
         found.visit_item(item);

@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rag-secrets", &[]),
     ("rag-telemetry", &["rag-settings"]),
     ("rag-files", &[]),
-    ("rag-db", &["rag-domain", "rag-mariadb"]),
+    ("rag-db", &["rag-domain", "rag-mariadb", "apalis-mariadb"]),
     ("rag-providers", &["rag-domain"]),
     ("rag-jobs", &["rag-domain", "apalis-mariadb"]),
     (

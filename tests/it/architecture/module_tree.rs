@@ -8,30 +8,30 @@ use std::path::{Path, PathBuf};
 use syn::{Attribute, Item, UseTree};
 
 /// The path of a module below its crate's root: `["http", "auth"]`.
-pub type ModulePath = Vec<String>;
+pub(super) type ModulePath = Vec<String>;
 
 /// One module: a file, a folder with its `mod.rs`, or a block inside a file.
-pub struct Module {
-    pub path: ModulePath,
-    pub file: PathBuf,
-    pub children: BTreeSet<String>,
+pub(super) struct Module {
+    pub(super) path: ModulePath,
+    pub(super) file: PathBuf,
+    pub(super) children: BTreeSet<String>,
     /// What `use` brings into scope: local name → path as it is written.
-    pub aliases: BTreeMap<String, Vec<String>>,
+    pub(super) aliases: BTreeMap<String, Vec<String>>,
     /// The paths of `use x::*`.
-    pub globs: Vec<Vec<String>>,
-    pub items: Vec<Item>,
+    pub(super) globs: Vec<Vec<String>>,
+    pub(super) items: Vec<Item>,
     /// Names that are defined here.
-    pub defined: BTreeSet<String>,
+    pub(super) defined: BTreeSet<String>,
 }
 
 /// All modules of a crate.
-pub struct Crate {
-    pub modules: BTreeMap<ModulePath, Module>,
+pub(super) struct Crate {
+    pub(super) modules: BTreeMap<ModulePath, Module>,
 }
 
 impl Crate {
     /// Reads the crate whose root (`lib.rs`, else `main.rs`) lies in `source`.
-    pub fn read(source: &Path) -> Self {
+    pub(super) fn read(source: &Path) -> Self {
         let root = ["lib.rs", "main.rs"]
             .into_iter()
             .map(|file| source.join(file))
@@ -96,7 +96,7 @@ impl Crate {
     }
 
     /// The module that defines what `written` means inside the module `from`; `None` for other crates and local names.
-    pub fn resolve(&self, from: &[String], written: &[String]) -> Option<ModulePath> {
+    pub(super) fn resolve(&self, from: &[String], written: &[String]) -> Option<ModulePath> {
         self.resolve_at(from, written, 0)
     }
 
@@ -162,7 +162,7 @@ impl Crate {
 }
 
 /// Each name of a `use` tree with its whole path; `None` stands for a glob.
-pub fn leaves(tree: &UseTree) -> Vec<(Option<String>, Vec<String>)> {
+pub(super) fn leaves(tree: &UseTree) -> Vec<(Option<String>, Vec<String>)> {
     match tree {
         UseTree::Path(path) => {
             let name = path.ident.to_string();
@@ -188,7 +188,7 @@ pub fn leaves(tree: &UseTree) -> Vec<(Option<String>, Vec<String>)> {
 }
 
 /// Whether it is compiled for tests only.
-pub fn is_test_only(attribute: &Attribute) -> bool {
+pub(super) fn is_test_only(attribute: &Attribute) -> bool {
     attribute.path().is_ident("cfg")
         && attribute
             .parse_args::<syn::Ident>()

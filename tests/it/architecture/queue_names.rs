@@ -8,9 +8,6 @@ use regex::Regex;
 
 use super::circles::{product_crates, workspace_root};
 
-/// Files that still name them, until they are changed.
-const TOLERATED: &[&str] = &["shared/db/src/status.rs"];
-
 #[test]
 fn queue_tables_are_named_by_the_queue_alone() {
     let root = workspace_root();
@@ -43,9 +40,6 @@ fn queue_tables_are_named_by_the_queue_alone() {
         }
         for file in files_below(&source) {
             let relative = file.strip_prefix(&root).unwrap().display().to_string();
-            if TOLERATED.contains(&relative.as_str()) {
-                continue;
-            }
             let tokens = std::fs::read_to_string(&file).unwrap().parse().unwrap();
             each_text(tokens, &mut |text, line| {
                 for name in word.find_iter(text).map(|found| found.as_str()) {

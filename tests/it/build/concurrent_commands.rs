@@ -88,7 +88,7 @@ fn faults() -> Vec<Rule> {
 }
 
 /// One of many who want something of the same index at the same time.
-async fn meddle(client: Client, index: String, files: Vec<String>, seed: usize, may_delete: bool) {
+async fn send_commands(client: Client, index: String, files: Vec<String>, seed: usize, may_delete: bool) {
     let mut last_job: Option<String> = None;
     for step in 0..STEPS {
         // A different order for each, and the same each time.
@@ -165,8 +165,8 @@ async fn cancel_delete_and_rebuild_race_on_one_index() {
         for file in &files {
             client.link(&index, file).await;
         }
-        let meddlers = (0..CLIENTS).map(|n| {
-            tokio::spawn(meddle(
+        let clients = (0..CLIENTS).map(|n| {
+            tokio::spawn(send_commands(
                 client.clone(),
                 index.clone(),
                 files.clone(),
@@ -174,8 +174,8 @@ async fn cancel_delete_and_rebuild_race_on_one_index() {
                 round % 2 == 0,
             ))
         });
-        for meddler in futures::future::join_all(meddlers).await {
-            meddler.unwrap();
+        for client_task in futures::future::join_all(clients).await {
+            client_task.unwrap();
         }
         stack.control().clear_faults();
         if round % 2 == 0 {
@@ -197,7 +197,7 @@ async fn cancel_delete_and_rebuild_race_on_one_index() {
     quiet(&stack).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     search_orphans(&stack, "openai", "delete", &json!({})).await;
-    settle_intents(&stack).await;
+    carry_out_deletions(&stack).await;
 
     // I2 to I4: one store per index, nothing unreferenced, every file once and with its own strategy.
     assert_no_orphans(&stack).await;
@@ -207,7 +207,7 @@ async fn cancel_delete_and_rebuild_race_on_one_index() {
     .fetch_one(&stack.database.pool)
     .await
     .unwrap();
-    assert_eq!(twice, 0, "no file hangs in a store twice");
+    assert_eq!(twice, 0, "no file is attached to a store twice");
     for store in &stack.control().state().stores {
         let mut names: Vec<_> = store.files.iter().map(|file| file.filename.clone()).collect();
         names.sort();
@@ -247,8 +247,8 @@ async fn hurry(stack: &Stack) {
     }
 }
 
-/// Deletions that failed amid the faults are carried out by upkeep, in their own time.
-async fn settle_intents(stack: &Stack) {
+/// Deletions that failed amid the faults are carried out by maintenance, in their own time.
+async fn carry_out_deletions(stack: &Stack) {
     make_deletions_due(stack).await;
     eventually("the deletions to be carried out", LIMIT, || async {
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rag_provider_intents")

@@ -90,7 +90,7 @@ async fn a_kill_while_the_provider_indexes() {
 }
 
 /// The provider does what it was asked, and the worker never hears of it: the answer hangs until the worker is killed.
-async fn survives_unheard(operation: &str, nth: u64, effect: Effect, count: usize) {
+async fn survives_a_lost_answer(operation: &str, nth: u64, effect: Effect, count: usize) {
     let stack = Stack::builder().emulator(slow()).start().await;
     stack
         .control()
@@ -123,18 +123,18 @@ async fn survives_unheard(operation: &str, nth: u64, effect: Effect, count: usiz
 }
 
 #[tokio::test]
-async fn a_store_that_was_made_unheard_is_adopted() {
-    survives_unheard("vector_stores.create", 1, Effect::StoreCreated, 1).await;
+async fn a_store_whose_creation_was_not_confirmed_is_adopted() {
+    survives_a_lost_answer("vector_stores.create", 1, Effect::StoreCreated, 1).await;
 }
 
 #[tokio::test]
-async fn a_file_that_was_uploaded_unheard_goes_up_again() {
-    survives_unheard("files.create", 3, Effect::FileCreated, FILES / 2).await;
+async fn a_file_whose_upload_was_not_confirmed_goes_up_again() {
+    survives_a_lost_answer("files.create", 3, Effect::FileCreated, FILES / 2).await;
 }
 
 #[tokio::test]
-async fn a_batch_that_was_taken_unheard_is_adopted() {
-    survives_unheard("vector_stores.file_batches.create", 1, Effect::Attached, FILES).await;
+async fn a_batch_whose_creation_was_not_confirmed_is_adopted() {
+    survives_a_lost_answer("vector_stores.file_batches.create", 1, Effect::Attached, FILES).await;
 }
 
 /// The next worker looks for the batch in a store that the provider does not show everywhere yet.
@@ -164,7 +164,7 @@ async fn a_batch_in_a_store_that_is_not_visible_yet_is_waited_for() {
     };
     stack.control().add_fault(hidden).unwrap();
     let _second = stack.worker("second");
-    eventually("a look into the store while it is hidden", LIMIT, || async {
+    eventually("a listing of the store while it is hidden", LIMIT, || async {
         (stack.control().faults()[0].fired > 1).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! What happens between two steps of a build: the composition, the provider or a claim moves just then.
+//! What changes between two steps of a build: the composition of the index, the provider, or who has the job.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn an_upload_that_nobody_wants_any_more_is_cleaned_up() {
     let worker = stack.worker("killed");
     let (index, _) = index_with(&stack, 3).await;
     let job = stack.client.build(&index).await;
-    let unheard = eventually("the last unfinished upload", LIMIT, || async {
+    let unconfirmed = eventually("the last unfinished upload", LIMIT, || async {
         let open: Vec<String> =
             sqlx::query_scalar("SELECT subject FROM rag_provider_intents WHERE operation = 'upload_file'")
                 .fetch_all(&stack.database.pool)
@@ -83,8 +83,8 @@ async fn an_upload_that_nobody_wants_any_more_is_cleaned_up() {
     })
     .await;
     worker.kill().await;
-    stack.client.unlink(&index, &unheard).await;
-    let answer = stack.client.delete(&format!("/files/{unheard}")).await;
+    stack.client.unlink(&index, &unconfirmed).await;
+    let answer = stack.client.delete(&format!("/files/{unconfirmed}")).await;
     assert_eq!(
         answer.status, 202,
         "a provider may have a copy, which a job looks for: {answer:?}"
@@ -98,7 +98,7 @@ async fn an_upload_that_nobody_wants_any_more_is_cleaned_up() {
     assert_eq!(deletion["state"], "done", "{deletion}");
     assert_no_orphans(&stack).await;
     let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rag_files WHERE id = ?")
-        .bind(&unheard)
+        .bind(&unconfirmed)
         .fetch_one(&stack.database.pool)
         .await
         .unwrap();
@@ -149,7 +149,7 @@ async fn builds_that_wait_do_not_hide_one_whose_job_is_gone() {
     let stack = Stack::start().await;
     let (index, _) = index_with(&stack, 1).await;
     let pool = &stack.database.pool;
-    // Rows that upkeep has to pass over, older than the one that it has to mend.
+    // Rows that maintenance has to pass over, older than the one that it has to repair.
     for n in 0..250 {
         insert_build(&stack, &format!("waiting-{n}"), &index, 60).await;
     }

@@ -153,7 +153,7 @@ async fn a_file_that_can_not_be_deleted_is_seen_by_admins_and_can_be_given_up() 
             && items[0]["copies"][0]["tries"].as_u64() > Some(0)
             && items[1]["job"]["waiting"]["reason"]
                 .as_str()
-                .is_some_and(|reason| reason.contains("hangs in the vector stores")))
+                .is_some_and(|reason| reason.contains("is attached to the vector stores")))
         .then_some(seen)
     })
     .await;

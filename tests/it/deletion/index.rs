@@ -121,7 +121,7 @@ async fn a_running_build_is_stopped_and_what_it_made_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_made_unheard_goes_with_its_index() {
+async fn a_store_whose_creation_was_not_confirmed_goes_with_its_index() {
     let stack = Stack::start().await;
     let lost = Action::LoseAnswer { how: Loss::Hang };
     let lost = Rule::on("vector_stores.create", lost).times(1);

@@ -1,4 +1,4 @@
-//! What we made at a provider and no row speaks of (design invariant I3): found, reported, deleted; and nothing else is.
+//! Stores and files that we made at a provider and no row refers to: found, reported, deleted; and nothing else is.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A database in trouble, as those who look after the programs see it: what readiness and metrics say, and that builds go on
+//! A database that fails, as operators see it: what readiness and metrics say, and that builds go on
 //! afterwards.
 
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn a_read_only_database_makes_programs_unready_and_costs_no_build() {
     let job = stack.client.build(&index).await;
     server.execute("SET GLOBAL read_only = 1").await;
     // The database answers all the while, and reads go on.
-    let reason = eventually("the worker's queue to be in trouble", LIMIT, || async {
+    let reason = eventually("the worker's queue to be unhealthy", LIMIT, || async {
         let (status, text) = get(&ready).await;
         (status == 503 && text.contains("the queue has not been able to")).then_some(text)
     })

@@ -70,7 +70,7 @@ async fn a_fleet_never_has_more_requests_open_than_it_may() {
 }
 
 #[tokio::test]
-async fn the_place_of_a_killed_worker_comes_back() {
+async fn the_permit_of_a_killed_worker_comes_back() {
     let stack = Stack::start().await;
     limit_open_requests(&stack, 1).await;
     let hanging = When {
@@ -83,8 +83,8 @@ async fn the_place_of_a_killed_worker_comes_back() {
     let jobs = builds(&stack, "openai", 1, 2).await;
     let hung = || async { stack.control().faults()[0].fired.eq(&1).then_some(()) };
     eventually("the request that hangs", LIMIT, hung).await;
-    let _heir = stack.worker("heir");
-    // The worker lives: its place is kept for longer than it was taken for, and nobody else calls.
+    let _second = stack.worker("second");
+    // The worker lives: its permit is kept for longer than it was taken for, and nobody else calls.
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(effects(&stack, Effect::FileCreated).len(), 1);
     killed.kill().await;
@@ -100,7 +100,7 @@ async fn the_place_of_a_killed_worker_comes_back() {
 
 /// Two clients of one database.
 #[tokio::test]
-async fn a_place_has_one_holder_until_it_is_given_back_or_runs_out() {
+async fn a_permit_has_one_holder_until_it_is_released_or_expires() {
     const LONG: Duration = Duration::from_mins(1);
     const SHORT: Duration = Duration::from_millis(200);
     let database = TestDatabase::new().await;
@@ -139,7 +139,7 @@ async fn a_place_has_one_holder_until_it_is_given_back_or_runs_out() {
         .unwrap()
         .unwrap();
     assert_eq!(third.number, second.number);
-    // Whoever had it before can give nothing back that is not theirs any more.
+    // Its former holder cannot release it any more.
     slots::release(&mut other, "openai", second).await.unwrap();
     assert_eq!(
         slots::take(&mut other, "openai", 2, 44, LONG).await.unwrap(),

@@ -183,7 +183,7 @@ async fn without_a_listing_of_files_nothing_is_detached_and_builds_end() {
 
 /// A listing with a hole and a stray 404 of the same store: both witnesses err, for a moment.
 #[tokio::test]
-async fn a_sync_of_the_provider_looks_twice_before_it_detaches() {
+async fn a_sync_of_the_provider_lists_twice_before_it_detaches() {
     let stack = Stack::start().await;
     let _worker = stack.worker("worker");
     let (index, _) = index_with(&stack, 2).await;
@@ -207,9 +207,9 @@ async fn a_sync_of_the_provider_looks_twice_before_it_detaches() {
     assert_eq!(run["indexes_detached"], 0, "{run}");
 }
 
-/// Two looks, and the store is really gone.
+/// Listed twice without it: the store is really gone.
 #[tokio::test]
-async fn a_store_that_is_gone_is_found_out_by_the_second_look() {
+async fn a_store_that_is_gone_is_detached_after_the_second_listing() {
     let stack = Stack::start().await;
     let _worker = stack.worker("worker");
     let client = &stack.client;
@@ -221,7 +221,7 @@ async fn a_store_that_is_gone_is_found_out_by_the_second_look() {
         .post(&format!("/indexes/{index}/sync?force=true"), &json!({}))
         .await
         .expect(202);
-    eventually("the first look", LIMIT, || async {
+    eventually("the first listing", LIMIT, || async {
         let status = client.get(&format!("/indexes/{index}/status")).await.expect(200);
         (status["store_missed_at"].is_string() || status["external_id"].is_null()).then_some(())
     })

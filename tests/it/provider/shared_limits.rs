@@ -250,7 +250,7 @@ async fn one_workers_429_makes_all_back_off() {
 
 /// Yandex indexes ten batches at once and refuses an eleventh.
 #[tokio::test]
-async fn attaching_waits_for_a_place_in_the_providers_indexing() {
+async fn attaching_waits_until_the_provider_may_index_more() {
     let options = Options {
         profile: Profile::Yandex,
         yandex_accepts_strategy: true,

@@ -82,20 +82,7 @@ async fn a_refused_upload_fails_its_job_and_says_why() {
     let stack = Stack::start().await;
     let _worker = stack.worker("one");
     let file = stack.client.upload("a.md", &prose("a", 50), None).await;
-    let rule = rag_emulator::Rule {
-        when: rag_emulator::When {
-            operation: Some("files.create".to_owned()),
-            times: Some(1),
-            ..rag_emulator::When::default()
-        },
-        then: rag_emulator::Action::Respond {
-            status: 400,
-            headers: std::collections::BTreeMap::new(),
-            body: None,
-            text: None,
-            after_effect: false,
-        },
-    };
+    let rule = Rule::on("files.create", Action::refuse(400)).times(1);
     stack.control().add_fault(rule).unwrap();
     let path = format!("/files/{file}/provider-uploads/openai");
     let job = stack.client.post(&path, &json!({})).await.expect(202);
@@ -172,7 +159,7 @@ async fn admins_look_after_copies() {
     let one = format!("{base}/{}", id(&page));
     assert_eq!(admin.get(&one).await.expect(200), page["items"][0]);
 
-    // What hangs in a store stays.
+    // A copy that is attached to a store stays.
     admin.delete(&one).await.expect(409);
     assert_eq!(
         admin.patch(&one, &json!({"status": "pending"})).await.expect(200)["status"],
@@ -258,7 +245,7 @@ async fn an_upload_that_is_out_of_attempts_has_failed() {
     assert_no_orphans(&stack).await;
 }
 
-/// Cancelled while it waits, a job ends without its handler: a worker's upkeep ends its copy.
+/// Cancelled while it waits, a job ends without its handler: a worker's maintenance ends its copy.
 #[tokio::test]
 async fn an_upload_that_is_cancelled_while_it_waits_has_failed() {
     let stack = Stack::start().await;

@@ -49,9 +49,9 @@ pub(crate) async fn mixed_strategies_end_right_and_a_rebuild_changes_nothing(sit
         "each file with its own strategy"
     );
 
-    let before = site.picture().await;
+    let before = site.snapshot().await;
     site.built(&index).await;
-    assert_eq!(site.picture().await, before, "a rebuild changes nothing");
+    assert_eq!(site.snapshot().await, before, "a rebuild changes nothing");
 }
 
 pub(crate) async fn a_probe_tells_what_the_server_can_do(site: &Site) {
@@ -186,7 +186,7 @@ pub(crate) async fn syncs_of_index_and_provider_see_no_drift(site: &Site) {
         .await;
     }
     site.built(&index).await;
-    let before = site.picture().await;
+    let before = site.snapshot().await;
     let synced = waited(client, &format!("/indexes/{index}/sync?force=true")).await;
     assert_eq!(synced["indexing_status"], "done", "{synced}");
     let report = &synced["sync_report"];
@@ -208,7 +208,7 @@ pub(crate) async fn syncs_of_index_and_provider_see_no_drift(site: &Site) {
     let row = client.index(&index).await;
     assert_eq!(row["indexing_status"], "done", "{row}");
     assert_eq!(
-        site.picture().await,
+        site.snapshot().await,
         before,
         "a sync changes nothing at the server"
     );

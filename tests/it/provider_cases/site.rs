@@ -109,8 +109,8 @@ impl Site {
         ids.collect()
     }
 
-    /// What a rebuild must not change: stores, files, and what hangs where since when.
-    pub(crate) async fn picture(&self) -> Vec<Value> {
+    /// What a rebuild must not change: stores, files, and what is attached where since when.
+    pub(crate) async fn snapshot(&self) -> Vec<Value> {
         let mut all = Vec::new();
         for store in self.server.stores().await {
             let id = store["id"].as_str().unwrap();

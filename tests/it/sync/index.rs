@@ -22,7 +22,7 @@ async fn copies(stack: &Stack) -> i64 {
 }
 
 #[tokio::test]
-async fn a_look_brings_payload_status_and_file_states() {
+async fn a_sync_brings_payload_status_and_file_states() {
     let stack = Stack::start().await;
     let _worker = stack.worker("worker");
     let client = &stack.client;
@@ -81,7 +81,7 @@ async fn a_look_brings_payload_status_and_file_states() {
         (&json!("done"), &Value::Null)
     );
 
-    // What left the store behind our back is to be attached again by the next build, and by nobody else.
+    // What others took out of the store is to be attached again by the next build, and by nobody else.
     let copy: String =
         sqlx::query_scalar("SELECT external_file_id FROM rag_provider_file_uploads WHERE local_file_id = ?")
             .bind(&files[0])
@@ -98,7 +98,7 @@ async fn a_look_brings_payload_status_and_file_states() {
 }
 
 #[tokio::test]
-async fn a_fresh_look_is_not_repeated_unless_forced() {
+async fn a_fresh_sync_is_not_repeated_unless_forced() {
     let stack = Stack::builder()
         .emulator(Emulator::builder().indexing(5, 0.0).ledger_reads())
         .setting("INDEX_SYNC_FRESH_SECONDS", "60")
@@ -151,7 +151,7 @@ async fn a_sync_waits_for_its_turn_and_never_for_indexing() {
     let synced = client.finished(answer["id"].as_str().unwrap(), LIMIT).await;
     assert_eq!(synced["output"]["indexing_status"], "done", "{synced}");
 
-    // Somebody attaches a file that takes its time: the look says so, and does not wait for it.
+    // Somebody attaches a file that takes its time: the sync says so, and does not wait for it.
     let store = client.index(&index).await["external_id"]
         .as_str()
         .unwrap()
@@ -247,7 +247,7 @@ async fn a_listing_that_breaks_off_writes_nothing() {
         .await
         .expect(202);
     let id = answer["id"].as_str().unwrap().to_owned();
-    rag_tests::eventually("a failed look", LIMIT, || async {
+    rag_tests::eventually("a failed sync", LIMIT, || async {
         (client.job(&id).await["attempts"].as_u64() > Some(0)).then_some(())
     })
     .await;

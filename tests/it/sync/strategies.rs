@@ -72,6 +72,6 @@ async fn a_strategy_that_the_provider_does_not_tell_is_not_another_one() {
     assert_eq!(
         effects(&stack, Effect::Attached).len(),
         attached,
-        "the file hangs there as wanted, as far as anybody knows"
+        "the file is attached as wanted, as far as anybody knows"
     );
 }

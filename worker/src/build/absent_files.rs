@@ -34,7 +34,7 @@ pub(super) async fn judge<'a>(
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for row in absent {
         match row.state {
-            // The answer was not heard. The request may be on its way still; once it can't be, the file is asked for anew.
+            // There was no answer. The request may still be on its way; once it can't be, the file is attached anew.
             AttachmentState::Attaching if row.ask_again_at.is_none_or(|at| at <= chrono::Utc::now()) => {
                 ask_again.push(row.id);
             }
@@ -57,7 +57,7 @@ pub(super) async fn judge<'a>(
     if !ask_again.is_empty() {
         tracing::info!(
             files = ask_again.len(),
-            "attaches were not heard of and had no effect: once more"
+            "attaches were never answered and had no effect: once more"
         );
     }
     if !candidates.is_empty() {

@@ -10,7 +10,7 @@ use super::state::Build;
 use crate::observe::tagged_stores::stores_of;
 use crate::step_error::StepError;
 
-/// The store that carries the intent's tag. Of several (a stale listing hid one from an earlier look) the oldest is
+/// The store that carries the intent's tag. Of several (a stale listing hid one from an earlier attempt) the oldest is
 /// taken and the others are retired: the tag proves that they are ours.
 pub(super) async fn find(build: &Build<'_>, intent: &Intent) -> Result<Option<String>, StepError> {
     let provider_type = &build.index.provider_type;

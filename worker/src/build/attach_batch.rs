@@ -55,7 +55,7 @@ pub(super) async fn run(
             for id in &ids {
                 attachments::wait_longer(&mut tx, *id, patience).await?;
             }
-            tracing::warn!(files = ids.len(), %error, "a batch was not answered in time; it is looked for");
+            tracing::warn!(files = ids.len(), %error, "a batch was not answered in time; the provider is polled for it");
             Ok(tx.commit().await?)
         }
         Err(error) => Err(error.into()),
@@ -80,7 +80,7 @@ async fn check_answer(build: &Build<'_>, ids: &[AttachmentId], answer: &FileBatc
     };
     let (mut diff, mut pages) = (
         StoreDiff::new(rows.iter().filter(is_over).map(Into::into)),
-        Pages::of(build.provider.as_ref(), store),
+        Pages::of_store(build.provider.as_ref(), store),
     );
     loop {
         match pages.next().await {

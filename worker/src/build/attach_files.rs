@@ -1,9 +1,9 @@
 //! Step 3: every file with a current copy is attached to the store, each with its own chunking strategy.
 //!
-//! Reads composition and attachments. Writes attachments: `pending` (wanted), `attaching` (the intent, with the way in and how
-//! long the answer may still come), `in_progress` (accepted). Calls detach (for files that go in anew under the same id),
+//! Reads composition and attachments. Writes attachments: `pending` (wanted), `attaching` (the intent, with the method and how
+//! long the answer may still come), `in_progress` (accepted). Calls detach (for files that are attached anew under the same id),
 //! attach and create of file batches, and what `poll` calls (after an unknown outcome, and to hold an answer against what was
-//! sent). Safe to repeat because what is `attaching` at the start is first looked for, and attaching a file twice is harmless.
+//! sent). Safe to repeat because what is `attaching` at the start is first checked for, and attaching a file twice is harmless.
 //!
 //! The ways in, from one call to many, are in [`rag_domain::AttachMethod`]; what the connection is known not to take is left out.
 
@@ -47,7 +47,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
     }
 }
 
-/// A provider knows a file in a store by the file's id: what goes in again under the same id has to come out first.
+/// A provider knows a file in a store by the file's id: what is attached again under the same id is detached first.
 async fn make_room(build: &Build<'_>, snapshot: &BuildSnapshot) -> Result<(), StepError> {
     let wanted: HashSet<&str> = snapshot
         .plan
@@ -55,7 +55,7 @@ async fn make_room(build: &Build<'_>, snapshot: &BuildSnapshot) -> Result<(), St
         .iter()
         .filter_map(|id| snapshot.current_copy(*id))
         .collect();
-    // What is on its way back in after it was not indexed in time is not in the way of itself.
+    // A row that waits to be attached again is kept as it is: only rows of files in `attach` have to be detached first.
     let in_the_way: Vec<&Attachment> = snapshot
         .attachments
         .iter()
@@ -64,7 +64,7 @@ async fn make_room(build: &Build<'_>, snapshot: &BuildSnapshot) -> Result<(), St
     detach(build, &in_the_way).await
 }
 
-/// Writes down what is to hang in the store.
+/// Writes down what is to be attached.
 async fn want(build: &Build<'_>) -> Result<(), StepError> {
     let store = build.store_id()?;
     let mut tx = build.write().await?;

@@ -19,7 +19,7 @@ pub(super) async fn wait_for_permit(build: &Build<'_>) -> Result<(), StepError> 
     if operations(build).await? < u64::from(most) {
         return Ok(());
     }
-    // Other builds look after theirs in their own time.
+    // Other builds poll for their own files.
     poll::poll_once(build).await?;
     if operations(build).await? < u64::from(most) {
         return Ok(());
@@ -32,7 +32,7 @@ fn no_permit(build: &Build<'_>, most: u32) -> StepError {
     StepError::snooze(pause, format!("the provider indexes {most} batches at once"))
 }
 
-/// The intent, if there is a place for it: of those who found one a moment ago, not more get one than there are.
+/// The intent, if a permit is free: of several builds that saw a free one a moment ago, no more get one than there are.
 /// `patience`: see [`attachments::mark_attaching`].
 pub(super) async fn declare(
     build: &Build<'_>,

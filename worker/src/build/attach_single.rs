@@ -1,6 +1,6 @@
 //! Attaching files one by one, some at a time, each with a time limit that grows with its size.
 //!
-//! Writes attachments, and copies that the provider lost. Calls attach. What was sent and not answered in time is looked for,
+//! Writes attachments, and copies that the provider lost. Calls attach. What was sent and not answered in time is searched for,
 //! and not sent again before its time is over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ const NOT_VISIBLE_YET: Duration = Duration::from_secs(2);
 
 /// After the first reason to stop nothing new begins, but what has begun is waited for.
 pub(super) async fn run(build: &Build<'_>, rows: &[&Attachment]) -> Result<(), StepError> {
-    // Where only so much is indexed at once, there is a place for one at a time.
+    // Where only so much is indexed at once, there is a permit for one at a time.
     let limited = build.provider.capabilities().max_concurrent_indexing.is_some();
     let at_once = if limited { 1 } else { SINGLES_AT_ONCE };
     let stopping = AtomicBool::new(false);
@@ -94,14 +94,14 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), StepError
             let patience = patience_after_timeout(build, AttachMethod::Single, row.size_bytes);
             let mut tx = build.write().await?;
             attachments::wait_longer(&mut tx, row.id, patience).await?;
-            tracing::warn!(file.id = %row.local_file_id, %error, "an attach was not answered in time; it is looked for");
+            tracing::warn!(file.id = %row.local_file_id, %error, "an attach was not answered in time; the provider is polled for it");
             Ok(tx.commit().await?)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// How long the files of an attach that was not answered in time (a gateway gave up, say) are looked for before they are
+/// How long the files of an attach that was not answered in time (a gateway gave up, say) are searched for before they are
 /// asked for again. A server that is known to answer at once shows what it took. One that may answer when a file is indexed
 /// has all the time there is, but a batch is an operation of its own, which the server answers before it is done.
 pub(super) fn patience_after_timeout(build: &Build<'_>, method: AttachMethod, bytes: u64) -> Duration {
@@ -162,8 +162,8 @@ async fn refused(build: &Build<'_>, row: &Attachment, error: ProviderError) -> R
         .and_then(|copy| copy.external_uploaded_at)
         .unwrap_or(row.created_at);
     let grace = build.provider.capabilities().settle_grace;
-    let settling = is_absent && age(uploaded_at) < grace;
-    if !settling && (is_absent || error.disposition() == Disposition::Fail) {
+    let not_visible_yet = is_absent && age(uploaded_at) < grace;
+    if !not_visible_yet && (is_absent || error.disposition() == Disposition::Fail) {
         let seen = Observation {
             state: AttachmentState::Failed,
             external_store_file_id: None,

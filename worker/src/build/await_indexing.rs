@@ -2,7 +2,7 @@
 //!
 //! Reads and writes attachments. Calls what `poll` calls, get of the store, and detach of files that are stuck. Polls once: if
 //! files are still on their way the job is snoozed, which frees its slot and spends no attempt. A file that is not indexed in
-//! time is taken out and goes in again, so often as the settings say; then it has failed. Safe to repeat because it only
+//! time is detached and attached again, as often as the settings say; then it has failed. Safe to repeat because it only
 //! copies what the provider says, and a detach of something absent is a success. What failed by the server's own fault goes in
 //! again, see `server_errors`.
 
@@ -77,8 +77,8 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
     ))
 }
 
-/// Whether a long listing is worth its requests: a batch of ours has ended, the store counts nothing in progress, or it is long
-/// ago that we looked.
+/// Whether a long listing is worth its requests: a batch of ours has ended, the store counts nothing in progress, or the last listing
+/// was long ago.
 async fn is_listing_due(build: &Build<'_>, waiting: &[Attachment]) -> Result<bool, StepError> {
     let mut db = build.context.pool.acquire().await?;
     let listed_at = builds::find(&mut db, &build.job_id)
@@ -117,7 +117,7 @@ async fn give_up_unconfirmed(build: &Build<'_>) -> Result<(), StepError> {
     Ok(tx.commit().await?)
 }
 
-/// What has had its time goes out, and in again or for good. Answers whether something goes in again.
+/// Files whose time is over are detached, to be attached again, or have failed. Answers whether some are to be attached again.
 async fn give_up(build: &Build<'_>, unfinished: Vec<&Attachment>) -> Result<bool, StepError> {
     let settings = &build.context.settings;
     let is_late = Utc::now() > deadline(build);

@@ -1,7 +1,7 @@
 //! What a cancelled build has handed to the provider: it is told to stop indexing it, where it can be told.
 //!
 //! Reads and writes attachments. Calls cancel of file batches and list of store files. Safe to repeat because a batch that is
-//! cancelled already is cancelled again, or refused, to no harm. Whatever fails here is let be: the next build looks for itself.
+//! cancelled already is cancelled again, or refused, to no harm. An error here is not repaired: the next build observes the store itself.
 
 use std::collections::BTreeSet;
 

@@ -61,7 +61,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<(), StepError> {
         let next = tokio::select! {
             biased;
             next = run_step(build) => next?,
-            // A step stops by itself between two calls. A call that hangs is cut off: whatever it did is found later.
+            // A step stops by itself between two calls. A call that does not return is cut off: whatever it did is found later.
             () = async { cancellation.cancelled().await; tokio::time::sleep(LAST_CALL).await } => {
                 return Err(StepError::Stopped);
             }

@@ -33,7 +33,7 @@ pub(super) async fn poll<'a>(
     let mut unfinished = Vec::new();
     let mut control = None;
     let store = build.store_id()?;
-    let mut pages = Pages::of(build.provider.as_ref(), store);
+    let mut pages = Pages::of_store(build.provider.as_ref(), store);
     let mut met = HashSet::new();
     loop {
         let page = match pages.next().await {

@@ -1,4 +1,4 @@
-//! Files that failed at the provider by no fault of theirs (`server_error`) go in again before they have failed for good.
+//! Files that failed at the provider by no fault of theirs (`server_error`) are attached again before they have failed for good.
 //! A server that was killed while it indexed reports such failures when it is back, and so does one that lost the file:
 //! then the file is uploaded anew.
 //!
@@ -16,12 +16,12 @@ use crate::delete::detach::detach_to_reattach;
 use crate::observe::is_absent;
 use crate::step_error::StepError;
 
-/// Codes of `last_error` that speak of the server and not of the file.
+/// Codes of `last_error` that are about the server and not about the file.
 const CODES: [&str; 2] = ["server_error", "rate_limit_exceeded"];
 /// Files that are asked for at the same time.
 const ASKED_AT_ONCE: usize = 4;
 
-/// Puts such files in again, as often as the settings allow. `None`: there are none.
+/// Attaches such files again, as often as the settings allow. `None`: there are none.
 pub(super) async fn run(build: &Build<'_>) -> Result<Option<Step>, StepError> {
     let snapshot = build.snapshot().await?;
     let failed: Vec<&Attachment> = snapshot
@@ -50,7 +50,7 @@ pub(super) async fn run(build: &Build<'_>) -> Result<Option<Step>, StepError> {
 }
 
 /// Files that the provider does not find by their ids: that it could not index them agrees with that. Answers whether some are
-/// to be uploaded again. At most as often in a build as its store is mended, so a server that never keeps a file ends it.
+/// to be uploaded again. At most as often in a build as its store is repaired, so a server that never keeps a file ends it.
 async fn upload_again(build: &Build<'_>, failed: &[&Attachment]) -> Result<bool, StepError> {
     let mut db = build.context.pool.acquire().await?;
     let rounds = builds::find(&mut db, &build.job_id)

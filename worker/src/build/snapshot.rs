@@ -1,4 +1,4 @@
-//! What an index is to hold, what hangs in its store, and the difference: read from rows, and indexed for who asks often.
+//! What an index is to hold, what is attached to its store, and the difference: read from rows, and indexed for who asks often.
 
 use std::collections::{HashMap, HashSet};
 
@@ -38,7 +38,7 @@ impl BuildSnapshot {
         self.by_file.get(&id).and_then(|at| self.members.get(*at))
     }
 
-    /// Hangs in the store as wanted.
+    /// Is attached to the store as wanted.
     pub(super) fn is_kept(&self, row: &Attachment) -> bool {
         self.kept.contains(&row.id)
     }

@@ -50,9 +50,9 @@ async fn find(build: &Build<'_>, store: &str) -> Result<VectorStore, StepError> 
     drop(db);
     match presence::of_store(&build.observer(), &index, store, None).await? {
         Presence::There(found) => Ok(*found),
-        Presence::LookAgain(after) => Err(StepError::snooze(
+        Presence::CheckAgain(after) => Err(StepError::snooze(
             after,
-            format!("the provider did not find vector store {store}: a second look decides"),
+            format!("the provider did not find vector store {store}: a second check decides"),
         )),
         Presence::Unknown(doubt) => Err(StepError::Retry {
             error: format!("it is not known whether vector store {store} still exists: {doubt}"),

@@ -20,7 +20,7 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Requests wait so long for the end of a pause themselves; only a longer one ends the round of uploads.
 const SHORT_PAUSE: Duration = Duration::from_secs(2);
 /// What is on the wire when the worker is told to stop gets this long to come to its end; an upload that is cut off has
-/// to be looked for by the next claim.
+/// to be searched for by the next claim.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 /// Progress is computed from all rows of the index, so not after each of ten thousand files, and the seldomer the longer it
 /// takes: a twentieth of the time goes into it at most.

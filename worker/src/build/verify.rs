@@ -3,7 +3,7 @@
 //! Reads attachments and what we ever made at the provider. Writes attachments. Calls list of store files, get of store files,
 //! and detach. Safe to repeat because it compares anew each time, and a detach of something absent is a success.
 //!
-//! This is where late effects come to light: a detach that took effect after the file was attached again, an attach that took
+//! This is where late effects are found: a detach that took effect after the file was attached again, an attach that took
 //! effect after the file had been unlinked, a file that another store's detach took out of ours. What is missing goes in
 //! again; what is ours and belongs to no row is taken out; what is not ours is left alone. After [`MAX_REPAIR_ROUNDS`] it is a
 //! failure with a name.
@@ -47,7 +47,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
             Step::Finish
         });
     }
-    mend(build, &store, &lost, &found.surplus).await
+    repair(build, &store, &lost, &found.surplus).await
 }
 
 /// What the listing shows.
@@ -68,7 +68,7 @@ async fn compare(build: &Build<'_>, store: &str, rows: &[Attachment]) -> Result<
     let by_id: HashMap<AttachmentId, &Attachment> = rows.iter().map(|row| (row.id, row)).collect();
     let mut diff = StoreDiff::new(rows.iter().map(Into::into));
     let mut found = Found::default();
-    let mut pages = Pages::of(build.provider.as_ref(), store);
+    let mut pages = Pages::of_store(build.provider.as_ref(), store);
     loop {
         build.check_running()?;
         let page = match pages.next().await {
@@ -124,7 +124,7 @@ async fn write(
     }
     let mut tx = build.write().await?;
     for (row, file) in changed {
-        tracing::warn!(file.id = %row.local_file_id, was = %row.state, is = %file.state, "the provider changed its mind");
+        tracing::warn!(file.id = %row.local_file_id, was = %row.state, is = %file.state, "the provider reports another state than before");
         let reported = file.reported();
         let seen = file.observation(row.chunking_strategy, reported.as_ref());
         attachments::correct(&mut tx, row.id, &seen).await?;
@@ -146,7 +146,7 @@ async fn of_ours(build: &Build<'_>, files: &[&SeenFile]) -> Result<Vec<String>, 
     Ok(ours.map(|file| file.store_file_id.clone()).collect())
 }
 
-/// The rows whose files are proven to be gone: two looks, some time apart, and the provider does not find them by their ids.
+/// The rows whose files are proven to be gone: two checks, some time apart, and the provider does not find them by their ids.
 async fn lost<'a>(
     build: &mut Build<'_>,
     store: &str,
@@ -173,7 +173,7 @@ async fn lost<'a>(
         let files = missing.len();
         return Err(StepError::snooze(
             left,
-            format!("the vector store does not show {files} files that were in it: a second look decides"),
+            format!("the vector store does not show {files} files that were in it: a second check decides"),
         ));
     }
     let answers = presence::of_files(&build.observer(), store, &missing, found.control.as_deref()).await?;
@@ -203,7 +203,7 @@ fn changed<'a>(row: &'a Attachment, file: &'a SeenFile) -> Vec<(&'a Attachment, 
     }
 }
 
-async fn mend(
+async fn repair(
     build: &Build<'_>,
     store: &str,
     lost: &[&Attachment],

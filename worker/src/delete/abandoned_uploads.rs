@@ -1,4 +1,4 @@
-//! Uploads that were begun, not heard of, and that nobody will take up again: their files are in no index, and no upload
+//! Uploads that were begun, never answered, and that nobody will take up again: their files are in no index, and no upload
 //! job of theirs is active.
 //!
 //! What they may have left at the provider can't be told from strangers' files: each leaves a trace, by which the search for

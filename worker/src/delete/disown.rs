@@ -13,7 +13,7 @@ use super::pending::{Site, delete_retired};
 use crate::lease::Scope;
 use crate::step_error::StepError;
 
-/// We made this file under a claim that is lost since. If no row speaks of it, nobody will ever know it: it is garbage, and
+/// We made this file under a claim that is lost since. If no row references it, nobody will ever know it: it is garbage, and
 /// ours. This is no write on the job's behalf, so it needs no fence; under the file's lock, as everybody who retires a copy.
 pub(crate) async fn disown_file(
     scope: &Scope<'_>,

@@ -1,8 +1,8 @@
 //! A deleted index leaves its provider: its store, then the copies that no other index there needs, then its rows.
 //!
 //! Reads and writes the tombstone, attachments, copies, intents and the ownership ledger. Calls list of stores (after a creation that was
-//! not heard of), delete of stores and files. The store goes first: one call takes all files out of it, and a file must not
-//! hang in a store when it is deleted. Safe to repeat because what is left to do is read from rows, and a deletion of
+//! never answered), delete of stores and files. The store goes first: one call takes all files out of it, and a file must not
+//! be attached to a store when it is deleted. Safe to repeat because what is left to do is read from rows, and a deletion of
 //! something absent is a success.
 //!
 //! Copies that other indexes at the provider hold stay, and so do imports: files that were at the provider before they were
@@ -138,7 +138,7 @@ impl<'a> DeletedIndex<'a> {
         Ok(tx.commit().await?)
     }
 
-    /// Nothing hangs in a store that is gone.
+    /// Nothing is attached to a store that is gone.
     async fn forget_attachments(&self) -> Result<(), StepError> {
         loop {
             let (mut tx, index) = self.write().await?;

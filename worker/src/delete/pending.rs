@@ -1,4 +1,4 @@
-//! Carrying out the deletions that wait at a provider: for the build that came across them, for upkeep, and for the jobs whose
+//! Carrying out the deletions that wait at a provider: for the build that finds them, for maintenance, and for the jobs whose
 //! own end waits for them.
 //!
 //! Writes deletion intents and the ownership ledger. Calls delete of stores and files. Safe to repeat, and to do from several places at
@@ -108,7 +108,7 @@ pub(crate) async fn delete_owned(
             if site.stop.is_cancelled() {
                 return Err(StepError::Stopped);
             }
-            // The job's own backoff decides when; upkeep keeps off meanwhile.
+            // The job's own backoff decides when; maintenance keeps off meanwhile.
             intents::postpone_deletion(&mut db, intent.id, HOLD_SECONDS, None).await?;
             match carry_out(site, operation, &intent).await? {
                 Tried::Failed(error) => {
@@ -199,7 +199,7 @@ const fn kind(operation: Operation) -> Kind {
     }
 }
 
-/// The provider wants to be left alone, or nobody but an operator can help.
+/// The provider asks to be called less, or nobody but an operator can help.
 fn asks_to_back_off(error: &ProviderError) -> bool {
     error.retry_after.is_some()
         || error.kind == ErrorKind::RateLimited

@@ -1,8 +1,8 @@
 //! An index's store is deleted on its own command: the index is `not_indexed` and without a store from then on, its
 //! files stay, and so do their copies as far as something refers to them. The next build makes a new store.
 //!
-//! Reads and writes the index, attachments, intents and the ownership ledger. Calls list of stores (after a creation that was not heard
-//! of), delete of stores and files. Safe to repeat because what is left to do is read from rows, and a deletion of something
+//! Reads and writes the index, attachments, intents and the ownership ledger. Calls list of stores (after a creation that was never
+//! answered), delete of stores and files. Safe to repeat because what is left to do is read from rows, and a deletion of something
 //! absent is a success.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A store whose creation nobody has heard the end of, of an index whose store is to go: it is known by its tag.
+//! A store whose creation was never answered, of an index whose store is deleted: it is known by its tag.
 //!
 //! Reads the creation's intent. Writes it, and deletion intents. Calls list of stores. Safe to repeat because the intent goes
 //! in the transaction that retires what was found.
@@ -23,7 +23,7 @@ pub(super) struct UnconfirmedStore {
     stores: Vec<String>,
 }
 
-/// Looks for them. `None`: every creation of a store for this index was heard of.
+/// Looks for them. `None`: every creation of a store for this index was answered.
 pub(super) async fn find(
     scope: &Scope<'_>,
     index_id: IndexId,
@@ -45,7 +45,7 @@ pub(super) async fn find(
     let grace = scope.provider.capabilities().settle_grace;
     let age = (Utc::now() - intent.updated_at).to_std().unwrap_or_default();
     if found.is_empty() && age < grace {
-        let reason = "looks for a vector store that may have been made";
+        let reason = "searches for a vector store that may have been made";
         return Err(StepError::snooze(NOT_VISIBLE_YET, reason));
     }
     Ok(Some(UnconfirmedStore {

@@ -44,7 +44,7 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let repair = every("end builds without a job", REPAIR_INTERVAL, &stop, || {
         builds::end_stale(&context)
     });
-    let files = every("look at FILES_ROOT", FILES_INTERVAL, &stop, || {
+    let files = every("check FILES_ROOT", FILES_INTERVAL, &stop, || {
         files_root::check(&context.pool, &context.files)
     });
     let uploads = every("end uploads without a job", REPAIR_INTERVAL, &stop, || {

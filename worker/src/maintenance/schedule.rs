@@ -1,4 +1,4 @@
-//! Recurring work, started once for the whole fleet: every worker looks, and the row of `rag_schedules` tells one of them
+//! Recurring work, started once for the whole fleet: every worker checks, and the row of `rag_schedules` tells one of them
 //! that it is time. What starts is jobs, in the transaction that moves the row on: a crash starts them all or none.
 //!
 //! To add something: a line in [`entries`] with its name (which is its row's), its interval, and the jobs that it comes to
@@ -53,7 +53,7 @@ fn entries(context: &Context) -> Vec<Entry> {
     ]
 }
 
-/// Runs until it is cancelled. Errors are logged, and the next look tries again.
+/// Runs until it is cancelled. Errors are logged, and the next round tries again.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let entries: Vec<_> = entries(&context)
         .into_iter()

@@ -1,6 +1,6 @@
 //! Files that the listing of a store lacks: whether they have left it.
 //!
-//! A first look only notes since when each is missing; a second one, some time later, asks for each by its id as well. Until
+//! The first check only notes since when each is missing; a second one, some time later, asks for each by its id as well. Until
 //! then, and where the provider finds nothing by its id, nothing is known, and no row is touched.
 
 use std::collections::HashSet;
@@ -19,7 +19,7 @@ use crate::step_error::StepError;
 /// What is known of the files that a listing lacks.
 #[derive(Debug)]
 pub(crate) enum Absent {
-    LookAgain {
+    CheckAgain {
         after: Duration,
         files: usize,
     },
@@ -52,12 +52,12 @@ pub(crate) async fn judge(
     }
     let missing: HashSet<AttachmentId> = diff.missing().into_iter().collect();
     // What was just accepted may not be shown yet.
-    let settling = |row: &Attachment| {
+    let not_visible_yet = |row: &Attachment| {
         row.state == AttachmentState::InProgress && age(row.attached_at.unwrap_or(row.created_at)) <= grace
     };
     let mut missing: Vec<&Attachment> = rows
         .iter()
-        .filter(|row| missing.contains(&row.id) && !settling(row))
+        .filter(|row| missing.contains(&row.id) && !not_visible_yet(row))
         .collect();
     if !missing.is_empty() {
         let batches = Batches::of(observer, store, missing.iter().copied()).await?;
@@ -76,7 +76,7 @@ pub(crate) async fn judge(
         attachments::mark_missed(&mut tx, &ids).await?;
         tx.commit().await?;
         let files = missing.len();
-        return Ok(Absent::LookAgain { after, files });
+        return Ok(Absent::CheckAgain { after, files });
     }
     let control = listing.files.first().map(|file| file.store_file_id.as_str());
     let answers = presence::of_files(observer, store, &missing, control).await?;

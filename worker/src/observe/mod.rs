@@ -1,4 +1,4 @@
-//! Seeing what a provider has: the only code that looks at stores, their files and batches, for builds and syncs alike.
+//! What a provider has: the only code that lists and gets stores, their files and batches, for builds, syncs, cancels, deletions and the search for orphans.
 //! Nothing here changes anything at a provider.
 //!
 //! | module | what |
@@ -32,7 +32,7 @@ use rag_providers::{Ability, ErrorKind, Provider, ProviderError};
 use crate::context::Context;
 use crate::step_error::StepError;
 
-/// Who looks, with what, and on whose behalf.
+/// On whose behalf a provider is observed, and with what.
 #[derive(Clone, Copy)]
 pub(crate) struct Observer<'a> {
     pub(crate) context: &'a Context,
@@ -42,7 +42,7 @@ pub(crate) struct Observer<'a> {
 }
 
 impl Observer<'_> {
-    /// How far apart the two looks are by which something counts as gone.
+    /// How far apart the two checks are by which something counts as gone.
     pub(crate) fn apart(&self) -> Duration {
         self.context.sync.missing_confirm
     }

@@ -8,23 +8,22 @@ use rag_db::attachments::Attachment;
 use rag_db::indexes::{self, Index};
 use rag_db::missing;
 use rag_domain::{AttachmentId, Doubt, Evidence, Listing, Verdict};
-use rag_providers::{Ability, Cursor, Order, PageRequest, VectorStore};
+use rag_providers::{Ability, Order, VectorStore};
 
+use super::listing::Pages;
 use super::store_file::SeenFile;
 use super::{Observer, age, is_absent};
 use crate::step_error::StepError;
 
 /// Files that are asked for at the same time.
 const ASKED_AT_ONCE: usize = 4;
-/// More pages of stores than any account has; beyond it a listing is taken for broken.
-const MAX_PAGES: usize = 100_000;
 
 /// What is known of a store.
 #[derive(Debug)]
 pub(crate) enum Presence {
     There(Box<VectorStore>),
-    /// Nothing is known before it is looked for again, so long from now.
-    LookAgain(std::time::Duration),
+    /// Nothing is known before another check, so long from now.
+    CheckAgain(std::time::Duration),
     Unknown(Doubt),
     Gone,
 }
@@ -74,14 +73,14 @@ async fn not_found(
         observer.claim.fence(&mut tx).await?;
         missing::mark_store(&mut tx, index.id, store).await?;
         tx.commit().await?;
-        return Ok(Presence::LookAgain(after));
+        return Ok(Presence::CheckAgain(after));
     }
     evidence.listing = match listing {
         Some(listing) => listing,
         None => listed(observer, store).await?,
     };
     Ok(match evidence.judge(observer.apart()) {
-        Verdict::LookAgain(after) => Presence::LookAgain(after),
+        Verdict::LookAgain(after) => Presence::CheckAgain(after),
         Verdict::Unknown(doubt) => Presence::Unknown(doubt),
         Verdict::Gone => Presence::Gone,
     })
@@ -89,28 +88,16 @@ async fn not_found(
 
 /// The other witness.
 async fn listed(observer: &Observer<'_>, store: &str) -> Result<Listing, StepError> {
-    let (mut others, mut after): (usize, Option<Cursor>) = (0, None);
-    for _ in 0..MAX_PAGES {
-        let request = PageRequest {
-            limit: Some(observer.provider.capabilities().max_page_items),
-            after,
-            order: Some(Order::Ascending),
-        };
-        let page = match observer.provider.list_vector_stores(request).await {
-            Ok(page) => page,
+    let (mut others, mut pages) = (0, Pages::of_stores(observer.provider, Order::Ascending));
+    loop {
+        match pages.next().await {
+            Ok(Some(page)) if page.iter().any(|listed| listed.id == store) => return Ok(Listing::Has),
+            Ok(Some(page)) => others += page.len(),
+            Ok(None) => return Ok(Listing::Lacks { others }),
             Err(error) if is_absent(&error) => return Ok(Listing::Unusable),
             Err(error) => return Err(error.into()),
-        };
-        if page.items.iter().any(|listed| listed.id == store) {
-            return Ok(Listing::Has);
-        }
-        others += page.items.len();
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(Listing::Lacks { others }),
         }
     }
-    Ok(Listing::Unusable)
 }
 
 /// What asking for a file by its id told.

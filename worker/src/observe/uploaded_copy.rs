@@ -7,25 +7,22 @@
 //! No provider takes a mark on a file that its users would not see, so bytes are all there is. Where a provider does not hand
 //! them out, nothing is proven.
 
-use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use rag_db::connections;
 use rag_db::intents::{self, Intent};
 use rag_db::ownership::{self, Kind};
-use rag_providers::{Order, PageRequest, Provider, ProviderError, ProviderFile};
+use rag_providers::{Order, Provider, ProviderError, ProviderFile};
 use sha2::{Digest as _, Sha256};
 use sqlx::MySqlConnection;
 
-use super::listing::CLOCK_SKEW;
+use super::listing::{CLOCK_SKEW, Pages};
 use crate::lease::Scope;
 use crate::step_error::StepError;
 
-/// Files whose bytes are looked at for one upload.
+/// Files whose bytes are compared for one upload.
 const MAX_COMPARED: usize = 4;
-/// Newest first, the look ends at the upload's time; this only guards against a listing without times.
-const MAX_PAGES: usize = 1000;
 
-/// The file that an interrupted upload of exactly this content left at the provider, if there is one that no row speaks of.
+/// The file that an interrupted upload of exactly this content left at the provider, if there is one that no row references.
 /// What [`may_adopt`] says has to be asked in the transaction that takes it.
 pub(crate) async fn find_copy(scope: &Scope<'_>, intent: &Intent) -> Result<Option<ProviderFile>, StepError> {
     let (Some(name), Some(size_bytes), Some(sha256)) =
@@ -40,8 +37,12 @@ pub(crate) async fn find_copy(scope: &Scope<'_>, intent: &Intent) -> Result<Opti
     if !is_exclusive {
         return Ok(None);
     }
-    let mut alike = files_since(scope.provider.as_ref(), intent.created_at - CLOCK_SKEW).await?;
-    alike.retain(|file| file.file_name == *name && file.size_bytes == size_bytes);
+    let mut alike = Pages::of_files(scope.provider.as_ref(), Order::Descending)
+        .since(intent.created_at - CLOCK_SKEW, |file| file.created_at)
+        .await?;
+    // Files of unknown age are none of an upload whose time is known.
+    alike
+        .retain(|file| file.created_at.is_some() && file.file_name == *name && file.size_bytes == size_bytes);
     let mut compared = 0;
     for file in alike {
         scope.check_running()?;
@@ -82,7 +83,7 @@ pub(crate) async fn may_adopt(
     is_free(db, provider, external_file_id).await
 }
 
-/// No row speaks of the file, and the provider has not said that it is gone.
+/// No row references the file, and the provider has not said that it is gone.
 async fn is_free(
     db: &mut MySqlConnection,
     provider: &str,
@@ -125,29 +126,4 @@ async fn hash(
         hasher.update(&piece);
     }
     Ok((received == size_bytes).then(|| hex::encode(hasher.finalize())))
-}
-
-/// Newest first. Files of unknown age are none of an upload whose time is known.
-async fn files_since(
-    provider: &dyn Provider,
-    since: DateTime<Utc>,
-) -> Result<Vec<ProviderFile>, ProviderError> {
-    let (mut found, mut after) = (Vec::new(), None);
-    for _ in 0..MAX_PAGES {
-        let request = PageRequest {
-            limit: Some(provider.capabilities().max_file_page_items),
-            after,
-            order: Some(Order::Descending),
-        };
-        let page = provider.list_files(request).await?;
-        let is_old = |file: &ProviderFile| file.created_at.is_some_and(|at| at < since);
-        let ends = page.items.iter().any(is_old);
-        let young = |file: &ProviderFile| file.created_at.is_some_and(|at| at >= since);
-        found.extend(page.items.into_iter().filter(young));
-        after = page.next;
-        if ends || after.is_none() {
-            break;
-        }
-    }
-    Ok(found)
 }

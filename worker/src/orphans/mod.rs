@@ -1,11 +1,11 @@
-//! What we made at a provider and no row of ours speaks of: found, reported, and deleted if that is wanted.
+//! What we made at a provider and no row of ours references: found, reported, and deleted if that is wanted.
 //!
 //! Reads the ownership ledger, copies, attachments, indexes and intents. Writes deletion intents in `delete` mode alone, and forgets lost
 //! uploads that came to nothing. Calls list of stores and of files, on an exclusive account the content of files that may be
 //! ours, then deletes. Safe to repeat because it decides from rows.
 //!
-//! Nothing is deleted that a trace does not prove to be ours (`rag_db::ownership`): a store by its id or its tag, a file by its
-//! id. What our uploads of which nobody heard have left there is the matter of `unconfirmed`. What is young is left alone, since it
+//! Nothing is deleted that the ownership ledger does not prove to be ours (`rag_db::ownership`): a store by its id or its tag, a file by its
+//! id. What unconfirmed uploads (those that were never answered) have left there is judged in `unconfirmed_uploads`. What is young is left alone, since it
 //! may be work in flight. A listing that fails, or is not complete, ends the search before anything is decided.
 
 mod listed;

@@ -24,15 +24,15 @@ pub(crate) struct Report {
 struct Counts {
     /// At the provider.
     listed: usize,
-    /// That rows of ours speak of.
+    /// That rows of ours reference.
     referenced: usize,
-    /// That we made, and that no row speaks of, for so long that it is no work in flight.
+    /// That we made, and that no row references, for so long that it is no work in flight.
     orphans: usize,
     /// Orphans of too little age.
     young: usize,
     /// Orphans that wait to be deleted already.
     waiting: usize,
-    /// Stores that carry a tag like ours, and files like an upload of which we never heard, of which nothing proves that they
+    /// Stores that carry a tag like ours, and files like an upload that was never answered, of which nothing proves that they
     /// are ours: another installation's, or of before a backup. Deleted only if an admin confirms them.
     unproven: usize,
     /// Orphans that were deleted, or will be.
@@ -58,7 +58,7 @@ struct Item {
     may_be_of: Vec<UnconfirmedUpload>,
 }
 
-/// An upload whose outcome nobody heard.
+/// An upload that was never answered.
 #[derive(Debug, Serialize)]
 pub(super) struct UnconfirmedUpload {
     pub(super) file_id: Option<String>,

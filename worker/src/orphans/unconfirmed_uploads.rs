@@ -20,12 +20,12 @@ use crate::observe::listing::CLOCK_SKEW;
 use crate::observe::uploaded_copy;
 use crate::step_error::StepError;
 
-/// How long after an upload was looked for in vain it may still arrive.
+/// How long after an upload was searched for without success it may still arrive.
 const LANDING: TimeDelta = TimeDelta::hours(1);
 /// Unconfirmed uploads per search; what is more waits for the next.
 const MAX_UPLOADS: u32 = 10_000;
 
-/// `strangers`: files of which no id of ours speaks.
+/// `strangers`: files whose ids we do not know.
 pub(super) async fn judge_all(search: &mut Search<'_>, strangers: &[&Listed]) -> Result<(), StepError> {
     let provider = search.scope.provider_type.as_str();
     let mut db = search.scope.context.pool.acquire().await?;

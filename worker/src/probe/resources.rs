@@ -54,7 +54,7 @@ impl<'a> Resources<'a> {
         Ok(())
     }
 
-    /// Deletes it; answers with what the call came to, which may be looked at as a check.
+    /// Deletes it. Answers what the call came to, which a check may report.
     pub(super) async fn delete(&mut self, kind: Kind, external_id: &str) -> Result<TimedCall<()>, StepError> {
         let provider = self.scope.provider.as_ref();
         let tried = timed!(async {

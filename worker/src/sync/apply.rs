@@ -1,4 +1,4 @@
-//! A listing against the rows of an index, while no build is at work on it: what hangs in the store and how it does, the
+//! A listing against the rows of an index, while no build is at work on it: which files are in the store and their states, the
 //! index's status and the provider's payload.
 //!
 //! The comparison is pure ([`IndexDiff`]); the writing is one function for each of its parts, in the caller's transaction.

@@ -2,7 +2,7 @@
 //!
 //! Reads indexes and the children's jobs. Writes the run, its items, and the children. Calls nothing itself. Safe to repeat
 //! because a child is enqueued in the transaction that marks its item, and an item is through in the one that counts it.
-//! The job looks, does what is to be done now, and snoozes: it holds no slot while its children work, and survives any
+//! The job checks its children, does what is to be done now, and snoozes: it holds no slot while its children work, and survives any
 //! worker.
 //!
 //! Children only report stores that are gone. When all are through, and they are not too many ([`rag_domain::DeletionThreshold`]) or
@@ -39,7 +39,7 @@ struct Counts {
     indexes_synced: u32,
     /// Looked at a moment ago, and not again.
     indexes_fresh: u32,
-    /// Left to the job that is at work on them, which looks for itself.
+    /// Left to the job that is at work on them, which observes the store itself.
     indexes_busy: u32,
     indexes_detached: u32,
     indexes_failed: u32,
@@ -144,7 +144,7 @@ impl Sync<'_> {
             asked.push(item.item);
         }
         syncs::set_counts(&mut tx, &self.job_id, &counts, done).await?;
-        // A look that somebody else has asked for serves as well.
+        // A sync that somebody else has asked for serves as well.
         let enqueued = self.context.queue.enqueue_many(&mut tx, jobs).await?;
         for (item, child) in asked.iter().zip(&enqueued) {
             items::mark_asked(&mut tx, &self.job_id, item, from, &json!(child.id)).await?;

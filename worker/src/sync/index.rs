@@ -1,6 +1,6 @@
-//! The sync of one index: one look at its store, settled. It never waits for indexing.
+//! The sync of one index: its store is observed once, and what was seen is applied. It never waits for indexing.
 //!
-//! Reads the index and its attachments. Writes both, and the look. Calls get of the store and list of its files. Safe to
+//! Reads the index and its attachments. Writes both, and what was seen. Calls get of the store and list of its files. Safe to
 //! repeat because it only copies what the provider says, in the transaction that ends the job.
 
 use std::collections::HashSet;
@@ -49,8 +49,8 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
     let begun_at = Utc::now();
     let found = match presence::of_store(&observer, &index, &store, None).await? {
         Presence::There(found) => *found,
-        Presence::LookAgain(after) => {
-            let reason = format!("the provider did not find vector store {store}: a second look decides");
+        Presence::CheckAgain(after) => {
+            let reason = format!("the provider did not find vector store {store}: a second check decides");
             return Err(StepError::snooze(after, reason));
         }
         Presence::Unknown(doubt) => {
@@ -82,11 +82,11 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
         begun_at,
     };
     match missing_files::judge(&observer, index.id, &listing, &rows).await? {
-        Absent::LookAgain { after, files } => Err(StepError::snooze(
+        Absent::CheckAgain { after, files } => Err(StepError::snooze(
             after,
-            format!("the vector store does not show {files} files that were in it: a second look decides"),
+            format!("the vector store does not show {files} files that were in it: a second check decides"),
         )),
-        Absent::Known { left, uncertain } => settle(context, claim, job, &listing, &left, uncertain).await,
+        Absent::Known { left, uncertain } => apply(context, claim, job, &listing, &left, uncertain).await,
     }
 }
 
@@ -116,7 +116,7 @@ async fn begin(
     Ok((tx, index))
 }
 
-async fn settle(
+async fn apply(
     context: &Context,
     claim: &Claim,
     job: &IndexSync,

@@ -2,20 +2,19 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `absent` | whether files that a listing lacks have left the store |
-//! | `settle` | a listing against the rows of an index: states of files, the index's status and payload (R-7) |
-//! | `detach` | an index whose store is gone (R-6.5) |
-//! | `index` | the sync of one index: a look, settled |
+//! | `apply` | a listing against the rows of an index: states of files, the index's status and payload (R-7) |
+//! | `lost_store` | an index whose store is gone (R-6.5) |
+//! | `index` | the sync of one index: its store is observed once, and what was seen is applied |
 //! | `domain` | the sync of a domain: one job per index, some at a time, and what came of them |
 //! | `provider` | the sync of a provider: every store and every file, imported or compared (R-6) |
 //!
 //! What holds for all of them:
-//! - A look is complete or it is nothing: a listing that fails half-way writes no row and detaches nothing.
+//! - A listing is complete or it is nothing: one that fails half-way writes no row and detaches nothing.
 //! - Syncs take turns with builds. The sync of one index has the index's concurrency key; the sync of a provider leaves an
-//!   index alone whose key somebody has, and looks again if a build came between its look and its writing.
-//! - A first look proves nothing: what is missing counts as gone when a second look agrees (`observe::presence`, `absent`).
-//! - More than a share detached at once is taken for a mistake of the provider, not of ours ([`rag_domain::DeletionThreshold`]).
-//! - The caller's own wishes that no build has carried out yet (a link that is new, one that is gone) are not undone.
+//!   index alone whose key somebody has, and observes it again if a build came between observing and writing.
+//! - A first check proves nothing: what is missing counts as gone when a second check agrees (`observe::presence`, `observe::missing_files`).
+//! - More than a share detached at once is taken for the provider's mistake ([`rag_domain::DeletionThreshold`]).
+//! - The caller's changes that no build has carried out yet (a link that is new, one that is gone) are not undone.
 
 mod apply;
 pub(crate) mod domain;
@@ -31,13 +30,13 @@ use rag_db::{store_polls, syncs};
 use crate::context::Context;
 use crate::step_error::StepError;
 
-/// A run that was touched since is looked at another time.
+/// A run that was touched since is left for another time.
 const OLD_SECONDS: u32 = 3600;
 const RUNS: u32 = 100;
-/// How often the fleet looks for runs to forget.
+/// How often the fleet checks for runs to forget.
 pub(crate) const FORGET_EVERY: Duration = Duration::from_mins(10);
 
-/// Forgets the runs whose jobs the queue has forgotten (reports are kept as long as their jobs), and looks at indexes that
+/// Forgets the runs whose jobs the queue has forgotten (reports are kept as long as their jobs), and the listings of indexes that
 /// are gone.
 pub(crate) async fn forget_old_runs(context: &Context) -> Result<(), StepError> {
     let mut db = context.pool.acquire().await?;

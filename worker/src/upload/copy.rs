@@ -6,7 +6,7 @@
 //! worker perhaps.
 //!
 //! Reads the copy's row and the intents. Writes both. Calls create of files; on an exclusive account also list and content,
-//! after an upload that was not heard of (`proof`). Safe to repeat because the intent is written first and goes in the
+//! after an upload that was never answered (`proof`). Safe to repeat because the intent is written first and goes in the
 //! transaction that records the outcome.
 
 use std::time::Duration;
@@ -154,7 +154,7 @@ enum Inherited {
     UploadAgain(Box<Intent>),
 }
 
-/// An earlier try to upload this file was not heard of. It may have left a copy at the provider, which its name and size do
+/// An earlier upload of this file was never answered. It may have left a copy at the provider, which its name and size do
 /// not tell from a stranger's. Where there is proof, that copy is taken. Else the bytes go up again, and the lost try is
 /// remembered for the search for orphans.
 async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<Inherited, StepError> {
@@ -182,7 +182,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
         tracing::info!(
             file.id = %file.file_id,
             external_file_id = copy.id,
-            "an earlier upload was not heard of, but has arrived: its bytes were compared"
+            "an earlier upload was never answered, but has arrived: its bytes were compared"
         );
         return Ok(Inherited::Found);
     }
@@ -198,7 +198,7 @@ async fn inherit(scope: &Scope<'_>, member: &Member, intent: Intent) -> Result<I
     tx.commit().await?;
     tracing::warn!(
         file.id = %file.file_id,
-        "an earlier upload was not heard of: the file goes up again, and the provider may keep a spare copy"
+        "an earlier upload was never answered: the file goes up again, and the provider may keep a spare copy"
     );
     Ok(Inherited::UploadAgain(Box::new(intent)))
 }

@@ -154,7 +154,7 @@ pub(crate) async fn run(job: &FileUpload, claim: &Claim, context: &Context) -> R
     tx.commit().await?;
     let uploaded = tokio::select! {
         uploaded = ensure(&scope, &member) => uploaded?,
-        // What is cut off is looked for by the next claim.
+        // The next claim searches for what was cut off.
         () = claim.cancellation().cancelled() => return Err(StepError::Stopped),
     };
     match uploaded {

@@ -130,7 +130,7 @@ async fn fail(
     Ok(Uploaded::Failed)
 }
 
-/// The contents that the row speaks of are not there, or are others: the file has failed until it gets new ones. Unless it
+/// The contents that the row names are missing, or are others: the file has failed until it gets new ones. Unless it
 /// has them already: then the old ones are gone for a good reason, and the next round takes the new ones.
 pub(super) async fn lost(
     scope: &Scope<'_>,

@@ -74,7 +74,7 @@ pub struct Attachment {
     pub last_error: Option<String>,
     /// When the provider accepted it.
     pub attached_at: Option<DateTime<Utc>>,
-    /// How often it was taken out and put in again because the provider did not index it in time.
+    /// How often it was detached and attached again because the provider did not index it in time.
     pub reattached: u32,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -196,8 +196,8 @@ pub async fn insert_many(db: &mut MySqlConnection, new: &[NewAttachment<'_>]) ->
     Ok(())
 }
 
-/// Whether the provider, which indexes `most` things at once, has a place for one more. Nobody else finds one until the
-/// transaction ends: whoever marks rows as `attaching` in it never exceeds the limit, however many are at it.
+/// Whether the provider, which indexes `most` things at once, has a free slot for one more. No other transaction finds one
+/// until this one ends, so marking rows as `attaching` in it never exceeds the limit.
 pub async fn find_indexing_place(
     tx: &mut MySqlConnection,
     provider: &str,
@@ -241,7 +241,7 @@ pub async fn count_states(db: &mut MySqlConnection, index: IndexId) -> Result<Fi
     Ok(counts)
 }
 
-/// The indexes in whose stores a file hangs, or may, with whether their own deletion was asked for.
+/// The indexes to whose stores a file is attached, or may be, and whether their own deletion was requested.
 pub async fn list_indexes_of_file(
     db: &mut MySqlConnection,
     file: FileId,
@@ -259,7 +259,7 @@ pub async fn list_indexes_of_file(
         .collect())
 }
 
-/// Whether anything hangs in a store of this index, or may.
+/// Whether anything is attached to a store of this index, or may be.
 pub async fn any_of_index(db: &mut MySqlConnection, index: IndexId) -> Result<bool, DbError> {
     let row: Option<i64> =
         sqlx::query_scalar("SELECT 1 FROM rag_index_attachments WHERE index_id = ? LIMIT 1")
@@ -281,7 +281,7 @@ pub async fn any_batch_in_progress(db: &mut MySqlConnection, index: IndexId) -> 
     Ok(row.is_some())
 }
 
-/// What hangs in stores of this index, or may, for a file.
+/// The attachments of one file to stores of this index.
 pub async fn list_of_file(
     db: &mut MySqlConnection,
     index: IndexId,

@@ -16,7 +16,7 @@ pub async fn delete_detached(db: &mut MySqlConnection, id: AttachmentId) -> Resu
     exactly_one(&result, "attachment", id)
 }
 
-/// The store itself is given up, and with it all that hung in it. Answers the provider's file ids that hung there.
+/// The store itself is given up, with everything attached to it. Answers the provider's ids of those files.
 pub async fn forget_store(db: &mut MySqlConnection, external_store_id: &str) -> Result<Vec<String>, DbError> {
     Ok(sqlx::query_scalar(
         "DELETE FROM rag_index_attachments WHERE external_store_id = ? RETURNING external_file_id",
@@ -26,8 +26,8 @@ pub async fn forget_store(db: &mut MySqlConnection, external_store_id: &str) -> 
     .await?)
 }
 
-/// The stores of an index are gone, and with them what hung there: forgets some of it, and answers each local file with what
-/// the provider calls it.
+/// The stores of an index are gone: removes some of the rows of files that were attached to them, and answers each local
+/// file with its id at the provider.
 pub async fn forget_some(
     db: &mut MySqlConnection,
     index: IndexId,
@@ -44,7 +44,7 @@ pub async fn forget_some(
     Ok(rows.into_iter().map(|(id, external)| (id.0, external)).collect())
 }
 
-/// The index's deletion is given up: what hangs in its stores stays there, unknown.
+/// The index's deletion is given up: what is attached to its stores stays there without a row.
 pub async fn forget_index(db: &mut MySqlConnection, index: IndexId) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_index_attachments WHERE index_id = ?")
         .bind(Text(index))

@@ -8,7 +8,7 @@ use super::{COLUMNS, Index};
 use crate::DbError;
 use crate::sql::{Text, exactly_one};
 
-/// An index whose deletion was asked for: hidden from everybody but who carries the deletion out.
+/// An index whose deletion was asked for: hidden from everything but its deletion.
 #[derive(Debug, Clone, FromRow)]
 pub struct Tombstone {
     #[sqlx(flatten)]
@@ -65,7 +65,7 @@ pub async fn list_tombstones(
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Removes what is left of an index whose deletion is done, its links, builds and looks included.
+/// Removes what is left of an index whose deletion is done, its links, builds and polls included.
 pub async fn delete_tombstone(db: &mut MySqlConnection, id: IndexId) -> Result<(), DbError> {
     sqlx::query("DELETE FROM rag_index_files WHERE index_id = ?")
         .bind(Text(id))

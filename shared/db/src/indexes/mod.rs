@@ -69,7 +69,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// What is wrong with it, whoever met it last: a build, else a sync, else a search.
+    /// Its error: of the last build, else of the last sync, else of the last search.
     pub fn any_error(&self) -> Option<&str> {
         let errors = [&self.last_error, &self.sync_error, &self.query_error];
         errors.into_iter().find_map(Option::as_deref)

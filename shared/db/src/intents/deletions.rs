@@ -1,4 +1,4 @@
-//! Deletions that are to be carried out at a provider: intents without a claim, for whoever comes first.
+//! Deletions to be carried out at a provider: intents without a claim, which any worker may take.
 //!
 //! The row is written in the transaction that drops what may have been the last reference, so a crash loses none. It goes
 //! when the provider has confirmed, and stays, to be tried again later and later, as long as it has not.
@@ -44,7 +44,7 @@ pub async fn is_store_retired(
     Ok(row.is_some())
 }
 
-/// Marks a file of ours at the provider for deletion, unless it is still somebody's copy or hangs in a store. Call it in
+/// Marks a file of ours at the provider for deletion, unless it is still the copy of a file or attached to a store. Call it in
 /// the transaction that drops what may have been the last reference.
 pub async fn retire_file(
     db: &mut MySqlConnection,
@@ -169,7 +169,7 @@ pub async fn list_deletions_of(
         .await?)
 }
 
-/// Says that the deletion is about to be tried: for so long nobody else tries it. Answers `false` if somebody else does, or
+/// Reserves the next try of the deletion for so long. Answers `false` if another worker has reserved it, or
 /// it is over.
 pub async fn take_deletion(db: &mut MySqlConnection, intent: &Intent, seconds: u32) -> Result<bool, DbError> {
     let result = sqlx::query(

@@ -202,7 +202,7 @@ pub async fn is_uploading(db: &mut MySqlConnection, provider: &str, file: FileId
     Ok(row.is_some())
 }
 
-/// Nobody will take it up again: removes an intent that `dead_token` still holds. Answers whether it did.
+/// Removes an intent that `dead_token` still holds and that no job will take over. Answers whether it did.
 pub async fn give_up(
     db: &mut MySqlConnection,
     id: IntentId,
@@ -285,7 +285,7 @@ pub async fn is_upload_open(db: &mut MySqlConnection, file: FileId) -> Result<bo
     Ok(row.is_some())
 }
 
-/// Whether any row of ours speaks of this file of the provider: as a copy, in a store, or to be deleted.
+/// Whether any row of ours refers to this file of the provider: as a copy, an attachment, or a deletion.
 pub async fn is_file_referenced(
     db: &mut MySqlConnection,
     provider: &str,
@@ -304,7 +304,7 @@ pub async fn is_file_referenced(
     Ok(row.is_some())
 }
 
-/// Whether this file of the provider is somebody's copy or hangs in a store of ours.
+/// Whether this file of the provider is the copy of a file of ours, or is attached to a store of ours.
 pub async fn is_file_in_use(
     db: &mut MySqlConnection,
     provider: &str,

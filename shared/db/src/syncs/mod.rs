@@ -1,8 +1,8 @@
-//! `rag_sync_runs` and what hangs on it: syncs that go through many things, and survive whoever runs them.
+//! `rag_sync_runs` with its items and findings: the progress of syncs that work through many things.
 //!
-//! A run belongs to a job. Its phase and position say where it goes on, its items what is still to be gone through, its
-//! findings what came of it. The callers write all of it in transactions that are fenced by the job's claim, together with
-//! what they change elsewhere, so that numbers and rows agree after any crash.
+//! A run belongs to a job, and outlives its workers. Its phase and position say where it continues, its items what is left
+//! to do, and its findings what it found. The callers write all of it in transactions that are fenced by the job's claim,
+//! together with what they change elsewhere, so that numbers and rows agree after any crash.
 
 pub mod findings;
 pub mod items;
@@ -69,7 +69,7 @@ pub async fn find_many(db: &mut MySqlConnection, job_ids: &[String]) -> Result<V
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// The run goes on there.
+/// Sets the phase and position where the run continues.
 pub async fn go_to(
     db: &mut MySqlConnection,
     job_id: &str,
@@ -87,7 +87,7 @@ pub async fn go_to(
     exactly_one(&result, "sync", job_id)
 }
 
-/// What is reported, and how many of the items are through.
+/// Sets the numbers of the report, and how many items are done.
 pub async fn set_counts(
     db: &mut MySqlConnection,
     job_id: &str,
@@ -116,7 +116,7 @@ pub async fn set_total(db: &mut MySqlConnection, job_id: &str, items_total: u32)
     exactly_one(&result, "sync", job_id)
 }
 
-/// The run is over.
+/// The run has ended.
 pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
     let result = sqlx::query(
         "UPDATE rag_sync_runs SET finished_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
@@ -128,7 +128,7 @@ pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbErro
     exactly_one(&result, "sync", job_id)
 }
 
-/// Runs that nobody has touched for so long, oldest first.
+/// Runs without a change for so long, oldest first.
 pub async fn list_old(
     db: &mut MySqlConnection,
     older_than_seconds: u32,
@@ -144,7 +144,7 @@ pub async fn list_old(
     .await?)
 }
 
-/// Removes a run and all that hangs on it, in pieces. Not to be called in a transaction.
+/// Removes a run with its items and findings, in pieces. Not to be called in a transaction.
 pub async fn forget(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
     for table in ["rag_sync_findings", "rag_sync_items"] {
         let sql = format!("DELETE FROM {table} WHERE job_id = ? LIMIT {FORGET_CHUNK}");

@@ -7,14 +7,13 @@ use super::GIVEN_UP;
 use crate::DbError;
 use crate::sql::{Move, Text, make_move};
 
-/// Of a row `upload`: no build that is under way looks after it.
+/// A condition on the row `upload`: no build that is at work needs it.
 const NO_BUILD: &str = "NOT EXISTS ( \
              SELECT 1 FROM rag_index_files l JOIN rag_indexes i ON i.id = l.index_id \
              JOIN rag_index_builds b ON b.index_id = i.id AND b.finished_at IS NULL \
              WHERE l.file_id = upload.local_file_id AND i.provider_type = upload.provider_id)";
 
-/// Nobody goes on with the upload: a row that still says `pending` becomes `failed`. One that a build which is under way
-/// looks after stays, and so does any other; the answer tells whether it was so.
+/// Fails a `pending` upload that no build works on. Answers whether it did.
 pub async fn give_up(
     db: &mut MySqlConnection,
     provider: &str,
@@ -36,8 +35,8 @@ pub async fn give_up(
     Ok(result.rows_affected() == 1)
 }
 
-/// A build has ended without its uploads: copies of its files that still say `pending` become `failed`, with what their own
-/// last try met, else with `error`. Those that another build, or a job of their own, looks after stay.
+/// A build has ended without its uploads: `pending` copies of its files become `failed`, with the error of their own last
+/// try, else with `error`. Those that another build or a job of their own works on stay `pending`.
 pub async fn give_up_of_index(
     db: &mut MySqlConnection,
     provider: &str,

@@ -48,9 +48,9 @@ pub struct Upload {
     pub content_sha256: String,
     #[sqlx(try_from = "Text<UploadStatus>")]
     pub status: UploadStatus,
-    /// What kind of failure `last_error` speaks of.
+    /// The kind of failure that `last_error` describes.
     pub error_code: Option<String>,
-    /// Why the last try failed; of a row that is `pending`, a try that is made again.
+    /// Why the last try failed. A `pending` row is tried again.
     pub last_error: Option<String>,
     #[sqlx(json(nullable))]
     pub raw_provider_json: Option<Value>,
@@ -65,7 +65,7 @@ const COLUMNS: &str = "id, provider_id, local_file_id, file_name, external_file_
 
 /// An `error_code` of our own: the contents are gone from where they lay, which is known to be readable.
 pub const CONTENTS_MISSING: &str = "contents_missing";
-/// … nobody goes on with it.
+/// … no build and no job works on it any more.
 pub const GIVEN_UP: &str = "given_up";
 /// … an admin set the row to failed.
 pub const SET_BY_ADMIN: &str = "set_by_admin";

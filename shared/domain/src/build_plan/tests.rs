@@ -38,7 +38,7 @@ fn a_new_file_is_uploaded_and_attached() {
 }
 
 #[test]
-fn what_hangs_there_as_wanted_is_left_alone() {
+fn what_is_attached_as_wanted_is_left_alone() {
     let id = FileId::new();
     let row = present(id, "file-1", "a", AttachmentState::Completed);
     let plan = BuildPlan::new(

@@ -51,7 +51,8 @@ fn position(text: &str, id: &str) -> Option<usize> {
 mod tests {
     use super::super::classify::{Judgement, judge};
     use super::*;
-    use crate::error::{ErrorKind, Operation};
+    use crate::error::ErrorKind;
+    use crate::operation::Operation;
 
     fn attach() -> Call {
         Call::post(Operation::AttachFile, &["vector_stores", "vs_1", "files"])

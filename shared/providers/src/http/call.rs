@@ -6,7 +6,8 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use url::Url;
 
-use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::error::{ErrorKind, ProviderError};
+use crate::operation::Operation;
 
 /// The largest id or path segment that is sent; the longest seen is about 40 bytes.
 const MAX_SEGMENT_BYTES: usize = 255;

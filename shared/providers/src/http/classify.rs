@@ -9,7 +9,8 @@ use super::call::Call;
 use super::error_body::{ErrorBody, Form};
 use super::exhausted;
 use super::guard::Refused;
-use crate::error::{Effect, ErrorKind, Exhaustion, Operation};
+use crate::error::{Effect, ErrorKind, Exhaustion};
+use crate::operation::Operation;
 
 /// What a refusal amounts to.
 #[derive(Debug, PartialEq, Eq)]

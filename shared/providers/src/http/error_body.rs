@@ -29,7 +29,7 @@ pub(crate) enum Form {
     Empty,
     /// JSON of a form that providers use.
     Json,
-    /// HTML, plain text, or other JSON (gateways have their own): whoever wrote it, it was hardly the provider.
+    /// HTML, plain text, or other JSON (gateways have their own): the provider itself hardly wrote it.
     Foreign,
 }
 

@@ -122,7 +122,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::error::Operation;
+    use crate::operation::Operation;
 
     fn found(call: &Call, status: u16, body: &str) -> Option<Exhaustion> {
         let status = StatusCode::from_u16(status).unwrap();

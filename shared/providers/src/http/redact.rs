@@ -1,4 +1,5 @@
-//! Text from outside on its way into an error: one line, bounded, without anything that is or looks like a credential.
+//! Cleans text from outside for errors: one line, bounded, without anything that is a credential or looks like one. No
+//! crate knows the forms of these providers' keys.
 
 use std::fmt;
 use std::sync::LazyLock;

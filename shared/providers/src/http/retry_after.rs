@@ -1,4 +1,4 @@
-//! How long a provider asks to wait.
+//! How long a provider asks to wait. The `headers` crate reads neither fractions of seconds nor the names that gateways use.
 
 use std::time::Duration;
 

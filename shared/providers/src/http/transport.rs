@@ -18,7 +18,8 @@ pub(crate) use super::outcome::Answer;
 use super::outcome::Exchange;
 use super::redact::Redactor;
 use crate::connection::{NetworkPolicy, Permit, Refusal, RequestBudget, Timeouts};
-use crate::error::{Effect, ErrorKind, Operation, ProviderError};
+use crate::error::{Effect, ErrorKind, ProviderError};
+use crate::operation::Operation;
 
 /// Tries after the first. Few: patience is the queue's, which keeps it in a row and frees the slot.
 const MAX_REPEATS: usize = 2;
@@ -57,7 +58,7 @@ impl fmt::Debug for Transport {
 
 /// An HTTP client that goes only where it may.
 fn guarded_client(resolver: GuardedResolver, timeouts: Timeouts) -> Result<reqwest::Client, ProviderError> {
-    // The process needs one crypto provider; whoever came first has installed it.
+    // The process needs one crypto provider; the first one stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(concat!("rag-indexer/", env!("CARGO_PKG_VERSION")))

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::stores::{attach_body, insert_own};
-use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::error::{ErrorKind, ProviderError};
+use crate::operation::Operation;
 use crate::types::{AttachFile, Capabilities};
 
 pub(super) fn batch_body(files: &[AttachFile], capabilities: &Capabilities) -> Result<Value, ProviderError> {

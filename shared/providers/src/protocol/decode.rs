@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::error::{ErrorKind, ProviderError};
 use crate::http::Answer;
 use crate::http::classify::effect_once_sent;
+use crate::operation::Operation;
 use crate::types::wire::{WireObject, prune};
 use crate::types::{Cursor, Deleted, Page, PageRequest};
 
@@ -54,7 +55,7 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// One object: of the right kind, with the right id, and with the fields nobody can do without.
+/// One object: of the right kind, with the right id, and with the fields that are required.
 pub(crate) fn object<T: WireObject>(mut value: Value, expected: Expected<'_>) -> Result<T, ProviderError> {
     prune(&mut value);
     check_object_word(&value, T::OBJECTS, expected)?;
@@ -123,7 +124,7 @@ pub(crate) fn list<T: WireObject>(
     Ok(Page { items, next })
 }
 
-/// The place after the last item, if the provider says that something follows. A provider that does not say is asked again as
+/// The position after the last item, if the provider says that something follows. A provider that does not say is asked again as
 /// long as its pages are full. An empty page with a successor is only walked past if the page names the successor: without a
 /// new cursor the walk would loop, and stopping would pass a part for the whole.
 fn next_cursor(

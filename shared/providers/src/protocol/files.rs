@@ -3,8 +3,9 @@
 use super::decode::{Expected, object};
 use super::provider::OpenAiClient;
 use crate::contract::Provider as _;
-use crate::error::{Effect, ErrorKind, Operation, ProviderError};
+use crate::error::{Effect, ErrorKind, ProviderError};
 use crate::http::{Call, Digest, MultipartFile, Taken};
+use crate::operation::Operation;
 use crate::types::{FileUpload, ProviderFile};
 
 impl OpenAiClient {

@@ -11,8 +11,9 @@ use super::decode::{self, Expected};
 use super::profile::{HealthProbe, Profile};
 use super::{batches, stores};
 use crate::contract::Provider;
-use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::error::{ErrorKind, ProviderError};
 use crate::http::{Answer, Call, Transport};
+use crate::operation::Operation;
 use crate::types::wire::WireObject;
 use crate::types::{
     AttachFile, Attached, Attributes, Capabilities, Deleted, FileBatch, FileContent, FileUpdate, FileUpload,

@@ -7,10 +7,11 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::connection::{ConnectionConfig, Credentials, FieldError};
-use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::error::{ErrorKind, ProviderError};
 use crate::http::guard::check_base_url;
 use crate::http::transport::TransportConfig;
 use crate::http::{ApiKey, Authorizer, Redactor, Transport};
+use crate::operation::Operation;
 
 /// The connection's base URL, else the provider's own, checked.
 pub(crate) fn base_url(config: &ConnectionConfig, default: Option<&str>) -> Result<Url, FieldError> {

@@ -9,8 +9,9 @@ use tracing::debug;
 use super::decode::{Expected, is_id, not_an_id, object};
 use super::files::check_size;
 use super::provider::OpenAiClient;
-use crate::error::{Effect, ErrorKind, Operation, ProviderError};
+use crate::error::{Effect, ErrorKind, ProviderError};
 use crate::http::{Call, Digest, MultipartFile, Taken};
+use crate::operation::Operation;
 use crate::types::{FileUpload, ProviderFile};
 
 const OPERATION: Operation = Operation::UploadFile;

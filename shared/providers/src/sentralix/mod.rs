@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::adapter::{Adapter, AuthMethod};
 use crate::connection::{ConnectionConfig, FieldError};
 use crate::contract::Provider;
 use crate::error::{ErrorKind, ProviderError};
 use crate::protocol::{self, HealthProbe, OpenAiClient, Profile};
-use crate::registry::{Adapter, AuthMethod};
 use crate::types::Capabilities;
 
 /// `api_key`: `{"api_key": "…", "organization": "…", "project": "…"}`, the last two optional. A base URL is required.

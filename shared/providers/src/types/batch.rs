@@ -11,7 +11,7 @@ use super::vector_store::FileCounts;
 use super::wire::{WireObject, null_as_default, unix_seconds};
 
 open_enum! {
-    /// Where a batch stands. A failed file does not fail its batch: look at the files.
+    /// The status of a batch. A failed file does not fail its batch; the files have their own statuses.
     FileBatchStatus {
         InProgress = "in_progress",
         Completed = "completed",

@@ -1,6 +1,6 @@
 //! Pages, cursors, and the small answers every entity shares.
 
-/// An opaque place in a listing. Only good for the listing (and the order) that handed it out.
+/// An opaque position in a listing. Only good for the listing (and the order) that handed it out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cursor(pub String);
 

@@ -50,7 +50,7 @@ pub struct Attached {
     pub file: VectorStoreFile,
     /// `false`: the provider refused the chunking strategy and the file was attached without it.
     pub chunking_strategy_applied: bool,
-    /// The file hung in the store before this call, with whatever strategy it was attached with then.
+    /// The file was attached to the store before this call, with whatever strategy it was attached with then.
     pub already_attached: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Yandex takes files of listed types only, and refuses `application/octet-stream`.
+//! Yandex accepts files of listed types only, and refuses `application/octet-stream`. `mime_guess` has the common table of
+//! extensions; Yandex uses other words for some.
 
 use crate::types::FileUpload;
 

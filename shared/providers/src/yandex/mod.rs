@@ -12,13 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use url::Url;
 
+use crate::adapter::{Adapter, AuthMethod};
 use crate::connection::{ConnectionConfig, FieldError};
 use crate::contract::Provider;
 use crate::error::{ErrorKind, ProviderError};
 use crate::http::guard::check_base_url;
 use crate::http::{ApiKey, Authorizer};
 use crate::protocol::{self, HealthProbe, OpenAiClient, Profile};
-use crate::registry::{Adapter, AuthMethod};
 use crate::types::Capabilities;
 use provider::YandexProvider;
 use service_account::ServiceAccountKey;

@@ -15,9 +15,10 @@ use url::Url;
 
 use super::service_account::ServiceAccountKey;
 use crate::connection::{ConnectionConfig, StoredToken, TokenStore};
-use crate::error::{ErrorKind, Operation, ProviderError};
+use crate::error::{ErrorKind, ProviderError};
 use crate::http::transport::TransportConfig;
 use crate::http::{Answer, Authorizer, Call, NoAuth, Redactor, Transport, authorization};
+use crate::operation::Operation;
 
 /// A token lives up to twelve hours; Yandex asks for a new one every hour.
 const REFRESH_AFTER: chrono::Duration = chrono::Duration::hours(1);
@@ -84,7 +85,7 @@ impl IamTokens {
             timeouts: config.timeouts,
             headers: HeaderMap::new(),
             auth: Arc::new(NoAuth),
-            // Tokens are got once an hour, and a budget used up by calls must not keep them from getting one.
+            // A token is requested once an hour, and a budget that calls have used up must not prevent that.
             budget: None,
             redactor: redactor.unwrap_or_default(),
         })?;
@@ -116,7 +117,7 @@ impl IamTokens {
         }
         let _refreshing = match (self.refreshing.try_lock(), self.usable()) {
             (Ok(guard), _) => guard,
-            // Somebody is at it already; the old token will do meanwhile.
+            // Another process is already requesting one; the old token serves until then.
             (Err(_), Some(token)) => return Ok(token),
             (Err(_), None) => self.refreshing.lock().await,
         };

@@ -23,7 +23,7 @@ fn openai_error(code: &str) -> Value {
     json!({"error": {"message": format!("about {KEY}"), "type": "some_error", "param": null, "code": code}})
 }
 
-fn store_file(status: &str) -> Value {
+pub(super) fn store_file(status: &str) -> Value {
     json!({"id": "file-1", "object": "vector_store.file", "usage_bytes": 1, "created_at": 1_700_000_000,
         "vector_store_id": "vs_1", "status": status, "last_error": null})
 }
@@ -279,17 +279,6 @@ async fn not_found_after_creation() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_proxy_is_no_verdict_on_existence() {
-    let server = Server::start([text(404, "<html>no such site</html>")]).await;
-    let error = server
-        .provider("openai")
-        .get_vector_store("vs_1")
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Protocol);
-}
-
-#[tokio::test]
 async fn slow_drip() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n".to_vec();
     check(Row {
@@ -352,47 +341,6 @@ async fn refused_connection_has_no_effect_and_is_repeated_even_for_writes() {
         started.elapsed() >= Duration::from_millis(400),
         "tried again after a pause"
     );
-}
-
-#[tokio::test]
-async fn an_empty_page_that_claims_more_is_an_error() {
-    let empty = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": true});
-    let server = Server::start([json(&empty)]).await;
-    let error = server
-        .provider("openai")
-        .all_store_files("vs_1", None)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind, error.effect, error.disposition()),
-        (ErrorKind::Protocol, Effect::None, RETRY)
-    );
-}
-
-#[tokio::test]
-async fn a_repeated_cursor_is_an_error() {
-    let list = json!({"object": "list", "data": [store_file("completed")], "first_id": "file-1",
-        "last_id": "file-1", "has_more": true});
-    let server = Server::start(vec![json(&list); 10]).await;
-    let error = server
-        .provider("openai")
-        .all_store_files("vs_1", None)
-        .await
-        .unwrap_err();
-    assert_eq!((error.kind, error.disposition()), (ErrorKind::Protocol, RETRY));
-    assert_eq!(server.requests().len(), 2);
-}
-
-#[tokio::test]
-async fn a_page_that_fails_in_the_middle_fails_the_walk() {
-    let list = json!({"object": "list", "data": [store_file("completed")], "has_more": true});
-    let server = Server::start([json(&list), status(403, &openai_error("forbidden"))]).await;
-    let error = server
-        .provider("openai")
-        .all_store_files("vs_1", None)
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unauthorized);
 }
 
 #[tokio::test]

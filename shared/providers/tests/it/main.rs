@@ -8,10 +8,14 @@
 mod budget;
 mod calls;
 mod conformance;
+mod downloads;
 mod faults;
+mod large_uploads;
 mod live;
+mod paging;
 mod refusals;
 mod registry;
 mod server;
-mod transfers;
+mod uploads;
 mod yandex;
+mod yandex_tokens;

@@ -145,3 +145,14 @@ async fn a_gateways_hint_is_heard() {
         (ErrorKind::RateLimited, Effect::Unknown)
     );
 }
+
+#[tokio::test]
+async fn a_page_of_a_proxy_is_no_verdict_on_existence() {
+    let server = Server::start([text(404, "<html>no such site</html>")]).await;
+    let error = server
+        .provider("openai")
+        .get_vector_store("vs_1")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Protocol);
+}

@@ -142,7 +142,7 @@ async fn a_read_only_server_costs_time_and_no_job() {
         return;
     };
     enqueue_notes(&site.queue, 1000, 20, 10).await;
-    site.enqueue_nothings(20_000).await;
+    site.enqueue_nothings(6_000).await;
     site.until_running(4).await;
     site.server.execute("SET GLOBAL read_only = 1").await;
     tokio::time::sleep(TROUBLE).await;
@@ -157,7 +157,7 @@ async fn a_locked_account_costs_time_and_no_job() {
         return;
     };
     enqueue_notes(&site.queue, 1000, 20, 10).await;
-    site.enqueue_nothings(20_000).await;
+    site.enqueue_nothings(6_000).await;
     site.until_running(4).await;
     site.server.execute("ALTER USER app@localhost ACCOUNT LOCK").await;
     site.cut_off().await;

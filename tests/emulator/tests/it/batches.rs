@@ -1,10 +1,9 @@
 //! File batches.
 
-use crate::support::{fixed, id, ids, start, with, words};
+use crate::support::{fixed, id, ids, start, until, with, words};
 use rag_emulator::{Action, Emulator, When};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 #[tokio::test]
 async fn every_file_gets_its_own_strategy_and_attributes() {
@@ -100,7 +99,7 @@ async fn two_thousand_files_in_one_batch() {
     }
     let path = format!("/vector_stores/{store}/file_batches");
     let batch = id(&client.post(&path, json!({ "file_ids": files })).await);
-    for _ in 0..500 {
+    until("the batch to be completed", async || {
         let shown = client.get(&format!("{path}/{batch}")).await;
         let counts = &shown["file_counts"];
         let sum: u64 = ["in_progress", "completed", "failed", "cancelled"]
@@ -108,13 +107,9 @@ async fn two_thousand_files_in_one_batch() {
             .map(|k| counts[*k].as_u64().unwrap())
             .sum();
         assert_eq!(sum, 2000);
-        if shown["status"] == "completed" {
-            assert_eq!(counts["completed"], 2000);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the batch did not complete");
+        (shown["status"] == "completed").then(|| assert_eq!(counts["completed"], 2000))
+    })
+    .await;
 }
 
 #[tokio::test]

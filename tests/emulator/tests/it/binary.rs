@@ -103,7 +103,7 @@ async fn it_ends_at_once_and_leaves_nothing_behind() {
         running.signal(signal);
         let status = running.child.wait().unwrap();
         assert!(
-            status.success() && started.elapsed() < Duration::from_secs(1),
+            status.success() && started.elapsed() < Duration::from_secs(10),
             "{:?}",
             started.elapsed()
         );

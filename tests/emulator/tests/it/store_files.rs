@@ -59,7 +59,8 @@ async fn strategies_out_of_bounds_are_refused() {
 
 #[tokio::test]
 async fn counts_and_bytes_are_right_at_every_moment() {
-    let client = with(Emulator::builder().indexing(150, 0.0)).await;
+    let client = start().await;
+    client.hold_indexing("store");
     let mut files = Vec::new();
     for (name, bytes) in [("a.txt", "some text"), ("b.pdf", "%PDF"), ("c.txt", "more")] {
         files.push(client.upload(name, bytes).await);
@@ -77,6 +78,7 @@ async fn counts_and_bytes_are_right_at_every_moment() {
     client
         .delete(&format!("/vector_stores/{store}/files/{}", files[2]))
         .await;
+    client.open_gate("store");
     client.settled(&store, &files[0]).await;
     client.settled(&store, &files[1]).await;
     let shown = client.get(&format!("/vector_stores/{store}")).await;

@@ -3,7 +3,7 @@
 use rag_emulator::{Action, Builder, Emulator, Rule, StoreFileSnapshot, When};
 use reqwest::{Method, RequestBuilder, Response, multipart};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) struct Client {
     pub http: reqwest::Client,
@@ -98,14 +98,21 @@ impl Client {
 
     /// Waits until the file has left `in_progress`.
     pub(crate) async fn settled(&self, store: &str, file: &str) -> Value {
-        for _ in 0..500 {
+        until("the file to be indexed", async || {
             let shown = self.get(&format!("/vector_stores/{store}/files/{file}")).await;
-            if shown["status"] != "in_progress" {
-                return shown;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("{file} was not indexed in time");
+            (shown["status"] != "in_progress").then_some(shown)
+        })
+        .await
+    }
+
+    /// The indexing of all files waits until the gate is opened.
+    pub(crate) fn hold_indexing(&self, gate: &str) {
+        let gate = gate.to_owned();
+        self.fault(When::default(), Action::HoldIndexing { gate });
+    }
+
+    pub(crate) fn open_gate(&self, gate: &str) {
+        self.emulator.control().open_gate(gate);
     }
 
     pub(crate) async fn attach(&self, store: &str, body: Value) -> Value {
@@ -127,6 +134,21 @@ impl Client {
             .into_iter()
             .find(|found| &*found.file_id == file)
             .unwrap()
+    }
+}
+
+/// Asks until the answer is there.
+pub(crate) async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_mins(1),
+            "waited in vain for: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

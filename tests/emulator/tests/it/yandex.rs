@@ -1,6 +1,6 @@
 //! The yandex profile: its quirks, and tokens for service accounts.
 
-use crate::support::{Client, fixed, read, with};
+use crate::support::{Client, fixed, read, until, with};
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
@@ -14,32 +14,24 @@ use ring::{
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 
-async fn yandex(indexing_ms: u64) -> Client {
-    with(
-        Emulator::builder()
-            .profile(Profile::Yandex)
-            .indexing(indexing_ms, 0.0),
-    )
-    .await
+async fn yandex() -> Client {
+    with(Emulator::builder().profile(Profile::Yandex).indexing(1, 0.0)).await
 }
 
 /// Waits by listing, as single store files are hidden while they are indexed.
 async fn indexed(client: &Client, store: &str) {
-    for _ in 0..300 {
+    until("the files to be indexed", async || {
         let list = client
             .get(&format!("/vector_stores/{store}/files?filter=in_progress"))
             .await;
-        if list["data"].as_array().unwrap().is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not indexed in time");
+        list["data"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn objects_have_other_ids_and_more_fields() {
-    let client = yandex(1).await;
+    let client = yandex().await;
     let file = client.upload("a.txt", "text").await;
     let store = client.store().await;
     assert!(file.starts_with("fvt") && file.len() == 20 && store.starts_with("fvt"));
@@ -60,7 +52,8 @@ async fn objects_have_other_ids_and_more_fields() {
 
 #[tokio::test]
 async fn attaching_has_its_quirks() {
-    let client = yandex(150).await;
+    let client = yandex().await;
+    client.hold_indexing("attaching");
     let (store, file) = (client.store().await, client.upload("a.txt", "text").await);
     let files = format!("/vector_stores/{store}/files");
     let with_strategy = json!({ "file_id": file, "chunking_strategy": fixed(100, 0) });
@@ -81,6 +74,7 @@ async fn attaching_has_its_quirks() {
         client.call(Method::GET, &format!("{files}/{file}"), None).await.0,
         404
     );
+    client.open_gate("attaching");
     indexed(&client, &store).await;
     assert_eq!(
         client.get(&format!("{files}/{file}")).await["status"],
@@ -90,7 +84,8 @@ async fn attaching_has_its_quirks() {
 
 #[tokio::test]
 async fn only_ten_operations_and_a_hundred_files() {
-    let client = yandex(400).await;
+    let client = yandex().await;
+    client.hold_indexing("attaching");
     let store = client.store().await;
     let files = format!("/vector_stores/{store}/files");
     let mut last = 0;
@@ -116,6 +111,7 @@ async fn only_ten_operations_and_a_hundred_files() {
             .0,
         400
     );
+    client.open_gate("attaching");
     indexed(&client, &store).await;
     let file = client.upload("later.txt", "text").await;
     client.post(&files, json!({ "file_id": file })).await;
@@ -123,7 +119,7 @@ async fn only_ten_operations_and_a_hundred_files() {
 
 #[tokio::test]
 async fn what_it_does_not_have_or_take() {
-    let mut client = yandex(1).await;
+    let mut client = yandex().await;
     client.set_authorization("Api-Key secret");
     let file = client.upload("a.txt", "text").await;
     let content = client

@@ -279,14 +279,17 @@ async fn what_is_young_stays_and_a_report_touches_nothing() {
 }
 
 #[tokio::test]
-async fn too_many_are_taken_for_a_mistake() {
+async fn too_many_at_once_are_not_deleted() {
     let stack = sweeping().start().await;
     let root = stack.files_root();
     for n in 0..101 {
         plant(&root, &format!("acme/{NOBODY}/{n:012x}-ba9876543210-a.txt"));
     }
     let _worker = stack.worker("worker");
-    let report = swept_until(&stack, "the brake", |report| report["unnamed"] == 101).await;
+    let report = swept_until(&stack, "the deletion threshold", |report| {
+        report["unnamed"] == 101
+    })
+    .await;
     // The first round claims the folder, and reports.
     let report = if report["result"] == "braked" {
         report

@@ -31,9 +31,9 @@ async fn drift_is_reported_then_mended_then_gone() {
     client.link(&lost, &only_there).await;
     client.link(&lost, &files[0]).await;
     let lost_store = built(client, &lost).await;
-    let calm = client.create_index("calm", "openai").await;
-    client.link(&calm, &files[1]).await;
-    built(client, &calm).await;
+    let unchanged = client.create_index("unchanged", "openai").await;
+    client.link(&unchanged, &files[1]).await;
+    built(client, &unchanged).await;
 
     // What others do.
     let before = stack
@@ -110,7 +110,7 @@ async fn drift_is_reported_then_mended_then_gone() {
     assert_eq!(counters(&result), counters(&report), "{report}\n{result}");
     // `extra` is a file of the index's domain and, in the found store, one of the default domain.
     let imported = done(Effect::FileCreated) + 1;
-    // Four of `changed`, and in `calm` one of them that has been dealt with.
+    // Four of `changed`, and in `unchanged` one of them that has been dealt with.
     let kept = 4;
     let links = done(Effect::Attached);
     assert_eq!(

@@ -11,10 +11,10 @@ use super::report::{Kind, Report};
 use crate::context::Context;
 use crate::step_error::StepError;
 
-/// Entries that are looked at together.
+/// Entries that are judged together.
 const PAGE: usize = 500;
 
-/// Looks at everything, and changes nothing.
+/// Counts everything, and changes nothing.
 pub(super) async fn count(context: &Context, report: &mut Report) -> Result<(), StepError> {
     let mut walk = context.files.walk();
     loop {

@@ -11,8 +11,8 @@
 //! - `owner`: the folder's marker names this database and nobody else, and says what this database wrote there last. So a
 //!   second database, a copy of this one, an older state of it or of the folder, and a mount that is missing are noticed. Who
 //!   finds the folder to be another's says so in the marker, also who sweeps nothing: then nobody does.
-//! - Nothing younger than FILES_SWEEP_MIN_AGE_SECONDS counts: an upload's row comes after its bytes. Row and age are looked
-//!   at again right before each removal.
+//! - Nothing younger than FILES_SWEEP_MIN_AGE_SECONDS counts: an upload's row comes after its bytes. Row and age are
+//!   checked again right before each removal.
 //! - Only regular files in places and with names that this program makes are removed, and folders that are empty.
 //! - A round counts first. If too large a share would go, nothing does: somebody may be putting a backup back.
 
@@ -72,7 +72,7 @@ async fn greet(context: &Context) {
         if reason != said {
             tracing::warn!(
                 reason,
-                "the marker of FILES_ROOT could not be looked at, it will be tried again"
+                "the marker of FILES_ROOT could not be checked, it will be tried again"
             );
             said = reason;
         }

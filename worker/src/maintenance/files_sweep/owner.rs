@@ -109,7 +109,7 @@ async fn read(context: &Context) -> Result<(SweepRow, Marker), StepError> {
         }
     }
     Err(StepError::Retry {
-        error: format!("{MARKER} changes under our eyes"),
+        error: format!("{MARKER} changes while it is read"),
         after: None,
     })
 }

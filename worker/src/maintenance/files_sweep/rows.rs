@@ -8,7 +8,7 @@ use super::report::Report;
 use crate::context::Context;
 use crate::step_error::StepError;
 
-/// Rows that are looked at together.
+/// Rows that are checked together.
 const PAGE: u32 = 500;
 
 pub(super) async fn count_missing(context: &Context, report: &mut Report) -> Result<(), StepError> {

@@ -126,7 +126,7 @@ async fn batch(
                 "files are listed while they are being indexed",
             )
         } else {
-            // Files that were indexed before the first look look the same.
+            // Files that were indexed before the first poll are not told apart from these.
             let detail = "files were not seen in the listing before they were indexed";
             (CheckResult::Differs, detail)
         };

@@ -76,7 +76,7 @@ impl Probe<'_> {
         });
     }
 
-    /// Takes everything away again, and looks whether it is gone.
+    /// Deletes everything again, and checks that it is gone.
     async fn endings(&mut self, store: &str, files: &[File; 3]) -> Result<(), StepError> {
         let deleted = self.resources.delete(Kind::File, &files[0].id).await?;
         self.note_call("delete_file", deleted, true, |()| "deleted".to_owned());

@@ -1,43 +1,33 @@
 //! Phase `list`: the provider's stores, all of them, written down page by page.
 //!
-//! Calls list of stores. The cursor is the cursor after the last page that was written, in the transaction that wrote it. A
-//! listing that fails has detached nothing: nobody looks at it before its last page is in.
+//! Calls list of stores. The run holds the cursor after the last page that was written, in the transaction that wrote it. A
+//! listing that fails has detached nothing: nothing reads it before its last page is in.
 
 use rag_db::attachments;
 use rag_db::indexes;
 use rag_db::syncs::{self, items};
-use rag_providers::{Cursor, ErrorKind, Operation, Order, Page, PageRequest, ProviderError, VectorStore};
+use rag_providers::{Cursor, ErrorKind, Operation, Order, ProviderError, VectorStore};
 use serde_json::Value;
 
 use super::run::{LIST, LONG_SLICE, MISSING, Sync};
+use crate::observe::listing::Pages;
 use crate::step_error::StepError;
 
-pub(super) async fn run(sync: &Sync<'_>, mut cursor: Option<String>) -> Result<(), StepError> {
+pub(super) async fn run(sync: &Sync<'_>, cursor: Option<String>) -> Result<(), StepError> {
+    // Oldest first: what is made meanwhile comes at the end.
+    let mut pages =
+        Pages::of_stores(sync.provider.as_ref(), Order::Ascending).starting_after(cursor.map(Cursor));
     loop {
         sync.check_running(LONG_SLICE)?;
-        let page = match fetch(sync, cursor.clone()).await {
-            Ok(page) => page,
-            Err(error) if cursor.is_some() && is_about_the_cursor(&error) => {
-                return start_anew(sync, &error).await;
-            }
+        let had_cursor = pages.cursor().is_some();
+        let stores = match pages.next().await {
+            Ok(Some(stores)) => stores,
+            Ok(None) => return Ok(()),
+            Err(error) if had_cursor && is_about_the_cursor(&error) => return start_anew(sync, &error).await,
             Err(error) => return Err(error.into()),
         };
-        cursor = page.next.as_ref().map(|cursor| cursor.0.clone());
-        record(sync, page).await?;
-        if cursor.is_none() {
-            return Ok(());
-        }
+        record(sync, &stores, pages.cursor()).await?;
     }
-}
-
-async fn fetch(sync: &Sync<'_>, cursor: Option<String>) -> Result<Page<VectorStore>, ProviderError> {
-    let request = PageRequest {
-        limit: Some(sync.provider.capabilities().max_page_items),
-        after: cursor.map(Cursor),
-        // Oldest first: what is made meanwhile comes at the end.
-        order: Some(Order::Ascending),
-    };
-    sync.provider.list_vector_stores(request).await
 }
 
 /// The cursor's own store may have been deleted since.
@@ -59,16 +49,12 @@ async fn start_anew(sync: &Sync<'_>, error: &ProviderError) -> Result<(), StepEr
     })
 }
 
-async fn record(sync: &Sync<'_>, page: Page<VectorStore>) -> Result<(), StepError> {
+async fn record(sync: &Sync<'_>, page: &[VectorStore], next: Option<&Cursor>) -> Result<(), StepError> {
     let mut tx = sync.write().await?;
     let total = sync.read_in(&mut tx).await?.items_total;
-    let stores: Vec<(&str, &Value)> = page
-        .items
-        .iter()
-        .map(|store| (store.id.as_str(), &store.raw))
-        .collect();
+    let stores: Vec<(&str, &Value)> = page.iter().map(|store| (store.id.as_str(), &store.raw)).collect();
     let added = items::add(&mut tx, &sync.job_id, total, &stores).await?;
-    if added == 0 && page.next.is_some() && !stores.is_empty() {
+    if added == 0 && next.is_some() && !stores.is_empty() {
         return Err(ProviderError::new(
             ErrorKind::Protocol,
             Operation::ListVectorStores,
@@ -78,7 +64,7 @@ async fn record(sync: &Sync<'_>, page: Page<VectorStore>) -> Result<(), StepErro
     }
     let total = total + u32::try_from(added).unwrap_or(u32::MAX);
     syncs::set_total(&mut tx, &sync.job_id, total).await?;
-    if let Some(cursor) = &page.next {
+    if let Some(cursor) = next {
         syncs::go_to(&mut tx, &sync.job_id, LIST, Some(cursor.as_str())).await?;
     } else {
         let provider = &sync.job.provider_type;

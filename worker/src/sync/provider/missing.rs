@@ -53,24 +53,24 @@ pub(super) async fn check(sync: &Sync<'_>) -> Result<(), StepError> {
 }
 
 pub(super) async fn detach_all(sync: &Sync<'_>) -> Result<(), StepError> {
-    let (mut after, mut look_again) = (None, None);
+    let (mut after, mut check_again) = (None, None);
     loop {
         let mut db = sync.context.pool.acquire().await?;
         let page = list(sync, &mut db, after).await?;
         drop(db);
         for missing in &page {
             sync.check_running(LONG_SLICE)?;
-            one(sync, missing, &mut look_again).await?;
+            one(sync, missing, &mut check_again).await?;
         }
         match page.last() {
             Some(last) => after = Some(last.id),
             None => break,
         }
     }
-    if let Some(after) = look_again {
+    if let Some(after) = check_again {
         return Err(StepError::snooze(
             after,
-            "stores were not found: a second look decides",
+            "stores were not found: a second check decides",
         ));
     }
     let mut tx = sync.write().await?;
@@ -86,8 +86,12 @@ async fn list(
     Ok(items::list_missing(db, &sync.job_id, &sync.job.provider_type, after, PAGE).await?)
 }
 
-/// `look_again`: how long from now the stores can be judged that were missed just now.
-async fn one(sync: &Sync<'_>, missing: &Missing, look_again: &mut Option<Duration>) -> Result<(), StepError> {
+/// `check_again`: how long from now the stores can be judged that were missed just now.
+async fn one(
+    sync: &Sync<'_>,
+    missing: &Missing,
+    check_again: &mut Option<Duration>,
+) -> Result<(), StepError> {
     let mut db = sync.context.pool.acquire().await?;
     let index = indexes::find(&mut db, &missing.domain_id, missing.id).await?;
     drop(db);
@@ -104,8 +108,8 @@ async fn one(sync: &Sync<'_>, missing: &Missing, look_again: &mut Option<Duratio
     match presence::of_store(&sync.observer(), &index, store, Some(listing)).await {
         Ok(Presence::There(found)) => not_missing(sync, missing, &found).await,
         Ok(Presence::Gone) => gone(sync, missing).await,
-        Ok(Presence::LookAgain(after)) => {
-            *look_again = Some(look_again.map_or(after, |other| other.max(after)));
+        Ok(Presence::CheckAgain(after)) => {
+            *check_again = Some(check_again.map_or(after, |other| other.max(after)));
             Ok(())
         }
         Ok(Presence::Unknown(doubt)) => {

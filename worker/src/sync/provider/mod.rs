@@ -1,7 +1,7 @@
 //! The sync of a provider: every store and every file that it has, against our rows. A report (`dry_run`) goes the
 //! same way, and writes nothing but what it found.
 //!
-//! A run is rows, not memory: its phase and place, the stores that were listed, what came of each file. Any claim goes on
+//! A run is rows, not memory: its phase and cursor, the stores that were listed, what came of each file. Any claim goes on
 //! where the last one was lost, and downloads no file that it has dealt with. Phases:
 //!
 //! | phase | what | goes on, after a crash |

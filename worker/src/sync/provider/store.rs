@@ -28,7 +28,7 @@ use crate::step_error::StepError;
 
 use crate::sync::apply::apply_listing;
 
-/// So often a store is looked at again because a build came in between.
+/// How often a store is observed again because a build came in between.
 const MAX_TRIES: u32 = 3;
 
 /// Where a store belongs.
@@ -43,7 +43,7 @@ pub(super) enum StoreOutcome {
     /// Somebody is at work on the index.
     Busy,
     /// The listing lacks files that were in the store: a second listing, so long from now, decides.
-    LookAgain(Duration),
+    CheckAgain(Duration),
     /// It is listed, and its files are not: nothing is known.
     Unknown(String),
     /// It is not there any more.
@@ -88,7 +88,7 @@ pub(super) async fn run(
                 let rows = attachments::list(&mut db, *id).await?;
                 drop(db);
                 match missing_files::judge(&sync.observer(), *id, &listing, &rows).await? {
-                    Absent::LookAgain { after, .. } => return Ok(Ok(StoreOutcome::LookAgain(after))),
+                    Absent::CheckAgain { after, .. } => return Ok(Ok(StoreOutcome::CheckAgain(after))),
                     Absent::Known { left, .. } => left,
                 }
             }

@@ -48,15 +48,15 @@ async fn one(sync: &Sync<'_>, item: &Item) -> Result<(), StepError> {
     };
     match store::run(sync, item, store, owner).await? {
         Ok(StoreOutcome::Done) => Ok(()),
-        // A build that is over soon leaves a store that can be synced; and then it is late enough for most second looks.
-        Ok(StoreOutcome::Busy | StoreOutcome::LookAgain(_)) if item.state == ItemState::Waiting => {
+        // A build that is over soon leaves a store that can be synced; and then it is late enough for most second checks.
+        Ok(StoreOutcome::Busy | StoreOutcome::CheckAgain(_)) if item.state == ItemState::Waiting => {
             postpone(sync, item, false).await
         }
         Ok(StoreOutcome::Busy) => skip(sync, item, "a job is at work on the index").await,
-        Ok(StoreOutcome::LookAgain(after)) => Err(StepError::snooze(
+        Ok(StoreOutcome::CheckAgain(after)) => Err(StepError::snooze(
             after,
             format!(
-                "store {} does not show files that were in it: a second look decides",
+                "store {} does not show files that were in it: a second check decides",
                 item.item
             ),
         )),

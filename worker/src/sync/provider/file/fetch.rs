@@ -271,7 +271,7 @@ fn file_name(described: &ProviderFile) -> String {
 fn storage(sync: &Sync<'_>, error: &FilesError) -> StepError {
     match error {
         FilesError::NotMounted(_) => StepError::storage(&sync.context.files, error),
-        // A full disk, say: that a pause mends it is not likely.
+        // A full disk, say: a pause is not likely to help.
         _ => StepError::Retry {
             error: chain(error),
             after: None,

@@ -90,7 +90,7 @@ pub(super) async fn all(
     Ok(tx.commit().await?)
 }
 
-/// The copy of a file that we hold, unless its row speaks of it already.
+/// The copy of a file that we hold, unless its row references it already.
 async fn known_copy(
     sync: &Sync<'_>,
     tx: &mut MySqlConnection,

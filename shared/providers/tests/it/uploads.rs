@@ -1,4 +1,4 @@
-//! Uploads and downloads.
+//! Uploads in one request.
 
 use std::io;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use tokio::net::TcpListener;
 
 use crate::server::{Reply, Server, json, status};
 
-const MIB: u64 = 1024 * 1024;
+pub(super) const MIB: u64 = 1024 * 1024;
 
-fn file(bytes: u64) -> Value {
+pub(super) fn file(bytes: u64) -> Value {
     json!({"id": "file-1", "object": "file", "bytes": bytes, "created_at": 1, "filename": "a.txt",
         "purpose": "assistants", "status": "processed"})
 }
 
-fn upload(content: &'static [u8], size_bytes: u64) -> FileUpload {
+pub(super) fn upload(content: &'static [u8], size_bytes: u64) -> FileUpload {
     FileUpload {
         file_name: "résumé \"1\".txt".to_owned(),
         content_type: None,
@@ -34,8 +34,8 @@ fn upload(content: &'static [u8], size_bytes: u64) -> FileUpload {
 }
 
 /// Zeroes, in pieces, without holding them.
-struct Zeroes {
-    size_bytes: u64,
+pub(super) struct Zeroes {
+    pub(super) size_bytes: u64,
 }
 
 #[async_trait]
@@ -363,116 +363,4 @@ async fn a_file_too_large_is_not_sent() {
         assert!(size > provider.capabilities().max_file_bytes);
     }
     assert_eq!(server.requests().len(), 0);
-}
-
-fn part(id: &str) -> Reply {
-    json(&json!({"id": id, "object": "upload.part", "created_at": 1, "upload_id": "upload_1"}))
-}
-
-fn opened(status: &str, file: &Value) -> Reply {
-    json(&json!({"id": "upload_1", "object": "upload", "status": status, "file": file}))
-}
-
-fn large() -> FileUpload {
-    let size_bytes = 513 * MIB;
-    FileUpload {
-        body: Arc::new(Zeroes { size_bytes }),
-        ..upload(b"", size_bytes)
-    }
-}
-
-#[tokio::test]
-async fn a_large_file_goes_up_in_parts() {
-    let parts: Vec<String> = (0..9).map(|number| format!("part_{number}")).collect();
-    let mut replies = vec![opened("pending", &Value::Null)];
-    replies.extend(parts.iter().map(|id| part(id)));
-    // A part may be sent again: the third fails at first.
-    replies.insert(3, status(503, &json!({})));
-    replies.push(opened("completed", &file(513 * MIB)));
-    let server = Server::start(replies).await;
-    let mut config = server.config("openai");
-    config.timeouts.upload_answer = Duration::from_secs(10);
-    config.timeouts.stall = Duration::from_secs(10);
-    let uploaded = Registry::builtin()
-        .open(config)
-        .unwrap()
-        .upload_file(large())
-        .await
-        .unwrap();
-    assert_eq!(uploaded.id, "file-1");
-    let requests = server.requests();
-    assert_eq!(requests[0].json()["bytes"], json!(513 * MIB));
-    let sizes: Vec<u64> = requests[1..11]
-        .iter()
-        .map(|request| request.body.len() as u64 / MIB)
-        .collect();
-    assert_eq!(sizes, [64, 64, 64, 64, 64, 64, 64, 64, 64, 1]);
-    assert_eq!(requests[11].path, "/uploads/upload_1/complete");
-    assert_eq!(requests[11].json(), json!({"part_ids": parts}));
-}
-
-#[tokio::test]
-async fn a_large_upload_that_fails_is_cancelled_and_without_effect() {
-    let refused = status(400, &json!({"error": {"message": "no", "code": "bad"}}));
-    let server = Server::start([
-        opened("pending", &Value::Null),
-        refused,
-        opened("cancelled", &Value::Null),
-    ])
-    .await;
-    let mut config = server.config("openai");
-    config.timeouts.upload_answer = Duration::from_secs(10);
-    config.timeouts.stall = Duration::from_secs(10);
-    let error = Registry::builtin()
-        .open(config)
-        .unwrap()
-        .upload_file(large())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind, error.effect),
-        (ErrorKind::InvalidRequest, Effect::None),
-        "{error}"
-    );
-    assert_eq!(server.lines()[2], "POST /uploads/upload_1/cancel");
-}
-
-async fn download(provider: &dyn Provider) -> Result<Bytes, ProviderError> {
-    let content = provider.file_content("file-1").await?;
-    let pieces: Vec<Bytes> = content.stream.try_collect().await?;
-    Ok(pieces.concat().into())
-}
-
-#[tokio::test]
-async fn a_download_streams_what_the_provider_holds() {
-    let server = Server::start([Reply::Answer {
-        status: 200,
-        headers: Vec::new(),
-        body: b"hello".to_vec(),
-    }])
-    .await;
-    assert_eq!(download(&*server.provider("openai")).await.unwrap(), "hello");
-    assert_eq!(server.lines(), ["GET /files/file-1/content"]);
-}
-
-#[tokio::test]
-async fn a_download_that_ends_early_or_stalls_is_an_error() {
-    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhello".to_vec();
-    let server = Server::start([Reply::Raw(head.clone())]).await;
-    assert_eq!(
-        download(&*server.provider("openai")).await.unwrap_err().kind,
-        ErrorKind::Unavailable
-    );
-
-    let server = Server::start([Reply::Drip(head, vec![b'.'; 95], Duration::from_millis(10))]).await;
-    let error = download(&*server.provider("openai")).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
-}
-
-#[tokio::test]
-async fn a_refused_download_says_nothing_about_existence() {
-    let message = "Not allowed to download files of purpose: assistants";
-    let server = Server::start([status(400, &json!({"error": {"message": message, "code": null}}))]).await;
-    let error = download(&*server.provider("openai")).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::ContentUnavailable);
 }

@@ -1,6 +1,8 @@
 //! One set of tests that every adapter passes, against the emulator in the provider's profile. What an adapter can't do shows in
 //! its capabilities, and the tests ask them as the pipeline does.
 
+mod faults;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,11 @@ use rag_providers::{
     AttachFile, BytesSource, ChunkingStrategy, ConnectionConfig, Credentials, Disposition, Effect, ErrorKind,
     FileBatchStatus, FileUpload, NewVectorStore, Order, PageRequest, Provider, ProviderExt, Registry,
     ReportedStrategy, SearchRequest, StoreFileStatus, VectorStoreUpdate,
+};
+
+use self::faults::{
+    a_lost_answer_is_an_unknown_effect, a_wrong_key_is_for_the_operator,
+    faults_of_a_listing_never_shorten_it, passing_faults_of_safe_calls_pass_unnoticed,
 };
 
 const KEY: &str = "sk-c4n4ry-emulator-0123456789";
@@ -319,94 +326,6 @@ async fn every_page_is_walked(profile: Profile) {
     assert!(page.items.len() == 7 && page.next.is_some());
 }
 
-async fn a_lost_answer_is_an_unknown_effect(profile: Profile) {
-    let f = Fixture::start(profile).await;
-    for (how, kind) in [
-        (Loss::Reset, ErrorKind::Unavailable),
-        (Loss::Close, ErrorKind::Unavailable),
-        (Loss::Hang, ErrorKind::Timeout),
-    ] {
-        f.emulator.control().reset();
-        f.fault("vector_stores.create", Action::LoseAnswer { how });
-        let error = f
-            .provider
-            .create_vector_store(NewVectorStore::default())
-            .await
-            .unwrap_err();
-        assert_eq!(
-            (error.kind, error.effect),
-            (kind, Effect::Unknown),
-            "{how:?}: {error}"
-        );
-        assert_eq!(
-            f.provider.all_vector_stores().await.unwrap().len(),
-            1,
-            "it can be adopted"
-        );
-    }
-}
-
-async fn faults_of_a_listing_never_shorten_it(profile: Profile) {
-    let f = Fixture::start(profile).await;
-    let store_id = f.store().await;
-    f.upload("a.txt", "text").await;
-    for (then, kind) in [
-        (Action::EmptyPage { has_more: true }, ErrorKind::Protocol),
-        (Action::RepeatCursor, ErrorKind::Protocol),
-        (Action::TruncateJson, ErrorKind::Protocol),
-        (Action::ResetMidBody, ErrorKind::Unavailable),
-        (Action::Html { status: 200 }, ErrorKind::Protocol),
-        (Action::Html { status: 404 }, ErrorKind::Protocol),
-        (Action::Quota, ErrorKind::QuotaExceeded),
-        (
-            Action::RateLimit {
-                retry_after: Some(RetryAfter::HttpDate(60)),
-            },
-            ErrorKind::RateLimited,
-        ),
-        (
-            Action::Grpc {
-                status: 503,
-                message: "away".to_owned(),
-            },
-            ErrorKind::Unavailable,
-        ),
-    ] {
-        f.emulator.control().clear_faults();
-        f.fault("vector_stores.list", then.clone());
-        let error = f.provider.all_vector_stores().await.unwrap_err();
-        assert_eq!(
-            (error.kind, error.effect),
-            (kind, Effect::None),
-            "{then:?}: {error}"
-        );
-    }
-    f.emulator.control().clear_faults();
-    assert_eq!(f.provider.all_vector_stores().await.unwrap()[0].id, store_id);
-}
-
-async fn passing_faults_of_safe_calls_pass_unnoticed(profile: Profile) {
-    let f = Fixture::start(profile).await;
-    let store_id = f.store().await;
-    for then in [
-        Action::RateLimit {
-            retry_after: Some(RetryAfter::Milliseconds(20)),
-        },
-        Action::LoseAnswer { how: Loss::Reset },
-        Action::TruncateJson,
-        Action::CloseAfterAnswer,
-    ] {
-        f.emulator.control().clear_faults();
-        let when = When {
-            operation: Some("vector_stores.retrieve".to_owned()),
-            times: Some(1),
-            ..When::default()
-        };
-        f.emulator.control().add_fault(Rule { when, then }).unwrap();
-        assert_eq!(f.provider.get_vector_store(&store_id).await.unwrap().id, store_id);
-    }
-}
-
 async fn content_is_handed_out_or_typed_as_unavailable(profile: Profile) {
     let f = Fixture::start(profile).await;
     let file_id = f.upload("a.txt", "the bytes").await;
@@ -434,20 +353,6 @@ async fn content_is_handed_out_or_typed_as_unavailable(profile: Profile) {
     assert_eq!(pieces.concat(), b"the bytes");
 }
 
-async fn a_wrong_key_is_for_the_operator(profile: Profile) {
-    let f = Fixture::start(profile).await;
-    f.provider.health().await.unwrap();
-    let error = connect(&f.emulator, profile, "sk-wrong-c4n4ry-key")
-        .health()
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind, error.disposition()),
-        (ErrorKind::Unauthorized, Disposition::WaitForOperator)
-    );
-    assert!(!format!("{error} {error:?}").contains("c4n4ry"));
-}
-
 async fn a_batch_is_cancelled_where_that_can_be(profile: Profile) {
     let f = Fixture::start(profile).await;
     let store_id = f.store().await;
@@ -472,7 +377,7 @@ async fn a_batch_is_cancelled_where_that_can_be(profile: Profile) {
     }
 }
 
-macro_rules! for_every_guise {
+macro_rules! for_every_profile {
     ($($test:ident)+) => {
         mod openai { $(#[tokio::test] async fn $test() { super::$test(rag_emulator::Profile::Openai).await; })+ }
         mod sentralix { $(#[tokio::test] async fn $test() { super::$test(rag_emulator::Profile::Sentralix).await; })+ }
@@ -480,7 +385,7 @@ macro_rules! for_every_guise {
     };
 }
 
-for_every_guise! {
+for_every_profile! {
     stores_live_and_die
     files_with_mixed_strategies_are_indexed_and_found
     a_file_keeps_its_name
