@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use http_body_util::BodyExt as _;
+use rag_jobs::{IndexSync, JobLimits, JobSpec as _};
 use serde_json::json;
 use sqlx::MySqlPool;
 
@@ -341,11 +342,17 @@ async fn who_waits_hears_how_many_are_before_it(pool: MySqlPool) {
 
     // A job of the same index that is enqueued behind another one.
     let (first, index) = &indexes[0];
-    let payload = json!({"index_id": index, "domain_id": "tenant-1"});
-    let key = rag_jobs::index_concurrency_key(index.parse().unwrap());
-    let job = apalis_mariadb::NewJob::new("index_sync", &payload).unwrap();
+    let sync = IndexSync {
+        index_id: index.parse().unwrap(),
+        domain_id: "tenant-1".to_owned().try_into().unwrap(),
+        keep_gone: false,
+    };
+    let job = sync
+        .to_job(JobLimits {
+            build_max_attempts: 1,
+        })
+        .unwrap();
     let mut tx = api.queue.begin().await.unwrap();
-    let job = job.concurrency_key(key).tenant("tenant-1");
     let second = api.queue.enqueue(&mut tx, job).await.unwrap().id;
     tx.commit().await.unwrap();
     let read = api.get(&format!("/api/v1/jobs/{second}")).await.expect(200);

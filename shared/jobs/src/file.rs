@@ -3,7 +3,7 @@
 use rag_domain::{DomainId, FileId, IndexId};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{JobLimits, JobSpec, UNTIL_IT_SUCCEEDS};
+use crate::spec::{Attempts, JobSpec};
 
 /// Brings a file's present contents to a provider, whether an index needs it there or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,7 @@ pub struct FileUpload {
 
 impl JobSpec for FileUpload {
     const NAME: &'static str = "file_upload";
+    const ATTEMPTS: Attempts = Attempts::Configured;
 
     /// One upload per file and provider is active at a time.
     fn unique_key(&self) -> String {
@@ -23,10 +24,6 @@ impl JobSpec for FileUpload {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    fn max_attempts(&self, limits: JobLimits) -> u32 {
-        limits.build_max_attempts
     }
 }
 
@@ -46,6 +43,7 @@ pub struct FileDelete {
 
 impl JobSpec for FileDelete {
     const NAME: &'static str = "file_delete";
+    const ATTEMPTS: Attempts = Attempts::Unlimited;
 
     /// One per file is active at a time.
     fn unique_key(&self) -> String {
@@ -54,10 +52,6 @@ impl JobSpec for FileDelete {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        UNTIL_IT_SUCCEEDS
     }
 }
 
@@ -71,6 +65,7 @@ pub struct FileDetach {
 
 impl JobSpec for FileDetach {
     const NAME: &'static str = "file_detach";
+    const ATTEMPTS: Attempts = Attempts::Unlimited;
 
     /// One per index and file is active at a time.
     fn unique_key(&self) -> String {
@@ -83,9 +78,5 @@ impl JobSpec for FileDetach {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        UNTIL_IT_SUCCEEDS
     }
 }

@@ -3,7 +3,7 @@
 use rag_domain::{DomainId, IndexId};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{FEW_ATTEMPTS, JobLimits, JobSpec, UNTIL_IT_SUCCEEDS, USUAL_ATTEMPTS};
+use crate::spec::{Attempts, JobSpec};
 
 /// Builds an index at its provider: store, uploads, attachments, polling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,7 @@ pub struct IndexBuild {
 
 impl JobSpec for IndexBuild {
     const NAME: &'static str = "index_build";
+    const ATTEMPTS: Attempts = Attempts::Configured;
 
     /// One build per index is active at a time.
     fn unique_key(&self) -> String {
@@ -32,10 +33,6 @@ impl JobSpec for IndexBuild {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    fn max_attempts(&self, limits: JobLimits) -> u32 {
-        limits.build_max_attempts
     }
 }
 
@@ -60,6 +57,7 @@ pub struct IndexDelete {
 
 impl JobSpec for IndexDelete {
     const NAME: &'static str = "index_delete";
+    const ATTEMPTS: Attempts = Attempts::Unlimited;
 
     /// One per index is active at a time.
     fn unique_key(&self) -> String {
@@ -72,10 +70,6 @@ impl JobSpec for IndexDelete {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        UNTIL_IT_SUCCEEDS
     }
 }
 
@@ -92,6 +86,7 @@ pub struct IndexStoreDelete {
 
 impl JobSpec for IndexStoreDelete {
     const NAME: &'static str = "index_store_delete";
+    const ATTEMPTS: Attempts = Attempts::Unlimited;
 
     /// One per index is active at a time.
     fn unique_key(&self) -> String {
@@ -104,10 +99,6 @@ impl JobSpec for IndexStoreDelete {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        UNTIL_IT_SUCCEEDS
     }
 }
 
@@ -120,6 +111,7 @@ pub struct IndexCancel {
 
 impl JobSpec for IndexCancel {
     const NAME: &'static str = "index_cancel";
+    const ATTEMPTS: Attempts = Attempts::Few;
 
     /// One per index is active at a time.
     fn unique_key(&self) -> String {
@@ -132,10 +124,6 @@ impl JobSpec for IndexCancel {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        FEW_ATTEMPTS
     }
 }
 
@@ -151,6 +139,8 @@ pub struct IndexSync {
 
 impl JobSpec for IndexSync {
     const NAME: &'static str = "index_sync";
+    /// Few, so that a failing provider does not keep the builds of the index waiting.
+    const ATTEMPTS: Attempts = Attempts::Few;
 
     /// One per index is active at a time.
     fn unique_key(&self) -> String {
@@ -163,11 +153,6 @@ impl JobSpec for IndexSync {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    /// Few, so that a provider in trouble does not keep the builds of the index waiting.
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        FEW_ATTEMPTS
     }
 }
 
@@ -185,6 +170,7 @@ pub struct DomainSync {
 
 impl JobSpec for DomainSync {
     const NAME: &'static str = "domain_sync";
+    const ATTEMPTS: Attempts = Attempts::Usual;
 
     /// One per domain and choice of providers is active at a time.
     fn unique_key(&self) -> String {
@@ -194,9 +180,5 @@ impl JobSpec for DomainSync {
 
     fn domain_id(&self) -> Option<&DomainId> {
         Some(&self.domain_id)
-    }
-
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        USUAL_ATTEMPTS
     }
 }

@@ -13,7 +13,7 @@ pub use file::{FileDelete, FileDetach, FileUpload};
 pub use index::{DomainSync, IndexBuild, IndexCancel, IndexDelete, IndexStoreDelete, IndexSync};
 pub use probe_report::{Check, CheckResult, ProbeReport, ProbeVerdict};
 pub use provider::{OrphanMode, OrphanReconcile, ProviderProbe, ProviderSync};
-pub use spec::{JobLimits, JobSpec, index_concurrency_key};
+pub use spec::{Attempts, JobLimits, JobSpec, index_concurrency_key};
 
 spec::kinds!(
     IndexBuild,

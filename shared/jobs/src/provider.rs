@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{FEW_ATTEMPTS, JobLimits, JobSpec, USUAL_ATTEMPTS};
+use crate::spec::{Attempts, JobSpec};
 
 /// Brings indexes and files into agreement with what a provider has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,15 +21,12 @@ pub struct ProviderSync {
 
 impl JobSpec for ProviderSync {
     const NAME: &'static str = "provider_sync";
+    const ATTEMPTS: Attempts = Attempts::Usual;
 
     /// One per provider is active at a time, and one report beside it.
     fn unique_key(&self) -> String {
         let report = if self.dry_run { ":report" } else { "" };
         format!("{}:{}{report}", Self::NAME, self.provider_type)
-    }
-
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        USUAL_ATTEMPTS
     }
 }
 
@@ -41,15 +38,12 @@ pub struct ProviderProbe {
 
 impl JobSpec for ProviderProbe {
     const NAME: &'static str = "provider_probe";
+    /// A probe that fails says why in its report and is not tried again; the attempts are for workers that were lost.
+    const ATTEMPTS: Attempts = Attempts::Few;
 
     /// One per provider is active at a time.
     fn unique_key(&self) -> String {
         format!("{}:{}", Self::NAME, self.provider_type)
-    }
-
-    /// A probe that fails says why in its report and is not tried again; the attempts are for workers that were lost.
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        FEW_ATTEMPTS
     }
 }
 
@@ -75,6 +69,7 @@ pub struct OrphanReconcile {
 
 impl JobSpec for OrphanReconcile {
     const NAME: &'static str = "orphan_reconcile";
+    const ATTEMPTS: Attempts = Attempts::Usual;
 
     /// One per provider and mode is active at a time.
     fn unique_key(&self) -> String {
@@ -88,9 +83,5 @@ impl JobSpec for OrphanReconcile {
     /// A search that confirms files is a job of its own, whatever else is active.
     fn is_unique(&self) -> bool {
         self.confirmed_files.is_empty()
-    }
-
-    fn max_attempts(&self, _: JobLimits) -> u32 {
-        USUAL_ATTEMPTS
     }
 }

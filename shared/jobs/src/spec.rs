@@ -12,6 +12,9 @@ pub trait JobSpec: JobKind + Serialize {
     /// The name of the kind. It is stored in job rows: renaming it orphans the jobs that wait.
     const NAME: &'static str;
 
+    /// After how many failures without progress in between the job fails.
+    const ATTEMPTS: Attempts;
+
     /// While a job with this key is active, enqueueing another one of the kind returns the active one.
     fn unique_key(&self) -> String;
 
@@ -30,15 +33,12 @@ pub trait JobSpec: JobKind + Serialize {
         None
     }
 
-    /// After so many failures without progress in between the job fails.
-    fn max_attempts(&self, limits: JobLimits) -> u32;
-
     /// The job, complete and ready to be enqueued.
     fn to_job(&self, limits: JobLimits) -> Result<NewJob, QueueError>
     where
         Self: Sized,
     {
-        let mut job = NewJob::of(self)?.max_attempts(self.max_attempts(limits));
+        let mut job = NewJob::of(self)?.max_attempts(Self::ATTEMPTS.number(limits));
         if self.is_unique() {
             job = job.unique_key(self.unique_key());
         }
@@ -59,13 +59,30 @@ pub struct JobLimits {
     pub build_max_attempts: u32,
 }
 
-/// A deletion is tried until it succeeds: a provider that fails for a week must not leave what it holds for ever. Its failures
-/// are counted all the same, and the backoff between them has a limit.
-pub(crate) const UNTIL_IT_SUCCEEDS: u32 = 1_000_000;
-/// For what is cheap to ask for again.
-pub(crate) const FEW_ATTEMPTS: u32 = 3;
-/// For runs that go through many stores or files, and go on where they stopped.
-pub(crate) const USUAL_ATTEMPTS: u32 = 10;
+/// How many attempts the jobs of a kind have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempts {
+    /// For what is cheap to ask for again.
+    Few,
+    /// For runs that go through many stores or files, and continue where they stopped.
+    Usual,
+    /// As [`JobLimits::build_max_attempts`] says.
+    Configured,
+    /// A deletion is tried until it succeeds: a provider that fails for a week must not keep what it holds for ever. Its
+    /// failures are counted all the same, and the backoff between them has a limit.
+    Unlimited,
+}
+
+impl Attempts {
+    pub const fn number(self, limits: JobLimits) -> u32 {
+        match self {
+            Self::Few => 3,
+            Self::Usual => 10,
+            Self::Configured => limits.build_max_attempts,
+            Self::Unlimited => 1_000_000,
+        }
+    }
+}
 
 /// The concurrency key of everything that works on an index: such jobs take turns, whatever their kinds.
 pub fn index_concurrency_key(index_id: IndexId) -> String {

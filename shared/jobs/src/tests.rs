@@ -25,13 +25,13 @@ fn domain_id() -> DomainId {
 }
 
 /// Unique key, index to take turns on, domain, attempts.
-fn policy(job: &impl JobSpec) -> (Option<String>, Option<IndexId>, Option<String>, u32) {
+fn policy<J: JobSpec>(job: &J) -> (Option<String>, Option<IndexId>, Option<String>, u32) {
     job.to_job(LIMITS).unwrap();
     (
         job.is_unique().then(|| job.unique_key()),
         job.works_on(),
         job.domain_id().map(ToString::to_string),
-        job.max_attempts(LIMITS),
+        J::ATTEMPTS.number(LIMITS),
     )
 }
 
