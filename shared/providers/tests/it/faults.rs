@@ -4,14 +4,13 @@
 use std::time::{Duration, Instant};
 
 use rag_providers::{
-    AttachFile, Disposition, Effect, ErrorKind, Operation, PageRequest, Provider, ProviderError, ProviderExt,
-    Registry,
+    AttachFile, Disposition, Effect, ErrorKind, Operation, PageRequest, Provider, ProviderError, Registry,
 };
 use serde_json::{Value, json};
 
 use crate::server::{KEY, Reply, Server, json, status, text};
 
-const RETRY: Disposition = Disposition::Retry { after: None };
+pub(crate) const RETRY: Disposition = Disposition::Retry { after: None };
 
 fn retry_after(seconds: u64) -> Disposition {
     Disposition::Retry {
@@ -19,11 +18,11 @@ fn retry_after(seconds: u64) -> Disposition {
     }
 }
 
-fn openai_error(code: &str) -> Value {
+pub(crate) fn openai_error(code: &str) -> Value {
     json!({"error": {"message": format!("about {KEY}"), "type": "some_error", "param": null, "code": code}})
 }
 
-pub(super) fn store_file(status: &str) -> Value {
+pub(crate) fn store_file(status: &str) -> Value {
     json!({"id": "file-1", "object": "vector_store.file", "usage_bytes": 1, "created_at": 1_700_000_000,
         "vector_store_id": "vs_1", "status": status, "last_error": null})
 }

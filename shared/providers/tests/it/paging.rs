@@ -1,9 +1,9 @@
 //! Faults of listings: none of them shortens a walk over all pages.
 
-use rag_providers::{ErrorKind, PageRequest, ProviderExt};
+use rag_providers::{Effect, ErrorKind, ProviderExt};
 use serde_json::json;
 
-use crate::faults::store_file;
+use crate::faults::{RETRY, openai_error, store_file};
 use crate::server::{Server, json, status};
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rag_providers::{Disposition, Effect, ErrorKind, Exhaustion, NewVectorStore, ProviderExt as _};
 use serde_json::{Value, json};
 
-use crate::server::{Server, json, status};
+use crate::server::{Server, json, status, text};
 
 fn says(code: u16, message: &str) -> crate::server::Reply {
     status(

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use rag_providers::{
-    ByteStream, BytesSource, Effect, ErrorKind, FileUpload, Provider, ProviderError, Registry, UploadSource,
+    ByteStream, BytesSource, Effect, ErrorKind, FileUpload, ProviderError, Registry, UploadSource,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

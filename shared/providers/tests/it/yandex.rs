@@ -1,16 +1,8 @@
 //! The quirks of Yandex, one by one, against a scripted server.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-use async_trait::async_trait;
-use rag_emulator::{Effect as Happened, Emulator, LedgerQuery, Options, Profile};
 use rag_providers::{
-    ALREADY_ATTACHED, AttachFile, ChunkingStrategy, ConnectionConfig, Credentials, Effect, ErrorKind,
-    HookError, Operation, PageRequest, Provider, Registry, StoreFileStatus, StoredToken, TokenStore,
+    ALREADY_ATTACHED, AttachFile, ChunkingStrategy, Effect, ErrorKind, PageRequest, Registry, StoreFileStatus,
 };
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::server::{KEY, Server, json, status, text};

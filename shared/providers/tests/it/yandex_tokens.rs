@@ -7,12 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rag_emulator::{Effect as Happened, Emulator, LedgerQuery, Options, Profile};
 use rag_providers::{
-    ConnectionConfig, Credentials, ErrorKind, HookError, Provider, Registry, StoredToken, TokenStore,
+    ConnectionConfig, Credentials, Effect, ErrorKind, HookError, Operation, Provider, Registry, StoredToken,
+    TokenStore,
 };
 use secrecy::SecretString;
-use serde_json::json;
-
-use crate::server::{KEY, Server};
+use serde_json::{Value, json};
 
 const SERVICE_ACCOUNT_KEY: &str = include_str!("service-account-key.json");
 

@@ -1,11 +1,9 @@
 //! Calls that fail, by every adapter.
 
 use rag_emulator::{Action, Loss, Profile, RetryAfter, Rule, When};
-use rag_providers::{
-    Disposition, Effect, ErrorKind, NewVectorStore, Order, PageRequest, ProviderExt, StoreFileStatus,
-};
+use rag_providers::{Disposition, Effect, ErrorKind, NewVectorStore, ProviderExt};
 
-use super::{Fixture, KEY, attach, connect, upload};
+use super::{Fixture, connect};
 
 pub(super) async fn a_lost_answer_is_an_unknown_effect(profile: Profile) {
     let f = Fixture::start(profile).await;

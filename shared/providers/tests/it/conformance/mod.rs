@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use rag_emulator::{Action, Emulator, Loss, Profile, RetryAfter, Rule, When};
+use rag_emulator::{Action, Emulator, Profile, Rule, When};
 use rag_providers::{
-    AttachFile, BytesSource, ChunkingStrategy, ConnectionConfig, Credentials, Disposition, Effect, ErrorKind,
+    AttachFile, BytesSource, ChunkingStrategy, ConnectionConfig, Credentials, Disposition, ErrorKind,
     FileBatchStatus, FileUpload, NewVectorStore, Order, PageRequest, Provider, ProviderExt, Registry,
     ReportedStrategy, SearchRequest, StoreFileStatus, VectorStoreUpdate,
 };
