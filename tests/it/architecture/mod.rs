@@ -2,6 +2,7 @@
 //! queue's tables.
 
 mod circles;
+mod documents;
 mod graph;
 mod imports;
 mod module_tree;
