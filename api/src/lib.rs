@@ -6,6 +6,7 @@
 
 pub mod cli;
 
+mod batch_loader;
 mod files;
 mod health;
 mod http;
@@ -15,9 +16,8 @@ mod keys;
 mod openapi;
 mod providers;
 mod router;
-mod shared_looks;
-mod standings;
 mod state;
+mod status_cache;
 
 pub use self::http::auth::{KeyCache, Role, fingerprint, new_key};
 pub use self::http::server::serve;

@@ -17,7 +17,7 @@ use crate::http::auth::{Authenticator, KeyCache};
 use crate::http::limits::{Gates, Rates};
 use crate::http::problem::Problem;
 use crate::jobs::Jobs;
-use crate::standings::Standings;
+use crate::status_cache::StatusCache;
 
 /// The application's state. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ struct Inner {
     jobs: Jobs,
     rates: Rates,
     gates: Gates,
-    standings: Standings,
+    status_cache: StatusCache,
 }
 
 /// What an [`App`] is made of.
@@ -60,7 +60,7 @@ impl App {
             jobs,
             rates: Rates::new(api),
             gates: Gates::new(api),
-            standings: Standings::new(parts.db.clone()),
+            status_cache: StatusCache::new(parts.db.clone()),
             parts,
         }))
     }
@@ -77,8 +77,8 @@ impl App {
         &self.0.rates
     }
 
-    pub(crate) fn standings(&self) -> &Standings {
-        &self.0.standings
+    pub(crate) fn status_cache(&self) -> &StatusCache {
+        &self.0.status_cache
     }
 
     pub(crate) fn jobs(&self) -> &Jobs {

@@ -14,8 +14,8 @@ use crate::http::extract::{Domain, Id};
 use crate::http::problem::Problem;
 use crate::jobs::JobOut;
 use crate::openapi::schemas::IndexingStatusSchema;
-use crate::standings::Picture;
 use crate::state::App;
+use crate::status_cache::StatusSnapshot;
 
 /// Where an index stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -102,9 +102,9 @@ pub(super) async fn get_status(
     Domain(domain): Domain,
     Id(index_id): Id<IndexId>,
 ) -> Result<Json<StatusOut>, Problem> {
-    let picture = app.standings().get((domain.clone(), index_id)).await?;
-    let Picture { standing, counts } = picture.ok_or(DbError::NotFound("index"))?;
-    let job = match standing.active_job {
+    let snapshot = app.status_cache().get((domain.clone(), index_id)).await?;
+    let StatusSnapshot { state, counts } = snapshot.ok_or(DbError::NotFound("index"))?;
+    let job = match state.active_job {
         Some(job) => {
             let id = Uuid::from_slice(&job.id).map_err(Problem::internal)?.to_string();
             let key = (domain, id.parse().map_err(Problem::internal)?);
@@ -114,12 +114,12 @@ pub(super) async fn get_status(
     };
     Ok(Json(StatusOut {
         index_id,
-        indexing_status: standing.indexing_status.as_str(),
-        vector_store: VectorStoreOut::new(standing.external_id.as_deref(), standing.store_expired_at),
-        external_id: standing.external_id,
-        store_missed_at: standing.store_missed_at,
-        indexed_at: standing.indexed_at,
-        last_error: standing.last_error,
+        indexing_status: state.indexing_status.as_str(),
+        vector_store: VectorStoreOut::new(state.external_id.as_deref(), state.store_expired_at),
+        external_id: state.external_id,
+        store_missed_at: state.store_missed_at,
+        indexed_at: state.indexed_at,
+        last_error: state.last_error,
         file_counts: FileCountsOut {
             total: counts.pending + counts.in_progress + counts.completed + counts.failed + counts.cancelled,
             pending: counts.pending,
@@ -129,9 +129,9 @@ pub(super) async fn get_status(
             cancelled: counts.cancelled,
         },
         job,
-        last_job_id: standing.last_job_id,
-        provider_seen_at: standing.provider_seen_at,
-        provider_seen_seconds_ago: standing.provider_seen_at.map(seconds_since),
+        last_job_id: state.last_job_id,
+        provider_seen_at: state.provider_seen_at,
+        provider_seen_seconds_ago: state.provider_seen_at.map(seconds_since),
     }))
 }
 

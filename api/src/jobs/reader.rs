@@ -13,13 +13,13 @@ use rag_jobs::{DomainSync, ProviderSync};
 use sqlx::MySqlPool;
 
 use super::view::JobOut;
+use crate::batch_loader::{BatchLoader, Limits, Load, Loaded};
 use crate::http::problem::Problem;
-use crate::shared_looks::{Extent, Found, Look, SharedLooks};
 
 /// A batch counts the jobs ahead for each of its waiting jobs, so it is small.
-const EXTENT: Extent = Extent {
-    at_once: 2,
-    most_subjects: 8,
+const LIMITS: Limits = Limits {
+    max_concurrent: 2,
+    max_batch: 8,
 };
 
 /// How long an unchanged job is served from the cache; its queue position may change meanwhile.
@@ -37,7 +37,7 @@ pub(crate) struct JobReader(Arc<Inner>);
 struct Inner {
     db: MySqlPool,
     queue: Queue,
-    loader: SharedLooks<Key, JobOut>,
+    loader: BatchLoader<Key, JobOut>,
     /// Each job with the revision at which its caller saw it.
     cache: Cache<Key, (String, JobOut)>,
 }
@@ -47,7 +47,7 @@ impl JobReader {
         Self(Arc::new(Inner {
             db,
             queue,
-            loader: SharedLooks::new(EXTENT),
+            loader: BatchLoader::new(LIMITS),
             cache: Cache::builder()
                 .time_to_live(TTL)
                 .max_capacity(MAX_CACHED)
@@ -128,12 +128,12 @@ impl JobReader {
     }
 }
 
-impl Look<Key, JobOut> for JobReader {
-    async fn look(&mut self, keys: Vec<Key>) -> Result<Found<Key, JobOut>, Problem> {
+impl Load<Key, JobOut> for JobReader {
+    async fn load(&mut self, keys: Vec<Key>) -> Result<Loaded<Key, JobOut>, Problem> {
         let queue = &self.0.queue;
         let ids: Vec<JobId> = keys.iter().map(|(_, id)| *id).collect();
         let mut jobs = queue.find_jobs(&ids).await?;
-        let (mut found, mut own) = (Found::new(), Vec::new());
+        let (mut found, mut own) = (Loaded::new(), Vec::new());
         for key in keys {
             match jobs.remove(&key.1) {
                 Some(Ok(job)) if job.tenant.as_deref() == Some(key.0.as_str()) => own.push((key, job)),

@@ -17,5 +17,5 @@ mod openapi;
 mod problems;
 mod providers;
 mod server;
-mod standings;
+mod status_cache;
 mod syncs;

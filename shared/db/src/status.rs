@@ -1,7 +1,7 @@
 //! The state of indexes, many of them in one statement, because callers ask for it all the time.
 //!
-//! Counting takes as long as the indexes have files, the rest little more than any select by primary key. So one can be had
-//! without the other, and who keeps counts can tell by the [`Standing`] that belongs to them when they are out of date.
+//! Counting takes time in proportion to the files; the rest little more than any select by primary key. So the state can be
+//! read without the counts, and whoever caches counts can tell by the [`IndexState`] read with them when they are out of date.
 //!
 //! The caller names the unique keys of their jobs. The queue says how to find a job by its key (`key_holder`).
 
@@ -18,7 +18,7 @@ use crate::{DbError, attachments, composition};
 
 /// An index without its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct IndexState {
     pub indexing_status: IndexingStatus,
     pub external_id: Option<String>,
     /// Since when the provider has not been seen to have the store.
@@ -47,14 +47,14 @@ pub struct ActiveJob {
     pub revision: String,
 }
 
-impl Standing {
+impl IndexState {
     /// Whether the index had the same files then, as far as callers are concerned; only workers may have got on with them. A
     /// build that begins or ends, and a sync, make a difference.
-    pub fn has_files_of(&self, then: &Self) -> bool {
-        let job = |standing: &Self| standing.active_job.as_ref().map(|job| job.id.clone());
-        let but_for_the_job = |standing: &Self| Self {
+    pub fn same_revision_as(&self, then: &Self) -> bool {
+        let job = |state: &Self| state.active_job.as_ref().map(|job| job.id.clone());
+        let but_for_the_job = |state: &Self| Self {
             active_job: None,
-            ..standing.clone()
+            ..state.clone()
         };
         job(self) == job(then) && but_for_the_job(self) == but_for_the_job(then)
     }
@@ -63,7 +63,7 @@ impl Standing {
 /// An index with its files.
 #[derive(Debug, Clone)]
 pub struct Counted {
-    pub standing: Standing,
+    pub state: IndexState,
     /// `None`: SQL alone can't tell, see [`files`].
     pub counts: Option<Counts>,
 }
@@ -89,8 +89,8 @@ pub struct JobsOfIndexes<'a> {
 /// What was found of each index that there is. One whose row can't be read has an error of its own.
 pub type FoundMany<T> = HashMap<(DomainId, IndexId), Result<T, DbError>>;
 
-/// The columns of a [`Standing`], but for its job.
-const STANDING: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.store_missed_at, i.indexed_at, \
+/// The columns of an [`IndexState`], but for its job.
+const STATE: &str = "i.id, i.domain_id, i.indexing_status, i.external_id, i.store_missed_at, i.indexed_at, \
        COALESCE(i.last_error, i.sync_error, i.query_error) AS last_error, \
        i.store_expired_at, i.provider_seen_at, i.last_job_id, i.composition_revision, r.revision AS files_revision";
 
@@ -129,9 +129,9 @@ pub async fn find_many(
     db: &mut MySqlConnection,
     indexes: &[(DomainId, IndexId)],
     jobs: JobsOfIndexes<'_>,
-) -> Result<FoundMany<Standing>, DbError> {
+) -> Result<FoundMany<IndexState>, DbError> {
     let query = select("", "", indexes, jobs);
-    find(db, query, indexes, standing).await
+    find(db, query, indexes, state).await
 }
 
 /// Those of the indexes that there are, as they stand, with their files as they are at the same moment.
@@ -155,7 +155,7 @@ fn select(
     let [kind, key, end] = key_holder::JOIN;
     let (job, version) = (key_holder::JOB_ID, key_holder::VERSION);
     let mut query = QueryBuilder::new(format!(
-        "SELECT {STANDING}, {job} AS active_job, CONCAT_WS(' ', {version}, b.updated_at) AS job_revision"
+        "SELECT {STATE}, {job} AS active_job, CONCAT_WS(' ', {version}, b.updated_at) AS job_revision"
     ));
     query.push(columns).push(ROWS);
     query.push(kind).push_bind(jobs.kind).push(key);
@@ -191,10 +191,10 @@ async fn find<T>(
     Ok(found)
 }
 
-fn standing(row: &MySqlRow) -> Result<Standing, DbError> {
+fn state(row: &MySqlRow) -> Result<IndexState, DbError> {
     let active_job: Option<Vec<u8>> = row.try_get("active_job")?;
     let revision = row.try_get("job_revision")?;
-    Ok(Standing {
+    Ok(IndexState {
         indexing_status: row.try_get::<Text<IndexingStatus>, _>("indexing_status")?.0,
         external_id: row.try_get("external_id")?,
         store_missed_at: row.try_get("store_missed_at")?,
@@ -216,7 +216,7 @@ fn counted(row: &MySqlRow) -> Result<Counted, DbError> {
     let upload_failed = count("upload_failed")?;
     let is_certain = count("unsure")? == 0;
     Ok(Counted {
-        standing: standing(row)?,
+        state: state(row)?,
         counts: is_certain.then(|| Counts {
             pending: total.saturating_sub(there + upload_failed),
             in_progress: there.saturating_sub(completed + failed + cancelled),
