@@ -1,13 +1,14 @@
 //! Database, emulator, API and workers of one test.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use std::sync::Once;
+use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use rag_emulator::{Builder, Control, Emulator};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection as _, MySqlConnection};
 use tempfile::TempDir;
@@ -347,13 +348,21 @@ fn settings(database: &TestDatabase, folder: &Path, api: &str) -> Vec<(String, S
     .to_vec()
 }
 
-/// A port that was free a moment ago.
+/// An address that nobody else gets as long as this process lives, for a program that is about to listen there.
+///
+/// A socket stays bound to the port without listening: the system gives the port to nobody who asks for any, and a program that
+/// sets `SO_REUSEADDR`, as ours do, can listen at it all the same. A port that was only free a moment ago goes to another test's
+/// server now and then, which then answers in the place of ours.
 pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
+    static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    RESERVED.lock().unwrap().push(socket);
+    address.to_string()
 }
 
 fn install_crypto() {
