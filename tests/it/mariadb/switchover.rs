@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use crate::fixtures::indexes::index_with;
 
 /// How soon everything goes on.
-const WITHIN: Duration = Duration::from_secs(15);
+const WITHIN: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// Two servers, the second a replica of the first, and a proxy in front.
@@ -112,7 +112,7 @@ async fn work_goes_on_at_the_new_primary_while_the_old_one_stays_up() {
     let Some(pair) = Pair::start().await else { return };
     let stack = pair.stack(None).await;
     let mut indexes = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..20 {
         indexes.push(index_with(&stack, 3).await.0);
     }
     let _workers = [stack.worker("one"), stack.worker("two")];
