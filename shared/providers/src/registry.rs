@@ -21,7 +21,7 @@ use crate::yandex::Yandex;
 pub enum OpenError {
     #[error("unknown provider type {0:?}")]
     UnknownProvider(String),
-    /// Every mistake at once.
+    /// Every invalid field at once.
     #[error("the connection is not valid: {}", joined(.0))]
     Invalid(Vec<FieldError>),
     #[error("the client could not be built")]
@@ -103,7 +103,7 @@ impl Registry {
         Some(Url::parse(url).ok()?.origin().ascii_serialization())
     }
 
-    /// Checks a connection without opening it: all mistakes at once, none of them quoting a secret.
+    /// Checks a connection without opening it: all invalid fields at once, none of them quoting a secret.
     ///
     /// # Errors
     /// [`OpenError::UnknownProvider`], or [`OpenError::Invalid`].

@@ -1,4 +1,4 @@
-//! The handle that everything hangs on. What it can do is spread over `enqueue`, `read`, `operate` and `stats`.
+//! The handle to a queue. Its operations are in `enqueue`, `read`, `operate` and `stats`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -157,7 +157,7 @@ impl<'a> DeletedIndex<'a> {
         }
     }
 
-    /// Copies that were made for this index and never came to hang in its store.
+    /// Copies that were made for this index and never attached to its store.
     async fn drop_copies(&self) -> Result<(), StepError> {
         let mut after = String::new();
         loop {
