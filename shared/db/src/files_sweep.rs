@@ -45,6 +45,16 @@ impl SweepRow {
         (&self.stamp, &self.next_stamp) == (&other.stamp, &other.next_stamp)
     }
 
+    /// The stamp that a process has begun to write and not finished: it is at it, or has died. Whoever comes finishes it.
+    pub fn unfinished_stamp(&self) -> Option<&str> {
+        self.next_stamp.as_deref()
+    }
+
+    /// What the marker must say if nobody is writing it.
+    pub fn last_stamp(&self) -> Option<&str> {
+        self.next_stamp.as_deref().or(self.stamp.as_deref())
+    }
+
     /// Whether this database has written a marker with this stamp last.
     pub fn has_written(&self, stamp: &str) -> bool {
         [&self.stamp, &self.next_stamp]

@@ -337,3 +337,35 @@ async fn a_folder_that_is_not_mounted_or_a_database_that_was_put_back_stops_the_
     swept(&stack).await;
     assert!(path.exists());
 }
+
+/// Of two workers that start together, one may claim the folder between the other's word to the database and to the folder.
+#[tokio::test]
+async fn a_stamp_that_another_worker_has_begun_is_finished_and_not_replaced() {
+    let stack = sweeping().start().await;
+    let begun = "5b0f0d3c-9d0e-4c55-8a43-0f2d0c7a1e11";
+    sqlx::query("UPDATE rag_files_sweep SET next_stamp = ?")
+        .bind(begun)
+        .execute(&stack.database.pool)
+        .await
+        .unwrap();
+    let _worker = stack.worker_with("claims", &[("FILES_SWEEP_EVERY_SECONDS", "3600")]);
+    let marker = stack.files_root().join(".rag-files-sweep");
+    let said = eventually("the marker", LIMIT, || async {
+        fs::read_to_string(&marker)
+            .ok()
+            .filter(|text| text.ends_with('\n'))
+    })
+    .await;
+    assert!(said.contains(begun), "{said}");
+    // The other worker goes on now: it finds its marker there, and its stamp finished.
+    let stamp: Option<String> = eventually("the stamp to be finished", LIMIT, || async {
+        let row: (Option<String>, Option<String>) =
+            sqlx::query_as("SELECT stamp, next_stamp FROM rag_files_sweep")
+                .fetch_one(&stack.database.pool)
+                .await
+                .unwrap();
+        row.1.is_none().then_some(row.0)
+    })
+    .await;
+    assert!(stamp.is_some_and(|stamp| said.contains(&stamp)), "{said}");
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rag_db::DbError;
 use rag_db::files_sweep::{self, SweepRow};
 use rag_files::{FilesError, Line, MARKER, Marker};
 use uuid::Uuid;
@@ -186,23 +187,31 @@ pub(super) async fn is_still_ours(context: &Context, stamp: &str) -> Result<bool
 }
 
 /// Answers the new stamp; `None` if somebody else was faster. The database knows the stamp before the folder does.
+///
+/// A stamp that another worker has begun is written in its place: a new one would leave the other's in the marker, if it writes
+/// late, and the folder would look like an older state's.
 async fn write(
     context: &Context,
     root: &SweepRow,
     is_marked: bool,
     seen: Option<&str>,
 ) -> Result<Option<String>, StepError> {
-    let stamp = Uuid::new_v4().to_string();
+    let mut db = context.pool.acquire().await?;
+    let begun = root.unfinished_stamp().filter(|stamp| seen != Some(stamp));
+    let stamp = if let Some(begun) = begun {
+        begun.to_owned()
+    } else {
+        let stamp = Uuid::new_v4().to_string();
+        match files_sweep::begin_stamp(&mut db, root, seen, &stamp).await {
+            Ok(()) => stamp,
+            Err(DbError::Conflict { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    };
     let line = Line {
         database_id: root.database_id.clone(),
         stamp: Some(stamp.clone()),
     };
-    let mut db = context.pool.acquire().await?;
-    match files_sweep::begin_stamp(&mut db, root, seen, &stamp).await {
-        Ok(()) => {}
-        Err(rag_db::DbError::Conflict { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
     if is_marked {
         context
             .files
@@ -217,7 +226,14 @@ async fn write(
     {
         return Ok(None);
     }
-    files_sweep::end_stamp(&mut db, &stamp).await?;
+    match files_sweep::end_stamp(&mut db, &stamp).await {
+        Ok(()) => {}
+        Err(DbError::Conflict { .. }) => {
+            drop(db);
+            return finished_by_another(context, stamp).await;
+        }
+        Err(error) => return Err(error.into()),
+    }
     if !root.is_claimed() {
         tracing::info!(
             database.id = root.database_id,
@@ -225,6 +241,26 @@ async fn write(
         );
     }
     Ok(Some(stamp))
+}
+
+/// Another worker has finished this stamp, or has written others since: then this process was late, and puts the last back.
+async fn finished_by_another(context: &Context, stamp: String) -> Result<Option<String>, StepError> {
+    let root = row(context).await?;
+    if root.has_written(&stamp) {
+        return Ok(Some(stamp));
+    }
+    let line = Line {
+        database_id: root.database_id.clone(),
+        stamp: root.last_stamp().map(str::to_owned),
+    };
+    if line.stamp.is_some() {
+        context
+            .files
+            .replace_marker(&line)
+            .await
+            .map_err(|error| StepError::retry(&error))?;
+    }
+    Ok(None)
 }
 
 /// The owner is to know that it is not alone. A copy of this database has the same id, and goes on with its sweeps until it
