@@ -58,6 +58,8 @@ async fn run(exclusive: bool) {
     let stack = Stack::builder()
         .emulator(Emulator::builder().indexing(20, 0.0).allow_content())
         .setting("ORPHANS_MIN_AGE_SECONDS", "2")
+        // Also bounds how long an attach that a gateway lost is waited for.
+        .setting("BUILD_INDEXING_TIMEOUT_SECONDS", "20")
         .start()
         .await;
     let connection = json!({
