@@ -55,6 +55,7 @@ pub(super) async fn run(
             for id in &ids {
                 attachments::wait_longer(&mut tx, *id, patience).await?;
             }
+            build.doubt_store(&mut tx).await?;
             tracing::warn!(files = ids.len(), %error, "a batch was not answered in time; the provider is polled for it");
             Ok(tx.commit().await?)
         }
@@ -70,8 +71,11 @@ async fn check_answer(build: &Build<'_>, ids: &[AttachmentId], answer: &FileBatc
         return Ok(());
     }
     let store = build.store_id()?;
-    let mut rows = build.attachments_in(AttachmentState::InProgress).await?;
-    rows.retain(|row| ids.contains(&row.id));
+    let mut tx = build.write().await?;
+    build.doubt_store(&mut tx).await?;
+    let mut rows = attachments::list_some(&mut tx, build.index.id, ids).await?;
+    tx.commit().await?;
+    rows.retain(|row| row.state == AttachmentState::InProgress);
     let batches = Batches::of(&build.observer(), store, &rows).await?;
     let is_over = |row: &&Attachment| {
         batches

@@ -94,6 +94,7 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), StepError
             let patience = patience_after_timeout(build, AttachMethod::Single, row.size_bytes);
             let mut tx = build.write().await?;
             attachments::wait_longer(&mut tx, row.id, patience).await?;
+            build.doubt_store(&mut tx).await?;
             tracing::warn!(file.id = %row.local_file_id, %error, "an attach was not answered in time; the provider is polled for it");
             Ok(tx.commit().await?)
         }

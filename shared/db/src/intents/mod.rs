@@ -6,6 +6,7 @@
 //! caller asks the queue and names the token that it found dead.
 
 mod deletions;
+mod groups;
 
 use chrono::{DateTime, Utc};
 use rag_domain::{FileId, IndexId, IntentId};
@@ -19,6 +20,7 @@ pub use deletions::{
     postpone_deletion_of, resolve_deletion, resolve_deletion_of, retire_file, retire_file_for,
     retire_orphaned_store, retire_store, take_deletion,
 };
+pub use groups::{declare_uploads, resolve_many, take_over_many};
 
 /// What an intent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use rag_domain::{
 use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
 
-use crate::fixtures::{OPENAI, attachment, new_file, new_index, observation, sha};
+use crate::fixtures::{OPENAI, attachment, mark_uploaded, new_file, new_index, observation, sha};
 
 /// Whether the move was made. Any error but a refusal is a defect.
 fn made<T>(result: Result<T, DbError>) -> bool {
@@ -163,7 +163,7 @@ const OF_UPLOADS: &[(&str, &str)] = &[
     ("RETRY", "reset_for_build"),
     ("FORCE", "reset_for_build with force"),
     ("LOSE", "mark_lost"),
-    ("COMPLETE", "mark_uploaded"),
+    ("COMPLETE", "mark_uploaded_many"),
     ("COMPLETE", "set_copy"),
     ("FAIL", "mark_failed"),
     ("FAIL", "give_up"),
@@ -179,7 +179,7 @@ async fn move_upload(db: &mut MySqlConnection, function: &str, index: IndexId, f
         "reset_for_build" => uploads::reset_for_build(db, OPENAI, index, false).await.unwrap() == 1,
         "reset_for_build with force" => uploads::reset_for_build(db, OPENAI, index, true).await.unwrap() == 1,
         "mark_lost" => uploads::mark_lost(db, OPENAI, "file-1").await.unwrap() == 1,
-        "mark_uploaded" => made(uploads::mark_uploaded(db, OPENAI, file, &sha, "file-1", &json!({})).await),
+        "mark_uploaded_many" => made(mark_uploaded(db, file, &sha, "file-1").await),
         "set_copy" => made(uploads::set_copy(db, OPENAI, file, &sha, "file-1").await),
         "mark_failed" => made(uploads::mark_failed(db, OPENAI, file, &sha, why).await),
         "give_up" => uploads::give_up(db, OPENAI, file, "why").await.unwrap(),

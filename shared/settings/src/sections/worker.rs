@@ -48,7 +48,7 @@ section! {
             "BUILD_POLL_MIN_MS",
             1..=3_600_000,
             "First pause between two polls of the provider while it indexes",
-        ).default("1000"),
+        ).default("100"),
         build_poll_max: Duration = milliseconds(
             "BUILD_POLL_MAX_MS",
             1..=3_600_000,
