@@ -31,7 +31,7 @@ fn send(limit: &mut ConcurrencyLimit, requests: usize, server: &Server) -> Durat
             return now;
         };
         now = answered;
-        limit.answered(Period(period), now - began);
+        limit.answered(Period(period), now.saturating_sub(began));
     }
 }
 
