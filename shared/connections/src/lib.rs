@@ -2,7 +2,7 @@
 //!
 //! `rag-db` knows rows and no providers, `rag-providers` knows providers and no rows; this crate is where they meet, for the
 //! API (health, search, listings) and the worker (everything else). It also keeps what a fleet's processes share about a
-//! connection: its access token and its request budget.
+//! connection: its access token and its request budget; and what a process's builds share: its throttle.
 
 mod budget;
 mod fallback;
@@ -10,6 +10,7 @@ mod learned;
 mod restraint;
 mod revision;
 mod slots;
+mod throttle;
 mod tokens;
 
 use std::collections::HashMap;
@@ -34,6 +35,8 @@ use fallback::Fallback;
 use tokens::RowTokens;
 
 pub use learned::Learned;
+pub use throttle::{Entry, Throttle};
+
 /// The state of a connection whose account is exhausted, while the next try is not due yet: what would be sent to bring
 /// something there would be refused unsent. With the time until that try.
 pub async fn find_exhausted(
@@ -54,6 +57,8 @@ pub struct Connections {
     /// For what a fleet's processes share; `None`: this process is on its own.
     pool: Option<MySqlPool>,
     open: Mutex<HashMap<String, Kept>>,
+    /// A changed connection keeps its throttle.
+    throttles: Mutex<HashMap<String, Arc<Throttle>>>,
 }
 
 /// An open client.
@@ -103,6 +108,7 @@ impl Connections {
             fallback: Fallback::default(),
             pool: None,
             open: Mutex::default(),
+            throttles: Mutex::default(),
         }
     }
 
@@ -201,6 +207,16 @@ impl Connections {
                 })
             }
         }
+    }
+
+    /// What all builds of this process at this connection go through, with never more than `ceiling` requests under way.
+    pub fn throttle(&self, provider_type: &str, ceiling: usize) -> Arc<Throttle> {
+        let mut throttles = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
+        let throttle = throttles
+            .entry(provider_type.to_owned())
+            .or_insert_with(|| Arc::new(Throttle::new(ceiling)));
+        throttle.set_ceiling(ceiling);
+        Arc::clone(throttle)
     }
 
     fn kept(&self, row: &Connection) -> Option<Arc<dyn Provider>> {

@@ -7,6 +7,7 @@ mod attach_method;
 mod attachment;
 mod build_plan;
 mod chunking;
+mod concurrency_limit;
 mod deletion_threshold;
 mod domain_id;
 mod ids;
@@ -25,6 +26,7 @@ pub use attach_method::{AttachCall, AttachMethod, BatchSupport, WaitingFile, att
 pub use attachment::AttachmentState;
 pub use build_plan::{BuildPlan, DesiredFile, DetachReason, PresentFile, UploadedFile};
 pub use chunking::{ChunkingProof, ChunkingStrategy, InvalidChunking};
+pub use concurrency_limit::{ConcurrencyLimit, Period};
 pub use deletion_threshold::DeletionThreshold;
 pub use domain_id::{DomainId, InvalidDomainId};
 pub use ids::{ApiKeyId, AttachmentId, FileId, IndexId, IntentId, InvalidId, UploadId};

@@ -42,8 +42,9 @@ section! {
         build_upload_concurrency: usize = whole(
             "BUILD_UPLOAD_CONCURRENCY",
             1..=64,
-            "Files one build uploads at once",
-        ).default("4"),
+            "At most so many files go up at once from one worker process to one connection, over all its builds. How many do \
+             follows the provider's answers",
+        ).default("32"),
         build_poll_min: Duration = milliseconds(
             "BUILD_POLL_MIN_MS",
             1..=3_600_000,
