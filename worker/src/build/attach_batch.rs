@@ -30,8 +30,8 @@ pub(super) async fn run(
     match build.provider.create_file_batch(build.store_id()?, files).await {
         Ok(answer) => {
             let mut tx = build.write_progress().await?;
-            attachments::mark_in_progress(&mut tx, &ids, Some(&answer.id)).await?;
-            attachments::set_strategy_applied(&mut tx, &ids, answer.chunking_strategy_applied).await?;
+            let applied = answer.chunking_strategy_applied;
+            attachments::mark_in_progress(&mut tx, &ids, Some(&answer.id), applied).await?;
             tx.commit().await?;
             warn_unless_applied(answer.chunking_strategy_applied, ids.len());
             tracing::info!(

@@ -14,9 +14,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use rag_db::attachments::{self, Attachment, NewAttachment};
-use rag_db::uploads;
+use rag_db::{composition, uploads};
 use rag_domain::{
-    AttachCall, AttachMethod, AttachmentId, AttachmentState, BatchSupport, FileId, WaitingFile, attach_calls,
+    AttachCall, AttachMethod, AttachmentId, AttachmentState, BatchSupport, BuildPlan, FileId, PresentFile,
+    WaitingFile, attach_calls,
 };
 use rag_providers::Ability;
 
@@ -137,23 +138,26 @@ pub(super) async fn want(build: &Build<'_>, snapshot: &BuildSnapshot) -> Result<
 
 /// Attaches what waits to be attached, until nothing does.
 async fn attach_pending(build: &Build<'_>) -> Result<(), StepError> {
-    let counts = build.count_attachments().await?;
+    let mut counts = build.count_attachments().await?;
     // What was asked for without hearing the answer is in the store, or may still come, or can be asked for again.
-    if counts.attaching > 0 {
+    let is_polled = counts.attaching > 0;
+    if is_polled {
         let mut tx = build.write().await?;
         build.doubt_store(&mut tx).await?;
         tx.commit().await?;
         poll::poll(build).await?;
     }
-    loop {
+    while counts.pending > 0 || is_polled {
         let pending = wanted(build).await?;
         if pending.is_empty() {
-            return Ok(());
+            break;
         }
         build.check_running()?;
         wait_for_permit(build).await?;
         attach_next(build, &pending).await?;
+        counts = build.count_attachments().await?;
     }
+    Ok(())
 }
 
 /// What waits to go in, or some of it. What was to go in and is to go out by now (unlinked, or changed) stays where it is: it would be
@@ -167,8 +171,12 @@ async fn wanted(build: &Build<'_>) -> Result<Vec<Attachment>, StepError> {
         let is_all = pending.len() < limit as usize;
         let files: HashSet<FileId> = pending.iter().map(|row| row.local_file_id).collect();
         let files: Vec<FileId> = files.into_iter().collect();
-        let snapshot = BuildSnapshot::of_files(&mut db, &build.job.domain_id, build.index.id, &files).await?;
-        let leaving: HashSet<AttachmentId> = snapshot.plan.detach.iter().map(|(id, _)| *id).collect();
+        let members = composition::list_some(&mut db, &build.job.domain_id, build.index.id, &files).await?;
+        drop(db);
+        let desired: Vec<_> = members.into_iter().map(|member| member.desired).collect();
+        let present: Vec<_> = pending.iter().map(PresentFile::from).collect();
+        let plan = BuildPlan::new(&desired, &present);
+        let leaving: HashSet<AttachmentId> = plan.detach.iter().map(|(id, _)| *id).collect();
         pending.retain(|row| !leaving.contains(&row.id));
         if is_all || !pending.is_empty() {
             return Ok(pending);

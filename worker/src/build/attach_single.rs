@@ -82,8 +82,7 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), StepError
             learn_from(build, &answer.file.status, began.elapsed()).await?;
             let applied = answer.chunking_strategy_applied;
             let mut tx = build.write_progress().await?;
-            attachments::mark_in_progress(&mut tx, &[row.id], None).await?;
-            attachments::set_strategy_applied(&mut tx, &[row.id], applied).await?;
+            attachments::mark_in_progress(&mut tx, &[row.id], None, applied).await?;
             tx.commit().await?;
             observed_files::write_one(build, row, &answer.file.into()).await?;
             warn_unless_applied(applied, 1);

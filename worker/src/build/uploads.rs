@@ -24,7 +24,7 @@ use crate::step_error::StepError;
 use crate::upload::{Declaration, Ended, Sent, Uploaded, send, send_inherited};
 
 /// What has arrived is written down at this age at the latest: a worker that is killed uploads it again.
-const WRITE_AGE: Duration = Duration::from_millis(200);
+const WRITE_AGE: Duration = Duration::from_millis(250);
 /// … or when there is so much of it.
 const WRITE_FILES: usize = 64;
 /// So much is declared ahead of what is on the wire: what goes up in this time. A worker that is killed has to be thought to

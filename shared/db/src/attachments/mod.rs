@@ -33,7 +33,6 @@ pub use missed::{
 };
 pub use moves::{
     mark_cancelled, mark_detaching, mark_in_progress, mark_pending, mark_pending_again, retry_failed,
-    set_strategy_applied,
 };
 pub use observations::{Observation, observe, observe_many};
 pub use removal::{delete_detached, forget_index, forget_some, forget_store};

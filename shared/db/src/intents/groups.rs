@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rag_domain::{FileId, IntentId};
 use serde_json::{Value, json};
 use sqlx::types::Json;
-use sqlx::{MySqlConnection, QueryBuilder};
+use sqlx::{AssertSqlSafe, MySqlConnection, QueryBuilder};
 
 use super::{COLUMNS, Content, Declared, Intent, Operation};
 use crate::DbError;
@@ -35,29 +35,23 @@ pub async fn declare_uploads(
                 })
             })
             .collect();
-        sqlx::query(
+        let sql = format!(
             "INSERT IGNORE INTO rag_provider_intents \
              (id, provider_id, operation, subject, content_sha256, file_name, size_bytes, claim_token, created_at) \
              SELECT s.id, ?, 'upload_file', s.file, s.sha, s.name, s.bytes, ?, UTC_TIMESTAMP(6) \
              FROM JSON_TABLE(?, '$[*]' COLUMNS (id CHAR(36) PATH '$.id', file CHAR(36) PATH '$.file', \
-             sha CHAR(64) PATH '$.sha', name VARCHAR(512) PATH '$.name', bytes BIGINT UNSIGNED PATH '$.bytes')) AS s",
-        )
-        .bind(provider)
-        .bind(claim_token)
-        .bind(Json(rows))
-        .execute(&mut *db)
-        .await?;
-        let mut query = QueryBuilder::<sqlx::MySql>::new("SELECT ");
-        query
-            .push(COLUMNS)
-            .push(" FROM rag_provider_intents WHERE provider_id = ")
-            .push_bind(provider)
-            .push(" AND operation = ")
-            .push_bind(Operation::UploadFile.as_str())
-            .push(" AND subject IN ");
-        push_list(&mut query, chunk.iter().map(|(file, _)| Text(*file)));
-        query.push(" ORDER BY subject FOR UPDATE");
-        let rows: Vec<Intent> = query.build_query_as().fetch_all(&mut *db).await?;
+             sha CHAR(64) PATH '$.sha', name VARCHAR(512) PATH '$.name', bytes BIGINT UNSIGNED PATH '$.bytes')) AS s \
+             RETURNING {COLUMNS}"
+        );
+        let mut rows: Vec<Intent> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(provider)
+            .bind(claim_token)
+            .bind(Json(rows))
+            .fetch_all(&mut *db)
+            .await?;
+        if rows.len() < chunk.len() {
+            rows = list_for_update(db, provider, chunk).await?;
+        }
         let mut by_subject: HashMap<String, Intent> =
             rows.into_iter().map(|row| (row.subject.clone(), row)).collect();
         declared.extend(chunk.iter().zip(&ids).map(|((file, _), id)| {
@@ -70,6 +64,25 @@ pub async fn declare_uploads(
         }));
     }
     Ok(declared)
+}
+
+/// The intents of uploads of these files, locked until the transaction ends.
+async fn list_for_update(
+    db: &mut MySqlConnection,
+    provider: &str,
+    uploads: &[(FileId, Content<'_>)],
+) -> Result<Vec<Intent>, DbError> {
+    let mut query = QueryBuilder::<sqlx::MySql>::new("SELECT ");
+    query
+        .push(COLUMNS)
+        .push(" FROM rag_provider_intents WHERE provider_id = ")
+        .push_bind(provider)
+        .push(" AND operation = ")
+        .push_bind(Operation::UploadFile.as_str())
+        .push(" AND subject IN ");
+    push_list(&mut query, uploads.iter().map(|(file, _)| Text(*file)));
+    query.push(" ORDER BY subject FOR UPDATE");
+    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
 /// As [`super::resolve`], for many intents.

@@ -84,7 +84,7 @@ async fn move_attachment(
         "mark_attaching" => {
             made(attachments::mark_attaching(db, &[id], AttachMethod::Single, Duration::ZERO).await)
         }
-        "mark_in_progress" => made(attachments::mark_in_progress(db, &[id], None).await),
+        "mark_in_progress" => made(attachments::mark_in_progress(db, &[id], None, true).await),
         "observe" => made(attachments::observe(db, id, &observation(to)).await),
         "mark_cancelled" => {
             let batches = ["batch".to_owned()];
