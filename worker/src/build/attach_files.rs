@@ -46,7 +46,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
         let Some(page) = page else { break };
         want(build, &page).await?;
     }
-    attach_pending(build).await?;
+    attach_pending(build, true).await?;
     build.report().await?;
     Ok(Step::AwaitIndexing)
 }
@@ -54,10 +54,12 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
 /// Attaches what the uploads bring, until there are no more.
 pub(super) async fn alongside(build: &Build<'_>, signals: &Signals) -> Result<(), StepError> {
     let full = build.provider.capabilities().max_batch_files.min(BATCH_FILES);
+    let mut is_first = true;
     loop {
         signals.batch_is_due(full).await;
         let is_last = signals.have_uploads_ended();
-        match attach_pending(build).await {
+        let polls = std::mem::take(&mut is_first) || is_last;
+        match attach_pending(build, polls).await {
             Ok(()) if is_last => return Ok(()),
             Ok(()) => {}
             Err(
@@ -136,11 +138,11 @@ pub(super) async fn want(build: &Build<'_>, snapshot: &BuildSnapshot) -> Result<
     Ok(waiting + wanted)
 }
 
-/// Attaches what waits to be attached, until nothing does.
-async fn attach_pending(build: &Build<'_>) -> Result<(), StepError> {
+/// Attaches what waits to be attached, until nothing does. `polls`: looks first for what was asked for without an answer.
+async fn attach_pending(build: &Build<'_>, polls: bool) -> Result<(), StepError> {
     let mut counts = build.count_attachments().await?;
     // What was asked for without hearing the answer is in the store, or may still come, or can be asked for again.
-    let is_polled = counts.attaching > 0;
+    let is_polled = polls && counts.attaching > 0;
     if is_polled {
         let mut tx = build.write().await?;
         build.doubt_store(&mut tx).await?;

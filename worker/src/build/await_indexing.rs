@@ -54,7 +54,6 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
             }
         }
         give_up_unconfirmed(build).await?;
-        build.report().await?;
         let counts = build.count_attachments().await?;
         if counts.pending > 0 {
             return Ok(Step::AttachFiles);
@@ -64,6 +63,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
         }
         let pause = pause(build, since);
         if pause > LONGEST_PAUSE_HERE {
+            build.report().await?;
             let unconfirmed = match counts.attaching {
                 0 => String::new(),
                 unconfirmed => format!(" ({unconfirmed} more were asked for without an answer yet)"),
@@ -74,6 +74,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
                 format!("the provider is indexing {left} of {total} files{unconfirmed}"),
             ));
         }
+        build.report_if_due().await?;
         tokio::time::sleep(pause).await;
         build.check_running()?;
     }

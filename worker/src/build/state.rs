@@ -173,6 +173,14 @@ impl<'a> Build<'a> {
         Ok(tx.commit().await?)
     }
 
+    /// As [`report`](Self::report), if a report is due.
+    pub(super) async fn report_if_due(&self) -> Result<(), StepError> {
+        if self.reports.is_due() {
+            self.report().await?;
+        }
+        Ok(())
+    }
+
     /// As [`report`](Self::report), in a transaction that is fenced already, and only if a report is due.
     pub(super) async fn report_in(&self, tx: &mut sqlx::MySqlConnection) -> Result<(), StepError> {
         if self.reports.is_due() {

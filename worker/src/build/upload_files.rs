@@ -97,16 +97,13 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
         result
     };
     let (uploaded, attached) = tokio::join!(uploads, attach_files::alongside(this, &signals));
-    let uploaded = match uploaded {
-        Ok(uploaded) => uploaded,
-        Err(error) => {
-            // Uploads have to wait. Why what has gone up could not be attached is the next claim's matter.
-            if let Err(error @ (StepError::Stopped | StepError::Database { .. })) = attached {
-                return Err(error);
-            }
-            return Err(error);
-        }
-    };
+    if uploaded.is_err()
+        && let Err(error @ (StepError::Stopped | StepError::Database { .. })) = attached
+    {
+        return Err(error);
+    }
+    // Uploads that have to wait are the reason that is told: why what has gone up could not be attached is the next claim's matter.
+    let uploaded = uploaded?;
     attached?;
     build.report().await?;
     if uploaded.busy {
