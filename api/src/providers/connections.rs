@@ -1,4 +1,6 @@
 //! `/admin/providers/connections`.
+//!
+//! Whatever changes a connection answers once no process sends anything with the one of before (`until_noticed`).
 
 use axum::Json;
 use axum::extract::State;
@@ -78,6 +80,9 @@ pub(super) async fn put_connection(
         .await?
         .ok_or(DbError::NotFound("connection"))?;
     tx.commit().await?;
+    if status == StatusCode::OK {
+        rag_connections::until_noticed().await;
+    }
     Ok((status, Json(row.into())))
 }
 
@@ -108,6 +113,7 @@ pub(super) async fn update_connection(
         .await?
         .ok_or(DbError::NotFound("connection"))?;
     tx.commit().await?;
+    rag_connections::until_noticed().await;
     Ok(Json(row.into()))
 }
 
@@ -126,6 +132,7 @@ pub(super) async fn delete_connection(
 ) -> Result<StatusCode, Problem> {
     require_known(&app, &provider_type)?;
     if connections::delete(&mut *app.connection().await?, &provider_type).await? {
+        rag_connections::until_noticed().await;
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(no_connection(&provider_type))

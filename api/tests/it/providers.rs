@@ -1,5 +1,7 @@
 //! connections to providers. Secrets go in and never come out.
 
+use std::time::{Duration, Instant};
+
 use axum::Router;
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -275,4 +277,26 @@ async fn a_search_needs_a_built_index_and_names_local_files(pool: MySqlPool) {
             .await
             .expect_problem(422, "validation-failed");
     }
+}
+
+/// Workers may use what they read of a connection for 100 ms.
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn a_change_is_answered_once_every_process_has_noticed_it(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    let connection = json!({"auth_type": "api_key", "credentials": {"api_key": "k"}});
+    api.post(OPENAI, &connection).await.expect(201);
+    let noticed = Duration::from_millis(100);
+    let off = json!({"is_enabled": false});
+
+    let begun = Instant::now();
+    api.call("PATCH", OPENAI).json(&off).send().await.expect(200);
+    assert!(begun.elapsed() > noticed, "switched off");
+
+    let begun = Instant::now();
+    api.post(OPENAI, &connection).await.expect(200);
+    assert!(begun.elapsed() > noticed, "made anew");
+
+    let begun = Instant::now();
+    api.call("DELETE", OPENAI).send().await.expect(204);
+    assert!(begun.elapsed() > noticed, "deleted");
 }

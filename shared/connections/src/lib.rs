@@ -35,6 +35,7 @@ use fallback::Fallback;
 use tokens::RowTokens;
 
 pub use learned::Learned;
+pub use revision::until_noticed;
 pub use throttle::{Entry, Throttle};
 
 /// The state of a connection whose account is exhausted, while the next try is not due yet: what would be sent to bring

@@ -1,8 +1,10 @@
 //! Whether a connection is still the one that a client was opened with.
 //!
 //! An admin who switches a connection off, or changes its host or key, must not find further requests in the provider's log,
-//! not even of a build that is in the middle of its work. So the row is read before each request. Who asks while it is being
-//! read waits for the next reading and shares it, so however many ask, one statement is under way.
+//! not even of a build that is in the middle of its work. So the row is read before each request, unless it was read less than
+//! [`READING_GOOD_FOR`] ago. The API's routes that change a connection wait that long after their commit before they answer
+//! ([`until_noticed`]): after the answer, no process sends anything with the connection of before. Who asks while the row is
+//! being read waits for that reading or the next, so however many ask, one statement is under way.
 
 use std::time::Duration;
 
@@ -14,12 +16,21 @@ use sqlx::MySqlPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+/// Counted from before the statement began.
+const READING_GOOD_FOR: Duration = Duration::from_millis(100);
+/// From the check of a reading's age to the request on the wire, and for clocks that do not run alike.
+const MARGIN: Duration = Duration::from_millis(50);
 /// A changed connection can be opened anew at once.
 const OPEN_ANEW_AFTER: Duration = Duration::from_millis(200);
 /// A connection that was switched off, or is gone, is looked at again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(15);
 /// Our database does not answer.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// After a connection's change was committed: waits until every process has noticed it.
+pub async fn until_noticed() {
+    tokio::time::sleep(READING_GOOD_FOR + MARGIN).await;
+}
 
 #[derive(Debug)]
 pub(crate) struct RevisionCheck {
@@ -48,7 +59,8 @@ impl RevisionCheck {
         }
     }
 
-    /// Refuses if the row was changed, switched off or deleted before this was called, or if that can't be found out.
+    /// Refuses if the row was changed, switched off or deleted [`READING_GOOD_FOR`] before this was called, or if that can't be
+    /// found out.
     pub(crate) async fn check(&self) -> Result<(), BudgetRefused> {
         let provider = &self.provider_type;
         let (why, retry_after) = match self.read().await {
@@ -81,17 +93,24 @@ impl RevisionCheck {
         })
     }
 
-    /// The row as it was at some time after this was called.
+    /// The row as it was [`READING_GOOD_FOR`] before this was called, or later.
     async fn read(&self) -> Result<Option<Version>, DbError> {
         let asked_at = Instant::now();
         let mut last = self.last.lock().await;
-        if let Some(reading) = last.as_ref().filter(|reading| reading.began_at >= asked_at) {
+        // One that took longer, at a slow database, serves those who asked before it began.
+        let good = |reading: &&Reading| {
+            reading.began_at >= asked_at || reading.began_at.elapsed() < READING_GOOD_FOR
+        };
+        if let Some(reading) = last.as_ref().filter(good) {
             return Ok(reading.found);
         }
-        let began_at = Instant::now();
         let mut db = self.pool.acquire().await?;
+        let began_at = Instant::now();
         let found = connections::find_version(&mut db, &self.provider_type).await?;
         *last = Some(Reading { began_at, found });
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests;
