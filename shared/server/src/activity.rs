@@ -46,7 +46,7 @@ pub(crate) enum Expired {
     NoRequest,
     /// No further one did.
     Unused,
-    /// Nothing is under way but answers that nobody takes.
+    /// Nothing is under way but answers that the caller does not take.
     NotTaken,
 }
 
