@@ -50,7 +50,7 @@ pub(super) struct SyncedAllOut {
 /// Ask the providers about all indexes of the domain
 ///
 /// As `POST /indexes/{index_id}/sync` for every index that has a vector store, some at a time. An index that a build is at
-/// work on is left to it. If the stores of many indexes at once are gone (more than `SYNC_BRAKE_PERCENT`, and more than
+/// work on is left to it. If the stores of many indexes at once are gone (more than `SYNC_DELETION_THRESHOLD_PERCENT`, and more than
 /// three), none is detached, because the listing may be wrong, and `errors` says so; `force` detaches them.
 #[utoipa::path(post, path = "/indexes/sync", tag = "indexes",
     params(SyncAllParams, PreferHeader),

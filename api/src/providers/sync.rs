@@ -40,7 +40,7 @@ pub(super) struct SyncParams {
 /// domain `DEFAULT_DOMAIN_ID`; a file that we do not hold is downloaded; a file that we hold stays as it is, and its bytes
 /// are compared. An index whose store is gone is detached from it, with its files and links kept.
 ///
-/// If more than `SYNC_BRAKE_PERCENT` of the indexes or files (and more than three) would be detached, the listing may be
+/// If more than `SYNC_DELETION_THRESHOLD_PERCENT` of the indexes or files (and more than three) would be detached, the listing may be
 /// wrong: the sync stops, and its result says so; `force` goes on.
 ///
 /// The job's `output` has `status` (`done` or `stopped`), the numbers `indexes_created`, `indexes_updated`,

@@ -150,7 +150,7 @@ pub async fn insert_unconfirmed(db: &mut MySqlConnection, intent: &Intent) -> Re
     Ok(())
 }
 
-/// Records that the provider confirmed the deletion, whoever created it.
+/// Records that the provider confirmed the deletion of something, ours or not.
 pub async fn mark_deleted(
     db: &mut MySqlConnection,
     provider: &str,

@@ -171,6 +171,7 @@ unwrap_text!(
     IndexingStatus,
     IntentId,
     ItemState,
+    SyncPhase,
     UploadId,
     UploadStatus
 );

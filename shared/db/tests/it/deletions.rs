@@ -248,5 +248,5 @@ async fn a_copy_that_is_about_to_be_attached_is_not_retired(pool: MySqlPool) {
         attaching.commit().await.unwrap();
     };
     let (retired, ()) = tokio::join!(replacing, attach);
-    assert!(!retired, "the old copy hangs in a store");
+    assert!(!retired, "the old copy is attached to a store");
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rag_db::{DbError, attachments, index_files, indexes, syncs, uploads};
 use rag_domain::{
-    AttachMethod, AttachmentId, AttachmentState, FileId, IndexId, IndexingStatus, ItemState, Transition,
-    UploadId, UploadStatus,
+    AttachMethod, AttachmentId, AttachmentState, FileId, IndexId, IndexingStatus, ItemState, SyncPhase,
+    Transition, UploadId, UploadStatus,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
@@ -292,7 +292,7 @@ async fn items_of_a_sync_make_the_declared_moves_only(pool: MySqlPool) {
     use syncs::items;
     let mut db = pool.acquire().await.unwrap();
     new_index(&mut db).await;
-    syncs::begin(&mut db, "job", "first").await.unwrap();
+    syncs::begin(&mut db, "job", SyncPhase::List).await.unwrap();
     items::add(&mut db, "job", 0, &[("item", &json!({}))])
         .await
         .unwrap();
@@ -318,6 +318,22 @@ async fn items_of_a_sync_make_the_declared_moves_only(pool: MySqlPool) {
                 let now = if is_legal && is_expected { to } else { from };
                 assert_eq!(state, now.as_str(), "{from} -> {to}");
             }
+        }
+    }
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn phases_of_a_sync_follow_each_other_as_declared(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    syncs::begin(&mut db, "job", SyncPhase::List).await.unwrap();
+    for from in SyncPhase::ALL {
+        for transition in SyncPhase::TRANSITIONS {
+            run(&mut db, format!("UPDATE rag_sync_runs SET phase = '{from}'")).await;
+            let is_legal = transition.is_legal_from(from);
+            let moved = syncs::go_to(&mut db, "job", *transition, None).await;
+            assert_eq!(made(moved), is_legal, "{} from {from}", transition.name);
+            let now = syncs::find(&mut db, "job").await.unwrap().unwrap().phase;
+            assert_eq!(now, if is_legal { transition.to } else { *from });
         }
     }
 }

@@ -76,6 +76,12 @@ section! {
             1..=1000,
             "Real failures, without progress in between, after which a build is given up",
         ).default("8"),
+        deletions_every: Duration = seconds(
+            "DELETIONS_EVERY_SECONDS",
+            1..=DAY,
+            "How often a worker carries out deletions that wait at providers, and gives deleted indexes and files without a job \
+             another one",
+        ).default("60"),
         /// `None`: never by itself.
         orphans_every: Option<Duration> = seconds_or_off(
             "ORPHANS_EVERY_SECONDS",
