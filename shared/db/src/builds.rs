@@ -121,28 +121,23 @@ pub async fn set_step(db: &mut MySqlConnection, job_id: &str, step: &str) -> Res
     exactly_one(&result, "build", job_id)
 }
 
+/// Changes the row of a build that is not over.
+async fn update(db: &mut MySqlConnection, job_id: &str, set: &'static str) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_index_builds SET {set}, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL"
+    );
+    let result = sqlx::query(AssertSqlSafe(sql)).bind(job_id).execute(db).await?;
+    exactly_one(&result, "build", job_id)
+}
+
 /// The store has just been listed, all of it.
 pub async fn set_listed(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds SET listed_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
-    )
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    update(db, job_id, "listed_at = UTC_TIMESTAMP(6)").await
 }
 
 /// The verification found something to repair: another round.
 pub async fn count_repair(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds SET repair_rounds = repair_rounds + 1, updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
-    )
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    update(db, job_id, "repair_rounds = repair_rounds + 1").await
 }
 
 pub async fn set_progress(
@@ -170,14 +165,7 @@ pub async fn set_progress(
 
 /// The build is over, however it ended.
 pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds SET finished_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
-    )
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    update(db, job_id, "finished_at = UTC_TIMESTAMP(6)").await
 }
 
 /// Ends a build whose job ended without it, and with it the index, unless a newer build is what the index is
