@@ -5,8 +5,8 @@
 //! beginning and end of a build, is in the next answer; what workers do to single files may be missing for that long.
 //!
 //! Measured with `tests/bench` (ratio to a bare select, the lowest and the highest of one index or one for each caller, at rest or
-//! being built): with this cache and that of jobs 0.9 to 1.1 for 64 callers and 1.6 to 2.3 for 8; without both 0.9 to 3.2 and
-//! 2.9 to 5.7.
+//! being built), when tasks of their own still read for the callers: with this cache and that of jobs 0.9 to 1.1 for 64 callers and
+//! 1.6 to 2.3 for 8; without both 0.9 to 3.2 and 2.9 to 5.7.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
 use rag_db::connections;
-use rag_jobs::{JobSpec as _, ProviderSync};
+use rag_jobs::ProviderSync;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -89,15 +89,10 @@ pub(super) async fn sync_provider(
         strict: params.strict,
         force: params.force,
     };
-    let job = payload
-        .to_job(app.job_limits())?
-        .trace_context(request_id.as_str());
-    let enqueued = app.queue.enqueue(&mut tx, job).await?;
-    tx.commit().await?;
-    app.queue.notify(ProviderSync::KIND);
-    let location = format!("/api/v1/admin/providers/{provider_type}/syncs/{}", enqueued.id);
+    let id = app.enqueue(tx, &payload, Some(&request_id)).await?;
+    let location = format!("/api/v1/admin/providers/{provider_type}/syncs/{id}");
     app.jobs()
-        .answer_at(prefer, enqueued.id, location, async |job| Ok(job))
+        .answer_at(prefer, id, location, async |job| Ok(job))
         .await
 }
 

@@ -123,37 +123,33 @@ pub async fn set_step(db: &mut MySqlConnection, job_id: &str, step: &str) -> Res
     exactly_one(&result, "build", job_id)
 }
 
+/// Changes the row of a build that is not over.
+async fn update(db: &mut MySqlConnection, job_id: &str, set: &'static str) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_index_builds SET {set}, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL"
+    );
+    let result = sqlx::query(AssertSqlSafe(sql)).bind(job_id).execute(db).await?;
+    exactly_one(&result, "build", job_id)
+}
+
 /// The store has just been listed, all of it.
 pub async fn set_listed(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds SET listed_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
-    )
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    update(db, job_id, "listed_at = UTC_TIMESTAMP(6)").await
 }
 
 /// Something may have had an effect on the store that no row shows.
 pub async fn set_needs_listing(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    sqlx::query("UPDATE rag_index_builds SET needs_listing = TRUE WHERE job_id = ? AND finished_at IS NULL")
-        .bind(job_id)
-        .execute(db)
-        .await?;
-    Ok(())
+    update(db, job_id, "needs_listing = TRUE").await
 }
 
 /// The verification found something to repair: another round.
 pub async fn count_repair(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds SET repair_rounds = repair_rounds + 1, needs_listing = TRUE, updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
+    update(
+        db,
+        job_id,
+        "repair_rounds = repair_rounds + 1, needs_listing = TRUE",
     )
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    .await
 }
 
 pub async fn set_progress(
@@ -212,14 +208,7 @@ pub async fn count_progress(db: &mut MySqlConnection, job_id: &str, index: Index
 
 /// The build is over, however it ended.
 pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds SET finished_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
-    )
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    update(db, job_id, "finished_at = UTC_TIMESTAMP(6)").await
 }
 
 /// Ends a build whose job ended without it, and with it the index, unless a newer build is what the index is
