@@ -175,35 +175,31 @@ pub async fn set_progress(
     exactly_one(&result, "build", job_id)
 }
 
-/// Counts how far the build has come, as its rows tell, and writes it down. A file whose strategy was changed and that waits
-/// to be attached anew may be counted as it was until then.
-pub async fn count_progress(db: &mut MySqlConnection, job_id: &str, index: IndexId) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds b JOIN ( \
-             SELECT COUNT(*) AS files, COALESCE(SUM(f.size_bytes), 0) AS bytes, \
-             COALESCE(SUM(u.status = 'uploaded'), 0) AS uploaded, \
-             COALESCE(SUM(IF(u.status IN ('uploaded', 'failed'), f.size_bytes, 0)), 0) AS bytes_uploaded, \
-             COALESCE(SUM(u.status = 'uploaded' AND a.attached_at IS NOT NULL), 0) AS attached, \
-             COALESCE(SUM(u.status = 'uploaded' AND a.state = 'completed'), 0) AS completed, \
-             COALESCE(SUM(u.status = 'failed' OR (u.status = 'uploaded' AND a.state IN ('failed', 'cancelled'))), 0) AS failed \
-             FROM rag_indexes i JOIN rag_index_files l ON l.index_id = i.id \
-             JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id AND f.deleted_at IS NULL \
-             LEFT JOIN rag_provider_file_uploads u ON u.provider_id = i.provider_type AND u.local_file_id = f.id \
-               AND u.content_sha256 = f.sha256 AND COALESCE(u.file_name, f.file_name) = f.file_name \
-             LEFT JOIN rag_index_attachments a ON a.index_id = i.id AND a.local_file_id = f.id \
-               AND a.external_file_id = COALESCE(u.files_api_id, u.external_file_id) AND a.content_sha256 = f.sha256 \
-               AND a.state <> 'detaching' \
-             WHERE i.id = ?) AS now \
-         SET b.files_total = now.files, b.bytes_total = now.bytes, b.files_uploaded = now.uploaded, \
-         b.bytes_uploaded = now.bytes_uploaded, b.files_attached = now.attached, b.files_completed = now.completed, \
-         b.files_failed = now.failed, b.updated_at = UTC_TIMESTAMP(6) \
-         WHERE b.job_id = ? AND b.finished_at IS NULL",
+/// Counts how far a build of the index has come, as rows tell. A file whose strategy was changed and that waits to be attached
+/// anew may be counted as it was until then.
+///
+/// A query of its own: an UPDATE that joins it would lock all the rows that it reads, READ COMMITTED or not.
+pub async fn count_progress(db: &mut MySqlConnection, index: IndexId) -> Result<Progress, DbError> {
+    Ok(sqlx::query_as(
+        "SELECT CAST(COUNT(*) AS UNSIGNED) AS files_total, CAST(COALESCE(SUM(f.size_bytes), 0) AS UNSIGNED) AS bytes_total, \
+         CAST(COALESCE(SUM(u.status = 'uploaded'), 0) AS UNSIGNED) AS files_uploaded, \
+         CAST(COALESCE(SUM(IF(u.status IN ('uploaded', 'failed'), f.size_bytes, 0)), 0) AS UNSIGNED) AS bytes_uploaded, \
+         CAST(COALESCE(SUM(u.status = 'uploaded' AND a.attached_at IS NOT NULL), 0) AS UNSIGNED) AS files_attached, \
+         CAST(COALESCE(SUM(u.status = 'uploaded' AND a.state = 'completed'), 0) AS UNSIGNED) AS files_completed, \
+         CAST(COALESCE(SUM(u.status = 'failed' OR (u.status = 'uploaded' AND a.state IN ('failed', 'cancelled'))), 0) AS UNSIGNED) \
+           AS files_failed \
+         FROM rag_indexes i JOIN rag_index_files l ON l.index_id = i.id \
+         JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id AND f.deleted_at IS NULL \
+         LEFT JOIN rag_provider_file_uploads u ON u.provider_id = i.provider_type AND u.local_file_id = f.id \
+           AND u.content_sha256 = f.sha256 AND COALESCE(u.file_name, f.file_name) = f.file_name \
+         LEFT JOIN rag_index_attachments a ON a.index_id = i.id AND a.local_file_id = f.id \
+           AND a.external_file_id = COALESCE(u.files_api_id, u.external_file_id) AND a.content_sha256 = f.sha256 \
+           AND a.state <> 'detaching' \
+         WHERE i.id = ?",
     )
     .bind(Text(index))
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    .fetch_one(db)
+    .await?)
 }
 
 /// The build is over, however it ended.

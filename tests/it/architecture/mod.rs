@@ -28,7 +28,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rag-jobs", &["rag-domain", "apalis-mariadb"]),
     (
         "rag-connections",
-        &["rag-db", "rag-providers", "rag-secrets", "rag-settings"],
+        &[
+            "rag-db",
+            "rag-domain",
+            "rag-providers",
+            "rag-secrets",
+            "rag-settings",
+        ],
     ),
     (
         "rag-api",

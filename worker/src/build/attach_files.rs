@@ -22,10 +22,10 @@ use rag_domain::{
 use rag_providers::Ability;
 
 use super::attach_permit::wait_for_permit;
+use super::signals::Signals;
 use super::snapshot::{BuildSnapshot, Pages};
 use super::state::Build;
 use super::step::Step;
-use super::upload_files::Signals;
 use super::{attach_batch, attach_single, poll};
 use crate::delete::detach::detach;
 use crate::step_error::StepError;

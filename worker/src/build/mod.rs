@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `state`, `step`, `snapshot` | the build that a claim works on, where it stands, and what rows say of it, page by page |
 //! | `ensure_vector_store` | step 1, with `adopt_store`, `store_check` and `store_settings` |
-//! | `upload_files` | step 2, with `uploads` and `upload_writes` (one file's upload is in `crate::upload`); step 3 runs beside it |
+//! | `upload_files` | step 2, with `uploads`, `upload_writes` and `signals` (one file's upload is in `crate::upload`); step 3 runs beside it |
 //! | `attach_files` | step 3, with `attach_batch`, `attach_single` and `attach_permit` |
 //! | `await_indexing` | step 4, with `poll`, `absent_files` and `server_errors` |
 //! | `detach_files`, `verify`, `finish` | steps 5 to 7 |
@@ -31,6 +31,7 @@ mod finish;
 mod observed_files;
 mod poll;
 mod server_errors;
+mod signals;
 mod snapshot;
 mod state;
 mod step;

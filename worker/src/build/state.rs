@@ -167,9 +167,7 @@ impl<'a> Build<'a> {
     /// Writes how far the build has come, as the rows tell.
     pub(super) async fn report(&self) -> Result<(), StepError> {
         let mut tx = self.write().await?;
-        self.reports.begin();
-        builds::count_progress(&mut tx, &self.job_id, self.index.id).await?;
-        self.reports.end();
+        self.count_progress(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 
@@ -184,10 +182,16 @@ impl<'a> Build<'a> {
     /// As [`report`](Self::report), in a transaction that is fenced already, and only if a report is due.
     pub(super) async fn report_in(&self, tx: &mut sqlx::MySqlConnection) -> Result<(), StepError> {
         if self.reports.is_due() {
-            self.reports.begin();
-            builds::count_progress(tx, &self.job_id, self.index.id).await?;
-            self.reports.end();
+            self.count_progress(tx).await?;
         }
+        Ok(())
+    }
+
+    async fn count_progress(&self, tx: &mut sqlx::MySqlConnection) -> Result<(), StepError> {
+        self.reports.begin();
+        let progress = builds::count_progress(tx, self.index.id).await?;
+        builds::set_progress(tx, &self.job_id, &progress).await?;
+        self.reports.end();
         Ok(())
     }
 }

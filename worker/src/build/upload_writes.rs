@@ -9,9 +9,9 @@ use rag_db::intents::{self, Intent};
 use rag_domain::FileId;
 use sqlx::MySqlConnection;
 
+use super::signals::Signals;
 use super::snapshot::BuildSnapshot;
 use super::state::Build;
-use super::upload_files::Signals;
 use crate::delete::disown::disown_file;
 use crate::step_error::StepError;
 use crate::upload::{Declaration, Sent, declare, record};

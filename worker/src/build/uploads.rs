@@ -16,9 +16,9 @@ use rag_db::intents::Intent;
 use tokio::time::Instant;
 
 use super::attach_files;
+use super::signals::Signals;
 use super::snapshot::{BuildSnapshot, Pages};
 use super::state::Build;
-use super::upload_files::Signals;
 use super::upload_writes::{Group, write};
 use crate::step_error::StepError;
 use crate::upload::{Declaration, Ended, Sent, Uploaded, send, send_inherited};
