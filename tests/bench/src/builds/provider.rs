@@ -24,7 +24,7 @@ const OPERATIONS: [&str; 12] = [
     "vector_stores.files.retrieve",
     "vector_stores.file_batches.create",
     "vector_stores.file_batches.retrieve",
-    "vector_stores.file_batches.files.list",
+    "vector_stores.file_batches.list_files",
 ];
 
 /// How fast the provider is.
