@@ -3,22 +3,24 @@
 //! A caller never gets a value older than its request: one that arrives while reads are under way waits for the next read,
 //! which covers every key requested until then. The number of concurrent reads is bounded, whatever the number of callers and
 //! keys, and no key is read twice at the same time.
+//!
+//! No task reads: a caller that finds a free turn reads for itself and for all who wait, and then passes the turn on to one
+//! that came meanwhile. A task would have each request change threads twice, which takes longer than to read a row.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::http::problem::Problem;
 
 /// The values of those keys of a batch that exist.
 pub(crate) type Loaded<K, V> = HashMap<K, Result<V, Problem>>;
 
-/// Reads a batch of keys. A worker uses one value of this for batch after batch, so it may keep a connection.
-pub(crate) trait Load<K, V>: Send + 'static {
-    fn load(&mut self, keys: Vec<K>) -> impl Future<Output = Result<Loaded<K, V>, Problem>> + Send;
+/// Reads a batch of keys.
+pub(crate) trait Load<K, V>: Sync {
+    fn load(&self, keys: Vec<K>) -> impl Future<Output = Result<Loaded<K, V>, Problem>> + Send;
 }
 
 /// Bounds of the work at the database.
@@ -30,203 +32,183 @@ pub(crate) struct Limits {
     pub(crate) max_batch: usize,
 }
 
-/// How long an idle worker waits for the next request: callers that poll come back within this time.
-const LINGER: Duration = Duration::from_millis(2);
-
 /// Loads values by their keys.
 #[derive(Debug)]
-pub(crate) struct BatchLoader<K, V>(Arc<Inner<K, V>>);
+pub(crate) struct BatchLoader<K: Key, V>(Arc<Inner<K, V>>);
+
+/// What identifies a value.
+pub(crate) trait Key: Eq + Hash + Clone + Send {}
+
+impl<K: Eq + Hash + Clone + Send> Key for K {}
 
 #[derive(Debug)]
-struct Inner<K, V> {
+struct Inner<K: Key, V> {
     limits: Limits,
     state: Mutex<State<K, V>>,
-    /// Wakes an idle worker.
-    requested: Notify,
 }
 
 #[derive(Debug)]
-struct State<K, V> {
+struct State<K: Key, V> {
     waiting: Vec<Pending<K, V>>,
-    /// Keys of the batches that are being read.
+    /// Keys of the batches that are being read, or about to be.
     in_flight: HashSet<K>,
-    /// Permits in use, and how many of their workers are idle.
+    /// Turns that are taken.
     taken: usize,
-    idle: usize,
+}
+
+#[derive(Debug)]
+struct Pending<K: Key, V> {
+    key: K,
+    reply: oneshot::Sender<Reply<K, V>>,
+}
+
+#[derive(Debug)]
+enum Reply<K: Key, V> {
+    Value(Result<Option<V>, Problem>),
+    /// The caller reads itself.
+    Turn(Turn<K, V>),
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("a read of the database was interrupted")]
 struct ReadFailed;
 
-#[derive(Debug)]
-struct Pending<K, V> {
-    key: K,
-    answer: oneshot::Sender<Result<Option<V>, Problem>>,
-}
-
-impl<K, V> BatchLoader<K, V> {
+impl<K: Key, V: Clone + Send> BatchLoader<K, V> {
     pub(crate) fn new(limits: Limits) -> Self {
         let state = State {
             waiting: Vec::new(),
             in_flight: HashSet::new(),
             taken: 0,
-            idle: 0,
         };
         Self(Arc::new(Inner {
             limits,
             state: Mutex::new(state),
-            requested: Notify::new(),
         }))
     }
-}
 
-impl<K, V> BatchLoader<K, V>
-where
-    K: Eq + Hash + Clone + Send + 'static,
-    V: Clone + Send + 'static,
-{
     /// The value of `key` as it was at some time after this call; `None`: there is none.
     ///
-    /// `load` reads the values of many keys; all callers pass the same. It goes on when its caller goes away.
-    pub(crate) async fn get(&self, key: K, load: impl Load<K, V>) -> Result<Option<V>, Problem> {
-        let (answer, answered) = oneshot::channel();
-        if let Some(permit) = self.enqueue(Pending { key, answer }) {
-            tokio::spawn(permit.serve(load));
-        }
-        answered
-            .await
-            .unwrap_or_else(|_| Err(Problem::internal(ReadFailed)))
+    /// `load` reads the values of many keys; all callers pass the same.
+    pub(crate) async fn get(&self, key: K, load: &impl Load<K, V>) -> Result<Option<V>, Problem> {
+        let turn = match self.request(key) {
+            Ok(turn) => turn,
+            Err(reply) => match reply.await {
+                Ok(Reply::Turn(turn)) => turn,
+                Ok(Reply::Value(value)) => return value,
+                Err(_) => return Err(Problem::internal(ReadFailed)),
+            },
+        };
+        // Boxed, so that callers who are answered do not carry the size of its future.
+        Box::pin(turn.read(load)).await
     }
-}
 
-impl<K: Eq + Hash, V> BatchLoader<K, V> {
-    /// `None`: an idle worker takes the request, or one that is busy will.
-    fn enqueue(&self, pending: Pending<K, V>) -> Option<WorkerPermit<K, V>> {
+    /// A turn, or else the place where the reply arrives.
+    fn request(&self, key: K) -> Result<Turn<K, V>, oneshot::Receiver<Reply<K, V>>> {
         let Self(inner) = self;
-        let mut state = lock(&inner.state);
-        state.waiting.push(pending);
-        if state.idle > 0 {
-            inner.requested.notify_one();
-            return None;
-        }
-        (state.taken < inner.limits.max_concurrent).then(|| {
+        let mut state = inner.lock();
+        if state.taken < inner.limits.max_concurrent && state.in_flight.insert(key.clone()) {
             state.taken += 1;
-            WorkerPermit {
-                inner: Arc::clone(inner),
-                in_flight: Vec::new(),
-                is_idle: false,
-                is_released: false,
-            }
-        })
+            return Ok(Turn::new(inner, key));
+        }
+        let (reply, receiver) = oneshot::channel();
+        state.waiting.push(Pending { key, reply });
+        Err(receiver)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K: Key, V> Inner<K, V> {
+    fn lock(&self) -> MutexGuard<'_, State<K, V>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// One of the workers that may read at the same time, until it is released.
-struct WorkerPermit<K: Eq + Hash, V> {
+/// One of the reads that may go on at the same time. It is passed on when it is dropped, be it that the batch is read, that
+/// its caller has gone away, or that the read panicked.
+#[derive(Debug)]
+struct Turn<K: Key, V> {
     inner: Arc<Inner<K, V>>,
-    /// Keys of the batch that this worker is reading.
-    in_flight: Vec<K>,
-    is_idle: bool,
-    is_released: bool,
+    /// All of them are in flight; the first is this caller's.
+    keys: Vec<K>,
+    /// The other callers whose keys are read.
+    pending: Vec<Pending<K, V>>,
 }
 
-impl<K: Eq + Hash + Clone, V: Clone> WorkerPermit<K, V> {
-    async fn serve(mut self, mut load: impl Load<K, V>) {
-        // Callers that were answered together with the first one may join its batch.
-        tokio::task::yield_now().await;
-        let mut may_linger = true;
-        while !self.is_released {
-            let Some(pending) = self.next(may_linger) else {
-                let requested = self.inner.requested.notified();
-                may_linger = tokio::time::timeout(LINGER, requested).await.is_ok();
-                continue;
-            };
-            let found = load.load(self.in_flight.clone()).await;
-            for Pending { key, answer } in pending {
-                // The caller may have gone away.
-                let _ = answer.send(match &found {
-                    Ok(found) => found.get(&key).cloned().transpose(),
-                    Err(problem) => Err(problem.clone()),
-                });
-            }
-            may_linger = true;
-            // The callers just answered run first, and may ask again before the next batch.
-            tokio::task::yield_now().await;
+impl<K: Key, V> Turn<K, V> {
+    /// `key` is in flight.
+    fn new(inner: &Arc<Inner<K, V>>, key: K) -> Self {
+        Self {
+            inner: Arc::clone(inner),
+            keys: vec![key],
+            pending: Vec::new(),
         }
     }
 
-    /// All requests for the first keys that no other worker is reading. `None`: there are none, and the worker is idle or
-    /// released.
-    fn next(&mut self, may_linger: bool) -> Option<Vec<Pending<K, V>>> {
-        let mut state = lock(&self.inner.state);
-        state.finish(&self.in_flight);
-        self.in_flight.clear();
-        state.idle -= usize::from(std::mem::take(&mut self.is_idle));
+    /// All requests for this key and for the first others that are not in flight.
+    fn gather(&mut self) {
+        let mut state = self.inner.lock();
+        let State {
+            waiting, in_flight, ..
+        } = &mut *state;
         let max = self.inner.limits.max_batch;
-        let mut chosen = HashSet::new();
-        let (next, rest) = std::mem::take(&mut state.waiting)
-            .into_iter()
-            .partition(|pending| {
-                let key = &pending.key;
-                let is_chosen =
-                    chosen.contains(key) || (chosen.len() < max && !state.in_flight.contains(key));
-                if is_chosen {
-                    chosen.insert(key.clone());
+        let gathered = waiting.extract_if(.., |Pending { key, .. }| {
+            if !self.keys.contains(key) {
+                if self.keys.len() >= max || !in_flight.insert(key.clone()) {
+                    return false;
                 }
-                is_chosen
-            });
-        state.waiting = rest;
-        if chosen.is_empty() {
-            // Under the lock, because a later caller relies on it.
-            if may_linger {
-                state.idle += 1;
-                self.is_idle = true;
-            } else {
-                state.taken -= 1;
-                self.is_released = true;
+                self.keys.push(key.clone());
             }
-            return None;
-        }
-        state.in_flight.extend(chosen.iter().cloned());
-        self.in_flight = chosen.into_iter().collect();
-        Some(next)
+            true
+        });
+        self.pending.extend(gathered);
     }
 }
 
-impl<K: Eq + Hash, V> State<K, V> {
-    /// These keys are no longer being read.
-    fn finish(&mut self, in_flight: &[K]) {
-        for key in in_flight {
-            self.in_flight.remove(key);
+impl<K: Key, V: Clone> Turn<K, V> {
+    async fn read(mut self, load: &impl Load<K, V>) -> Result<Option<V>, Problem> {
+        self.gather();
+        let found = load.load(self.keys.clone()).await;
+        let value = |key: &K| match &found {
+            Ok(found) => found.get(key).cloned().transpose(),
+            Err(problem) => Err(problem.clone()),
+        };
+        for Pending { key, reply } in self.pending.drain(..) {
+            // The caller may have gone away.
+            let _ = reply.send(Reply::Value(value(&key)));
         }
+        value(&self.keys[0])
     }
 }
 
-impl<K: Eq + Hash, V> Drop for WorkerPermit<K, V> {
+impl<K: Key, V> Drop for Turn<K, V> {
     fn drop(&mut self) {
-        if self.is_released {
+        let mut state = self.inner.lock();
+        for key in &self.keys {
+            state.in_flight.remove(key);
+        }
+        // Those that got no answer are the first again.
+        state.waiting.splice(0..0, self.pending.drain(..));
+        let State {
+            waiting, in_flight, ..
+        } = &mut *state;
+        waiting.retain(|Pending { reply, .. }| !reply.is_closed());
+        let next = waiting
+            .iter()
+            .position(|Pending { key, .. }| in_flight.insert(key.clone()));
+        let Some(next) = next else {
+            state.taken -= 1;
             return;
-        }
-        // A read panicked, or the runtime shuts down.
-        let mut state = lock(&self.inner.state);
-        state.finish(&self.in_flight);
-        state.idle -= usize::from(self.is_idle);
-        state.taken -= 1;
-        if state.taken == 0 {
-            // No worker is left to answer them.
-            state.waiting.clear();
-        }
+        };
+        let Pending { key, reply } = waiting.remove(next);
+        drop(state);
+        // If that caller goes away first, the turn is dropped and passed on again.
+        let _ = reply.send(Reply::Turn(Self::new(&self.inner, key)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     use futures::future::join_all;
 
@@ -250,11 +232,11 @@ mod tests {
 
     impl Load<u32, u32> for World {
         /// Odd keys are there.
-        async fn load(&mut self, keys: Vec<u32>) -> Result<Loaded<u32, u32>, Problem> {
+        async fn load(&self, keys: Vec<u32>) -> Result<Loaded<u32, u32>, Problem> {
             assert!(keys.len() <= LIMITS.max_batch);
             for key in &keys {
                 assert!(
-                    lock(&self.subjects).insert(*key),
+                    self.subjects.lock().unwrap().insert(*key),
                     "{key} is read twice at the same time"
                 );
             }
@@ -264,7 +246,7 @@ mod tests {
             let seen = self.value.load(Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(20)).await;
             self.at_once.fetch_sub(1, Ordering::SeqCst);
-            lock(&self.subjects).retain(|key| !keys.contains(key));
+            self.subjects.lock().unwrap().retain(|key| !keys.contains(key));
             let odd = keys.into_iter().filter(|key| key % 2 == 1);
             Ok(odd.map(|key| (key, Ok(seen))).collect())
         }
@@ -272,14 +254,14 @@ mod tests {
 
     impl World {
         async fn ask(&self, shared: &BatchLoader<u32, u32>, key: u32) -> Option<u32> {
-            shared.get(key, self.clone()).await.unwrap()
+            shared.get(key, self).await.unwrap()
         }
     }
 
     struct Fails;
 
     impl Load<u32, u32> for Fails {
-        async fn load(&mut self, _: Vec<u32>) -> Result<Loaded<u32, u32>, Problem> {
+        async fn load(&self, _: Vec<u32>) -> Result<Loaded<u32, u32>, Problem> {
             Err(Problem::not_found("database"))
         }
     }
@@ -287,16 +269,15 @@ mod tests {
     struct Panics;
 
     impl Load<u32, u32> for Panics {
-        async fn load(&mut self, _: Vec<u32>) -> Result<Loaded<u32, u32>, Problem> {
+        async fn load(&self, _: Vec<u32>) -> Result<Loaded<u32, u32>, Problem> {
             panic!("the read fails")
         }
     }
 
-    /// Until no worker is left.
-    async fn rest(shared: &BatchLoader<u32, u32>) {
-        while lock(&shared.0.state).taken > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    /// Nothing is left behind.
+    fn assert_rests(shared: &BatchLoader<u32, u32>) {
+        let state = shared.0.lock();
+        assert!(state.waiting.is_empty() && state.in_flight.is_empty() && state.taken == 0);
     }
 
     fn shared() -> BatchLoader<u32, u32> {
@@ -327,7 +308,7 @@ mod tests {
         }
         let reads = world.reads.load(Ordering::SeqCst);
         assert!(
-            reads as usize <= 1 + LIMITS.max_concurrent,
+            reads as usize <= 2 * LIMITS.max_concurrent,
             "{reads} reads for 52 callers"
         );
     }
@@ -341,57 +322,64 @@ mod tests {
             world.most_at_once.load(Ordering::SeqCst) as usize,
             LIMITS.max_concurrent
         );
-        rest(&shared).await;
-        let state = lock(&shared.0.state);
-        assert!(
-            state.waiting.is_empty() && state.in_flight.is_empty() && state.idle == 0,
-            "nothing is left behind"
-        );
-    }
-
-    /// A caller that asks again at once is served by the same worker; after a pause by another.
-    #[tokio::test]
-    async fn an_idle_worker_waits_a_moment_and_then_ends() {
-        let (world, shared) = (World::default(), shared());
-        for _ in 0..20 {
-            world.ask(&shared, 1).await;
-            let taken = lock(&shared.0.state).taken;
-            assert!(taken <= 2, "{taken} workers for one caller");
-        }
-        assert_eq!(world.reads.load(Ordering::SeqCst), 20);
-        rest(&shared).await;
-        assert_eq!(world.ask(&shared, 1).await, Some(0));
-        rest(&shared).await;
+        assert_rests(&shared);
     }
 
     #[tokio::test]
-    async fn a_caller_behind_a_read_is_answered_though_the_first_caller_has_gone_away() {
+    async fn a_caller_that_goes_away_while_it_reads_passes_its_turn_on() {
         let (world, shared) = (World::default(), shared());
         let mut leaving = Box::pin(world.ask(&shared, 1));
         assert!(futures::poll!(&mut leaving).is_pending());
-        // The read is under way.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let mut gone = Box::pin(world.ask(&shared, 1));
+        assert!(futures::poll!(&mut gone).is_pending());
         let mut waiting = Box::pin(world.ask(&shared, 1));
         assert!(futures::poll!(&mut waiting).is_pending());
+        drop(gone);
         drop(leaving);
+        world.subjects.lock().unwrap().clear();
         let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await;
         assert_eq!(answer, Ok(Some(0)));
         assert_eq!(world.reads.load(Ordering::SeqCst), 2);
+        assert_rests(&shared);
+    }
+
+    #[tokio::test]
+    async fn callers_whose_reader_goes_away_are_read_for_again() {
+        let (world, shared) = (World::default(), shared());
+        let first = world.ask(&shared, 1);
+        let mut second = Box::pin(world.ask(&shared, 1));
+        let mut third = Box::pin(world.ask(&shared, 1));
+        {
+            let mut first = Box::pin(first);
+            assert!(futures::poll!(&mut first).is_pending());
+            assert!(futures::poll!(&mut second).is_pending());
+            assert!(futures::poll!(&mut third).is_pending());
+            first.await;
+        }
+        // The second has the turn, and reads for the third, too.
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(second);
+        world.subjects.lock().unwrap().clear();
+        let answer = tokio::time::timeout(Duration::from_secs(5), third).await;
+        assert_eq!(answer, Ok(Some(0)));
+        assert_rests(&shared);
     }
 
     #[tokio::test]
     async fn an_error_reaches_all_waiting_callers_and_no_later_one() {
         let shared = shared();
-        let failed = join_all([1, 1, 2].map(|key| shared.get(key, Fails))).await;
+        let failed = join_all([1, 1, 2].map(|key| shared.get(key, &Fails))).await;
         assert!(failed.iter().all(|answer| {
             answer
                 .as_ref()
                 .is_err_and(|problem| problem.kind() == Kind::NotFound)
         }));
-        rest(&shared).await;
-        let broken = join_all([1, 2, 3].map(|key| shared.get(key, Panics))).await;
-        assert!(broken.iter().all(Result::is_err));
-        rest(&shared).await;
+        let broken = join_all([1, 1, 2, 3].map(|key| {
+            let read = std::panic::AssertUnwindSafe(shared.get(key, &Panics));
+            futures::FutureExt::catch_unwind(read)
+        }));
+        assert!(broken.await.iter().all(Result::is_err), "each reads, and panics");
         assert_eq!(World::default().ask(&shared, 1).await, Some(0));
+        assert_rests(&shared);
     }
 }

@@ -12,6 +12,7 @@ mod health;
 mod http;
 mod indexes;
 mod jobs;
+mod kept_connections;
 mod keys;
 mod openapi;
 mod providers;

@@ -2,9 +2,11 @@
 //!
 //! The same groups give the OpenAPI document, so a route cannot be served without being described.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
@@ -59,53 +61,77 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// The whole application.
 pub fn router(app: App) -> Router {
-    let role = |role| from_fn_with_state((app.authenticator().clone(), role), auth::require);
-    let deadline = from_fn_with_state(app.clone(), deadline);
-    let body_limit = DefaultBodyLimit::max(app.settings.api.max_body_bytes);
-    let rate = from_fn_with_state(app.rates().clone(), limits::limit_rate);
-    let gate = app.gates().requests.clone();
-    let shed = from_fn(move |request, next| limits::shed(gate.clone(), request, next));
-    let gate = app.gates().transfers.clone();
-    let shed_transfers =
-        from_fn(move |request, next| limits::hold_while_transferring(gate.clone(), request, next));
-    // Outside of the deadline: a request with an Idempotency-Key runs to its end.
-    let once = Idempotency::new(app.db.clone(), &app.settings.api);
-    let once = from_fn_with_state(once, idempotency::once);
-
-    let service = Router::from(service().merge(installation()))
-        .route_layer(deadline.clone())
-        .route_layer(body_limit)
-        .route_layer(once.clone())
-        .route_layer(rate.clone())
-        .route_layer(role(Role::Service))
-        .route_layer(shed.clone());
-    let transfers = Router::from(transfers())
-        .route_layer(DefaultBodyLimit::max(upload_limit(&app.settings.api)))
-        .route_layer(once)
-        .route_layer(rate.clone())
-        .route_layer(role(Role::Service))
-        .route_layer(shed_transfers);
-    let admin = Router::from(admin())
-        .route_layer(deadline.clone())
-        .route_layer(body_limit)
-        .route_layer(rate)
-        .route_layer(role(Role::Admin))
-        .route_layer(shed);
-    let operations = Router::from(health::routes()).route_layer(deadline);
-
-    let router = service
-        .merge(transfers)
-        .merge(admin)
-        .merge(operations)
+    let layer = |routes, role, is_transfer| {
+        let group = Group {
+            app: app.clone(),
+            once: Idempotency::new(app.db.clone(), &app.settings.api),
+            role,
+            is_transfer,
+        };
+        Router::from(routes).route_layer(from_fn_with_state(Arc::new(group), around))
+    };
+    let deadline = from_fn_with_state(app.clone(), async |State(app), request, next: Next| {
+        deadline(&app, next.run(request)).await
+    });
+    let router = layer(service().merge(installation()), Role::Service, false)
+        .merge(layer(transfers(), Role::Service, true))
+        .merge(layer(admin(), Role::Admin, false))
+        .merge(Router::from(health::routes()).route_layer(deadline))
         .merge(SwaggerUi::new("/docs").url("/api/v1/openapi.json", document()))
         // The router's own 404 would bypass the layer below.
         .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"));
     edge::around(router).with_state(app)
 }
 
+/// Routes with the same limits.
+struct Group {
+    app: App,
+    once: Idempotency,
+    role: Role,
+    /// Of contents of files: without a deadline.
+    is_transfer: bool,
+}
+
+/// All that is around the handlers of a group, in one layer: for each request axum copies everything below each layer, so
+/// six layers cost as much as 21.
+async fn around(State(group): State<Arc<Group>>, mut request: Request, next: Next) -> Response {
+    let Group {
+        app,
+        once,
+        role,
+        is_transfer,
+    } = &*group;
+    let is_transfer = *is_transfer;
+    let carry_out = {
+        let app = app.clone();
+        async move |request| match is_transfer {
+            true => next.run(request).await,
+            false => deadline(&app, next.run(request)).await,
+        }
+    };
+    // The deadline is inside: a request with an Idempotency-Key is carried out even if its caller goes away.
+    let admitted = async |request| {
+        auth::require(app.authenticator(), *role, request, async |request| {
+            limits::limit_rate(app.rates(), request, async |request| {
+                idempotency::once(once, request, carry_out).await
+            })
+            .await
+        })
+        .await
+    };
+    if is_transfer {
+        DefaultBodyLimit::max(upload_limit(&app.settings.api)).apply(&mut request);
+        let gate = app.gates().transfers.clone();
+        limits::hold_while_transferring(gate, request, admitted).await
+    } else {
+        DefaultBodyLimit::max(app.settings.api.max_body_bytes).apply(&mut request);
+        limits::shed(app.gates().requests.clone(), request, admitted).await
+    }
+}
+
 /// Not tower-http's `TimeoutLayer`: it answers a bare status, and callers get a problem that says what happened.
-async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(app.settings.api.request_timeout, next.run(request)).await {
+async fn deadline(app: &App, answer: impl Future<Output = Response>) -> Response {
+    match tokio::time::timeout(app.settings.api.request_timeout, answer).await {
         Ok(response) => response,
         Err(_) => {
             Problem::new(Kind::Unavailable, "the request took too long and was given up").into_response()

@@ -3,17 +3,18 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use apalis_mariadb::Queue;
+use apalis_mariadb::{JobId, Queue};
 use axum::extract::FromRef;
 use rag_connections::Connections;
 use rag_files::FileStore;
-use rag_jobs::JobLimits;
+use rag_jobs::{JobLimits, JobSpec};
 use rag_settings::Settings;
 use rag_telemetry::Metrics;
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, MySqlPool, Transaction};
 
 use crate::http::auth::{Authenticator, KeyCache};
+use crate::http::edge::RequestId;
 use crate::http::limits::{Gates, Rates};
 use crate::http::problem::Problem;
 use crate::jobs::Jobs;
@@ -91,6 +92,23 @@ impl App {
 
     pub(crate) async fn connection(&self) -> Result<PoolConnection<MySql>, Problem> {
         Ok(self.db.acquire().await?)
+    }
+
+    /// Commits `tx` with this job in it, or with the one that is active already under the same unique key.
+    pub(crate) async fn enqueue<J: JobSpec>(
+        &self,
+        mut tx: Transaction<'_, MySql>,
+        job: &J,
+        request_id: Option<&RequestId>,
+    ) -> Result<JobId, Problem> {
+        let mut job = job.to_job(self.job_limits())?;
+        if let Some(request_id) = request_id {
+            job = job.trace_context(request_id.as_str());
+        }
+        let enqueued = self.queue.enqueue(&mut tx, job).await?;
+        tx.commit().await?;
+        self.queue.notify(J::KIND);
+        Ok(enqueued.id)
     }
 
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, MySql>, Problem> {

@@ -5,8 +5,8 @@
 //! beginning and end of a build, is in the next answer; what workers do to single files may be missing for that long.
 //!
 //! Measured with `tests/bench` (ratio to a bare select, the lowest and the highest of one index or one for each caller, at rest or
-//! being built): with this cache and that of jobs 0.9 to 1.1 for 64 callers and 1.6 to 2.3 for 8; without both 0.9 to 3.2 and
-//! 2.9 to 5.7.
+//! being built), when tasks of their own still read for the callers: with this cache and that of jobs 0.9 to 1.1 for 64 callers and
+//! 1.6 to 2.3 for 8; without both 0.9 to 3.2 and 2.9 to 5.7.
 
 use std::time::Duration;
 
@@ -15,21 +15,21 @@ use moka::sync::Cache;
 use rag_db::status::{self, Counted, Counts, IndexState, JobsOfIndexes};
 use rag_domain::{BuildPlan, DomainId, IndexId};
 use rag_jobs::IndexBuild;
-use sqlx::pool::PoolConnection;
-use sqlx::{MySql, MySqlConnection, MySqlPool};
+use sqlx::{MySqlConnection, MySqlPool};
 
 use crate::batch_loader::{BatchLoader, Limits, Load, Loaded};
 use crate::http::problem::Problem;
+use crate::kept_connections::KeptConnections;
 
 /// How long counts are cached.
 const TTL: Duration = Duration::from_secs(1);
 
 const MAX_CACHED: u64 = 10_000;
 
-/// Without counts a batch of many indexes takes hardly longer than one of a few.
+/// Without counts a batch of many indexes takes hardly longer than one of a few, so one after another is the least work.
 const WITHOUT_FILES: Limits = Limits {
-    max_concurrent: 2,
-    max_batch: 16,
+    max_concurrent: 1,
+    max_batch: 32,
 };
 
 /// Counting a large index takes time, and few others should wait for it.
@@ -50,7 +50,7 @@ pub(crate) struct StatusSnapshot {
 /// Reads the status of indexes, and caches their counts.
 #[derive(Debug)]
 pub(crate) struct StatusCache {
-    db: MySqlPool,
+    connections: KeptConnections,
     without_files: BatchLoader<Key, IndexState>,
     with_files: BatchLoader<Key, StatusSnapshot>,
     cached: Cache<Key, StatusSnapshot>,
@@ -59,7 +59,7 @@ pub(crate) struct StatusCache {
 impl StatusCache {
     pub(crate) fn new(db: MySqlPool) -> Self {
         Self {
-            db,
+            connections: KeptConnections::new(db),
             without_files: BatchLoader::new(WITHOUT_FILES),
             with_files: BatchLoader::new(WITH_FILES),
             cached: Cache::builder()
@@ -71,13 +71,8 @@ impl StatusCache {
 
     /// `None`: the domain has no such index.
     pub(crate) async fn get(&self, key: Key) -> Result<Option<StatusSnapshot>, Problem> {
-        let reader = || StatusReader {
-            db: self.db.clone(),
-            cached: self.cached.clone(),
-            connection: None,
-        };
         if let Some(snapshot) = self.cached.get(&key) {
-            match self.without_files.get(key.clone(), reader()).await? {
+            match self.without_files.get(key.clone(), self).await? {
                 Some(state) if state.same_revision_as(&snapshot.state) => {
                     return Ok(Some(StatusSnapshot { state, ..snapshot }));
                 }
@@ -85,24 +80,17 @@ impl StatusCache {
                 None => return Ok(None),
             }
         }
-        self.with_files.get(key, reader()).await
+        self.with_files.get(key, self).await
     }
 }
 
-struct StatusReader {
-    db: MySqlPool,
-    cached: Cache<Key, StatusSnapshot>,
-    /// Kept from batch to batch: to acquire and release one takes as long as to read a row.
-    connection: Option<PoolConnection<MySql>>,
-}
-
-impl Load<Key, IndexState> for StatusReader {
-    async fn load(&mut self, indexes: Vec<Key>) -> Result<Loaded<Key, IndexState>, Problem> {
-        let mut db = self.connect().await?;
+impl Load<Key, IndexState> for StatusCache {
+    async fn load(&self, indexes: Vec<Key>) -> Result<Loaded<Key, IndexState>, Problem> {
+        let mut db = self.connections.take().await?;
         let prefix = IndexBuild::unique_key_prefix();
         let found = status::find_many(&mut db, &indexes, builds(&prefix)).await?;
         // Here and below: a connection is kept only after it has worked.
-        self.connection = Some(db);
+        self.connections.keep(db);
         Ok(found
             .into_iter()
             .map(|(key, state)| (key, state.map_err(Problem::from)))
@@ -110,9 +98,9 @@ impl Load<Key, IndexState> for StatusReader {
     }
 }
 
-impl Load<Key, StatusSnapshot> for StatusReader {
-    async fn load(&mut self, indexes: Vec<Key>) -> Result<Loaded<Key, StatusSnapshot>, Problem> {
-        let mut db = self.connect().await?;
+impl Load<Key, StatusSnapshot> for StatusCache {
+    async fn load(&self, indexes: Vec<Key>) -> Result<Loaded<Key, StatusSnapshot>, Problem> {
+        let mut db = self.connections.take().await?;
         let prefix = IndexBuild::unique_key_prefix();
         let mut found = Loaded::new();
         for (key, counted) in status::count_many(&mut db, &indexes, builds(&prefix)).await? {
@@ -125,7 +113,7 @@ impl Load<Key, StatusSnapshot> for StatusReader {
             }
             found.insert(key, snapshot);
         }
-        self.connection = Some(db);
+        self.connections.keep(db);
         Ok(found)
     }
 }
@@ -134,15 +122,6 @@ fn builds(unique_key_prefix: &str) -> JobsOfIndexes<'_> {
     JobsOfIndexes {
         kind: IndexBuild::KIND,
         unique_key_prefix,
-    }
-}
-
-impl StatusReader {
-    async fn connect(&mut self) -> Result<PoolConnection<MySql>, Problem> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => Ok(self.db.acquire().await?),
-        }
     }
 }
 

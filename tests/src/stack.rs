@@ -341,6 +341,7 @@ fn settings(database: &TestDatabase, folder: &Path, api: &str) -> Vec<(String, S
         ("BUILD_POLL_MAX_MS", "500"),
         ("QUEUE_LEASE_SECONDS", "3"),
         ("MISSING_CONFIRM_SECONDS", "1"),
+        ("DELETIONS_EVERY_SECONDS", "2"),
         ("WORKER_GRACE_SECONDS", "5"),
         ("RUST_LOG", "info,rag_api=debug,rag_api::http::edge=warn,rag_connections=debug,rag_db=debug,rag_providers=debug,rag_worker=debug"),
     ]

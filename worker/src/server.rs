@@ -22,7 +22,7 @@ const ANSWERS: LeastRate = LeastRate {
     bytes_per_second: 1024,
 };
 
-/// Whoever asks whether a program is ready does not wait for long.
+/// A readiness probe does not wait for long.
 const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 const HEALTHY: &str = "rag_queue_healthy";

@@ -22,7 +22,7 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(2);
 /// Work stops here; a later claim goes on from the rows.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
-    /// Nothing to do for a while: frees the slot, spends no attempt. The reason is shown to whoever asks about the job.
+    /// Nothing to do for a while: frees the slot, spends no attempt. The reason is shown with the job.
     #[error("waits for {after:?}: {reason}")]
     Snooze { after: Duration, reason: String },
     /// As `Snooze`, because the provider wants less of what was asked for. Other work can go on.
@@ -124,8 +124,8 @@ impl StepError {
     }
 }
 
-/// What each error of a provider means for a job. Waiting is not failing: whoever is told to come back
-/// later, or that nobody but an operator can help, spends no attempt.
+/// What each error of a provider means for a job. Waiting is not failing: to be told to come back
+/// later, or that only an operator can help, spends no attempt.
 impl From<ProviderError> for StepError {
     fn from(error: ProviderError) -> Self {
         let reason = || cut(error.to_string());

@@ -91,7 +91,7 @@ pub(crate) async fn tell_owner(db: &MySqlPool, files: &FileStore) -> Result<(), 
         return Ok(());
     };
     if lines.iter().all(|line| line.database_id != own) {
-        tracing::error!("FILES_ROOT is another database's too: nobody sweeps it any more");
+        tracing::error!("FILES_ROOT is another database's too: it is not swept any more");
         files.join_marker(&own).await?;
     }
     Ok(())

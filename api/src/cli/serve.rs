@@ -70,7 +70,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<()> {
     }
 }
 
-/// Without a key nobody could call the API; serving without keys must be set explicitly.
+/// Without a key no one could call the API; serving without keys must be set explicitly.
 async fn require_a_key(db: &MySqlPool, auth: ApiAuth) -> Result<()> {
     match auth {
         ApiAuth::Off => {

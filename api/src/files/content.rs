@@ -196,7 +196,7 @@ pub(super) async fn replace_content(
             "send the contents themselves as the body, not a form",
         ));
     }
-    // Checked before the transfer, so that nobody sends half a gigabyte for a file that does not exist.
+    // Checked before the transfer, so that no caller sends half a gigabyte for a file that does not exist.
     let file = files::get(&mut *app.connection().await?, &domain, file_id).await?;
     let change = Change {
         old_bytes: file.size_bytes,

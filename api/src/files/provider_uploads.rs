@@ -1,12 +1,11 @@
 //! `/files/{file_id}/provider-uploads` (R-B4): a file's copies at providers, with or without an index.
 
-use apalis_mariadb::{JobKind as _, NewJob};
 use axum::extract::State;
 use axum::response::Response;
 use axum::{Extension, Json};
 use rag_db::{connections, files, uploads};
-use rag_domain::{DomainId, FileId};
-use rag_jobs::{FileUpload, JobSpec as _};
+use rag_domain::FileId;
+use rag_jobs::FileUpload;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -116,32 +115,17 @@ pub(super) async fn start_provider_upload(
             "provider `{provider_type}` has no connection, or it is switched off"
         )));
     }
-    let job = new_job(&app, file_id, &domain, provider_type.clone(), &request_id)?;
-    let enqueued = app.queue.enqueue(&mut tx, job).await?;
-    tx.commit().await?;
-    app.queue.notify(FileUpload::KIND);
+    let payload = FileUpload {
+        file_id,
+        domain_id: domain.clone(),
+        provider_type: provider_type.clone(),
+    };
+    let id = app.enqueue(tx, &payload, Some(&request_id)).await?;
     app.jobs()
-        .answer(prefer, enqueued.id, async |job| {
+        .answer(prefer, id, async |job| {
             let row = uploads::find(&mut *app.connection().await?, &provider_type, file_id).await?;
             let upload = row.map(FileUploadOut::from);
             Ok(UploadedOut { upload, job })
         })
         .await
-}
-
-fn new_job(
-    app: &App,
-    file_id: FileId,
-    domain: &DomainId,
-    provider_type: String,
-    request_id: &RequestId,
-) -> Result<NewJob, Problem> {
-    let payload = FileUpload {
-        file_id,
-        domain_id: domain.clone(),
-        provider_type,
-    };
-    Ok(payload
-        .to_job(app.job_limits())?
-        .trace_context(request_id.as_str()))
 }

@@ -1,6 +1,6 @@
 //! Quotas of a domain: how many files and bytes it may store.
 //!
-//! Checked twice: before the transfer, as far as the request tells its size ([`Room::of`]), so that nobody sends half a
+//! Checked twice: before the transfer, as far as the request tells its size ([`Room::of`]), so that no caller sends half a
 //! gigabyte in vain; and under a lock in the transaction that writes the row ([`admit`]), so that two uploads at once cannot
 //! both use the last of the quota.
 

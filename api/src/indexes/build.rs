@@ -1,6 +1,5 @@
 //! `POST /indexes/{index_id}/build`: enqueues the build and answers its job.
 
-use apalis_mariadb::{JobKind as _, NewJob};
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -8,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use rag_db::indexes::Index;
 use rag_db::{connections, indexes};
 use rag_domain::{DomainId, IndexId};
-use rag_jobs::{IndexBuild, JobSpec as _};
+use rag_jobs::IndexBuild;
 use serde::{Deserialize, Serialize};
 use sqlx::MySqlConnection;
 use utoipa::{IntoParams, ToSchema};
@@ -93,12 +92,10 @@ pub(super) async fn build_index(
     let mut tx = app.begin().await?;
     let index = indexes::lock(&mut tx, &domain, index_id).await?;
     require_connection(&mut tx, &index.provider_type).await?;
-    let job = new_job(&app, &index, domain.clone(), &params, &request_id)?;
-    let enqueued = app.queue.enqueue(&mut tx, job).await?;
-    tx.commit().await?;
-    app.queue.notify(IndexBuild::KIND);
+    let payload = payload(&index, domain.clone(), &params);
+    let id = app.enqueue(tx, &payload, Some(&request_id)).await?;
     app.jobs()
-        .answer(prefer, enqueued.id, async |job| {
+        .answer(prefer, id, async |job| {
             let index = indexes::get(&mut *app.connection().await?, &domain, index_id).await?;
             let index = index.into();
             Ok(BuiltOut { index, job })
@@ -113,18 +110,6 @@ fn payload(index: &Index, domain_id: DomainId, params: &BuildParams) -> IndexBui
         recreate: params.recreate,
         force_upload: params.force_upload,
     }
-}
-
-fn new_job(
-    app: &App,
-    index: &Index,
-    domain: DomainId,
-    params: &BuildParams,
-    request_id: &RequestId,
-) -> Result<NewJob, Problem> {
-    Ok(payload(index, domain, params)
-        .to_job(app.job_limits())?
-        .trace_context(request_id.as_str()))
 }
 
 /// answered at once instead of by a job that cannot start.

@@ -68,13 +68,7 @@ pub(super) async fn delete_vector_store(
     if !may_have_store(&mut tx, &index).await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let job = app
-        .queue
-        .enqueue(&mut tx, payload.to_job(app.job_limits())?)
-        .await?
-        .id;
-    tx.commit().await?;
-    app.queue.notify(IndexStoreDelete::KIND);
+    let job = app.enqueue(tx, &payload, None).await?;
     app.jobs().answer_deleted(prefer, job).await
 }
 

@@ -1,6 +1,5 @@
 //! `POST /indexes/{index_id}/sync`: what the provider says of one index, fetched by a job.
 
-use apalis_mariadb::JobKind as _;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -8,7 +7,7 @@ use chrono::{DateTime, Utc};
 use rag_db::store_polls::{self, StorePoll};
 use rag_db::{indexes, indexes::Index};
 use rag_domain::IndexId;
-use rag_jobs::{IndexSync, JobSpec as _};
+use rag_jobs::IndexSync;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -138,14 +137,9 @@ pub(super) async fn sync_index(
         domain_id: domain.clone(),
         keep_gone: false,
     };
-    let job = payload
-        .to_job(app.job_limits())?
-        .trace_context(request_id.as_str());
-    let enqueued = app.queue.enqueue(&mut tx, job).await?;
-    tx.commit().await?;
-    app.queue.notify(IndexSync::KIND);
+    let id = app.enqueue(tx, &payload, Some(&request_id)).await?;
     app.jobs()
-        .answer(prefer, enqueued.id, async |job| {
+        .answer(prefer, id, async |job| {
             let index = indexes::get(&mut *app.connection().await?, &domain, index_id).await?;
             Ok(SyncedOut {
                 index: index.into(),

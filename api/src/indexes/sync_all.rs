@@ -1,12 +1,11 @@
 //! `POST /indexes/sync`: what the providers say of all indexes of a domain.
 
-use apalis_mariadb::JobKind as _;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use rag_db::indexes;
 use rag_domain::DomainId;
-use rag_jobs::{DomainSync, JobSpec as _};
+use rag_jobs::DomainSync;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -50,7 +49,7 @@ pub(super) struct SyncedAllOut {
 /// Ask the providers about all indexes of the domain
 ///
 /// As `POST /indexes/{index_id}/sync` for every index that has a vector store, some at a time. An index that a build is at
-/// work on is left to it. If the stores of many indexes at once are gone (more than `SYNC_BRAKE_PERCENT`, and more than
+/// work on is left to it. If the stores of many indexes at once are gone (more than `SYNC_DELETION_THRESHOLD_PERCENT`, and more than
 /// three), none is detached, because the listing may be wrong, and `errors` says so; `force` detaches them.
 #[utoipa::path(post, path = "/indexes/sync", tag = "indexes",
     params(SyncAllParams, PreferHeader),
@@ -83,15 +82,10 @@ pub(super) async fn sync_indexes(
         provider_type: params.provider_type,
         force: params.force,
     };
-    let job = payload
-        .to_job(app.job_limits())?
-        .trace_context(request_id.as_str());
-    let mut tx = app.begin().await?;
-    let enqueued = app.queue.enqueue(&mut tx, job).await?;
-    tx.commit().await?;
-    app.queue.notify(DomainSync::KIND);
+    let tx = app.begin().await?;
+    let id = app.enqueue(tx, &payload, Some(&request_id)).await?;
     app.jobs()
-        .answer(prefer, enqueued.id, async |job| {
+        .answer(prefer, id, async |job| {
             Ok(SyncedAllOut {
                 items: items(&app, &domain, payload.provider_type.as_deref()).await?,
                 errors: errors(&job),

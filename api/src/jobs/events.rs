@@ -59,7 +59,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Watched {
     jobs: HashMap<JobId, watch::Sender<Latest>>,
-    /// A poller runs; it ends when nobody listens.
+    /// A poller runs; it ends with the last listener.
     is_polled: bool,
 }
 
@@ -121,7 +121,7 @@ impl Events {
         }
     }
 
-    /// `None`: nobody listens any more. The poller ends, and the next listener starts another.
+    /// `None`: no listener is left. The poller ends, and the next listener starts another.
     fn still_wanted(&self) -> Option<Vec<JobId>> {
         let mut watched = self.watched();
         watched.jobs.retain(|_, sender| sender.receiver_count() > 0);

@@ -57,7 +57,7 @@ impl JobReader {
 
     /// The domain's job with this id.
     pub(super) async fn find(&self, key: Key) -> Result<Option<JobOut>, Problem> {
-        self.0.loader.get(key, self.clone()).await
+        self.0.loader.get(key, self).await
     }
 
     /// As [`find`](Self::find), for a caller that has just seen the job at `revision`: the cache may answer.
@@ -129,7 +129,7 @@ impl JobReader {
 }
 
 impl Load<Key, JobOut> for JobReader {
-    async fn load(&mut self, keys: Vec<Key>) -> Result<Loaded<Key, JobOut>, Problem> {
+    async fn load(&self, keys: Vec<Key>) -> Result<Loaded<Key, JobOut>, Problem> {
         let queue = &self.0.queue;
         let ids: Vec<JobId> = keys.iter().map(|(_, id)| *id).collect();
         let mut jobs = queue.find_jobs(&ids).await?;

@@ -1,4 +1,4 @@
-//! Workers lock a job's row for moments. Whoever wants to change the job does not wait for the lock inside a transaction, but
+//! Workers lock a job's row for moments. A request that changes the job does not wait for the lock inside a transaction, but
 //! rolls back and tries again.
 
 use std::time::Duration;

@@ -83,9 +83,9 @@ struct ProgressOut {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = SyncProgress)]
 struct SyncProgressOut {
-    /// Of a provider: list | missing | detach | stores; of a domain: looking | detaching
+    /// Of a provider: list | missing | detach | stores; of a domain: indexes | detach_indexes
     #[schema(example = "stores")]
-    phase: String,
+    phase: &'static str,
     /// Stores of a provider, or indexes of a domain.
     items_total: u32,
     items_done: u32,
@@ -261,7 +261,7 @@ impl From<Build> for ProgressOut {
 impl From<Run> for SyncProgressOut {
     fn from(run: Run) -> Self {
         Self {
-            phase: run.phase,
+            phase: run.phase.as_str(),
             items_total: run.items_total,
             items_done: run.items_done,
             counts: run.counts,

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use http::header::LOCATION;
 use http::{HeaderName, StatusCode};
-use rag_jobs::{JobSpec as _, OrphanMode, OrphanReconcile};
+use rag_jobs::{OrphanMode, OrphanReconcile};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -98,8 +98,7 @@ pub(super) async fn search_orphans(
         },
         confirmed_files,
     };
-    let (id, job) =
-        provider_jobs::enqueue(&app, job.to_job(app.job_limits())?, OrphanReconcile::KIND).await?;
+    let (id, job) = provider_jobs::enqueue(&app, &job).await?;
     let location = format!("{location}/{id}");
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(job)))
 }

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use http::header::LOCATION;
 use http::{HeaderName, StatusCode};
-use rag_jobs::{JobSpec as _, ProviderProbe};
+use rag_jobs::ProviderProbe;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -44,7 +44,7 @@ pub(super) async fn probe_provider(
     require_known(&app, &provider_type)?;
     let location = format!("/api/v1/admin/providers/{provider_type}/probe");
     let job = ProviderProbe { provider_type };
-    let (id, job) = provider_jobs::enqueue(&app, job.to_job(app.job_limits())?, ProviderProbe::KIND).await?;
+    let (id, job) = provider_jobs::enqueue(&app, &job).await?;
     let location = format!("{location}/{id}");
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(job)))
 }

@@ -1,6 +1,7 @@
 //! Jobs that work on a provider as a whole: searches for orphans, probes. Their payloads name the provider.
 
-use apalis_mariadb::{JobFilter, JobId, NewJob, Page};
+use apalis_mariadb::{JobFilter, JobId, Page};
+use rag_jobs::JobSpec;
 
 use super::require_known;
 use crate::http::problem::Problem;
@@ -13,14 +14,11 @@ const LATEST: usize = 20;
 const LOOKED_THROUGH: u32 = 200;
 
 /// Enqueues the job, or answers the one that is active already.
-pub(super) async fn enqueue(app: &App, job: NewJob, kind: &'static str) -> Result<(JobId, JobOut), Problem> {
-    let mut tx = app.begin().await?;
-    let enqueued = app.queue.enqueue(&mut tx, job).await?;
-    tx.commit().await?;
-    app.queue.notify(kind);
-    let job = app.jobs().find_many(&[enqueued.id]).await?.remove(&enqueued.id);
+pub(super) async fn enqueue(app: &App, job: &impl JobSpec) -> Result<(JobId, JobOut), Problem> {
+    let id = app.enqueue(app.begin().await?, job, None).await?;
+    let job = app.jobs().find_many(&[id]).await?.remove(&id);
     let job = job.ok_or_else(|| Problem::not_found("job"))??;
-    Ok((enqueued.id, job))
+    Ok((id, job))
 }
 
 /// The latest jobs of a kind for a provider, newest first.

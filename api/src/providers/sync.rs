@@ -6,7 +6,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
 use rag_db::connections;
-use rag_jobs::{JobSpec as _, ProviderSync};
+use rag_jobs::ProviderSync;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -40,7 +40,7 @@ pub(super) struct SyncParams {
 /// domain `DEFAULT_DOMAIN_ID`; a file that we do not hold is downloaded; a file that we hold stays as it is, and its bytes
 /// are compared. An index whose store is gone is detached from it, with its files and links kept.
 ///
-/// If more than `SYNC_BRAKE_PERCENT` of the indexes or files (and more than three) would be detached, the listing may be
+/// If more than `SYNC_DELETION_THRESHOLD_PERCENT` of the indexes or files (and more than three) would be detached, the listing may be
 /// wrong: the sync stops, and its result says so; `force` goes on.
 ///
 /// The job's `output` has `status` (`done` or `stopped`), the numbers `indexes_created`, `indexes_updated`,
@@ -89,15 +89,10 @@ pub(super) async fn sync_provider(
         strict: params.strict,
         force: params.force,
     };
-    let job = payload
-        .to_job(app.job_limits())?
-        .trace_context(request_id.as_str());
-    let enqueued = app.queue.enqueue(&mut tx, job).await?;
-    tx.commit().await?;
-    app.queue.notify(ProviderSync::KIND);
-    let location = format!("/api/v1/admin/providers/{provider_type}/syncs/{}", enqueued.id);
+    let id = app.enqueue(tx, &payload, Some(&request_id)).await?;
+    let location = format!("/api/v1/admin/providers/{provider_type}/syncs/{id}");
     app.jobs()
-        .answer_at(prefer, enqueued.id, location, async |job| Ok(job))
+        .answer_at(prefer, id, location, async |job| Ok(job))
         .await
 }
 

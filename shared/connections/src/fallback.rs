@@ -1,5 +1,5 @@
 //! What the environment supplies where a connection's row holds no credentials: Yandex Cloud's folder, service account key
-//! and token endpoint. The key goes to the hosts that it was given for: whoever may change a connection must not be able to
+//! and token endpoint. The key goes to the hosts that it was given for: a caller who may change a connection must not be able to
 //! send it anywhere else.
 
 use rag_providers::{ConnectionConfig, Credentials};

@@ -21,10 +21,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rag_db::DbError;
 use rag_db::connections::{self, Connection};
-use rag_providers::{
-    ConnectionConfig, Credentials, ErrorKind, Exhausted, NetworkPolicy, OpenError, Operation, Provider,
-    ProviderError, Registry,
-};
+use rag_providers::{ConnectionConfig, Credentials, Exhausted, NetworkPolicy, OpenError, Provider, Registry};
 use rag_secrets::{Keyring, KeyringError};
 use rag_settings::ProviderSettings;
 use secrecy::ExposeSecret as _;
@@ -84,20 +81,6 @@ pub enum ConnectError {
     Unusable { provider: String, reason: String },
     #[error("the connection could not be read")]
     Database(#[from] DbError),
-}
-
-impl ConnectError {
-    /// The connection's state in the words of a provider error, for callers that treat both alike.
-    pub fn into_provider_error(self) -> Result<ProviderError, DbError> {
-        match self {
-            Self::Database(error) => Err(error),
-            other => Ok(ProviderError::new(
-                ErrorKind::Disabled,
-                Operation::Connect,
-                other.to_string(),
-            )),
-        }
-    }
 }
 
 impl Connections {

@@ -1,5 +1,5 @@
 //! The state of a connection whose account is exhausted, in its row of `rag_provider_connections`: since when, why, and when
-//! the fleet tries again. One request does: whoever moves the time of the next try on.
+//! the fleet tries again. One request does: the one that moves the time of the next try on.
 
 use std::time::Duration;
 

@@ -25,6 +25,8 @@ pub struct Build {
     pub listed_at: Option<DateTime<Utc>>,
     /// How often the verification before the end found something to repair.
     pub repair_rounds: u32,
+    /// Something may have had an effect on the store that no row shows: only a complete listing can verify it.
+    pub needs_listing: bool,
     #[sqlx(flatten)]
     pub progress: Progress,
     pub started_at: DateTime<Utc>,
@@ -46,7 +48,7 @@ pub struct Progress {
     pub bytes_uploaded: u64,
 }
 
-const COLUMNS: &str = "job_id, index_id, domain_id, step, listed_at, repair_rounds, files_total, files_uploaded, files_attached, files_completed, \
+const COLUMNS: &str = "job_id, index_id, domain_id, step, listed_at, repair_rounds, needs_listing, files_total, files_uploaded, files_attached, files_completed, \
      files_failed, bytes_total, bytes_uploaded, started_at, finished_at, updated_at";
 
 /// Makes the row if this job has none; the answer tells whether it is new, that is, whether the build begins now. The caller
@@ -121,28 +123,33 @@ pub async fn set_step(db: &mut MySqlConnection, job_id: &str, step: &str) -> Res
     exactly_one(&result, "build", job_id)
 }
 
+/// Changes the row of a build that is not over.
+async fn update(db: &mut MySqlConnection, job_id: &str, set: &'static str) -> Result<(), DbError> {
+    let sql = format!(
+        "UPDATE rag_index_builds SET {set}, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL"
+    );
+    let result = sqlx::query(AssertSqlSafe(sql)).bind(job_id).execute(db).await?;
+    exactly_one(&result, "build", job_id)
+}
+
 /// The store has just been listed, all of it.
 pub async fn set_listed(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds SET listed_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
-    )
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    update(db, job_id, "listed_at = UTC_TIMESTAMP(6)").await
+}
+
+/// Something may have had an effect on the store that no row shows.
+pub async fn set_needs_listing(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+    update(db, job_id, "needs_listing = TRUE").await
 }
 
 /// The verification found something to repair: another round.
 pub async fn count_repair(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_index_builds SET repair_rounds = repair_rounds + 1, updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
+    update(
+        db,
+        job_id,
+        "repair_rounds = repair_rounds + 1, needs_listing = TRUE",
     )
-    .bind(job_id)
-    .execute(db)
-    .await?;
-    exactly_one(&result, "build", job_id)
+    .await
 }
 
 pub async fn set_progress(
@@ -168,16 +175,40 @@ pub async fn set_progress(
     exactly_one(&result, "build", job_id)
 }
 
-/// The build is over, however it ended.
-pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+/// Counts how far the build has come, as its rows tell, and writes it down. A file whose strategy was changed and that waits
+/// to be attached anew may be counted as it was until then.
+pub async fn count_progress(db: &mut MySqlConnection, job_id: &str, index: IndexId) -> Result<(), DbError> {
     let result = sqlx::query(
-        "UPDATE rag_index_builds SET finished_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6) \
-         WHERE job_id = ? AND finished_at IS NULL",
+        "UPDATE rag_index_builds b JOIN ( \
+             SELECT COUNT(*) AS files, COALESCE(SUM(f.size_bytes), 0) AS bytes, \
+             COALESCE(SUM(u.status = 'uploaded'), 0) AS uploaded, \
+             COALESCE(SUM(IF(u.status IN ('uploaded', 'failed'), f.size_bytes, 0)), 0) AS bytes_uploaded, \
+             COALESCE(SUM(u.status = 'uploaded' AND a.attached_at IS NOT NULL), 0) AS attached, \
+             COALESCE(SUM(u.status = 'uploaded' AND a.state = 'completed'), 0) AS completed, \
+             COALESCE(SUM(u.status = 'failed' OR (u.status = 'uploaded' AND a.state IN ('failed', 'cancelled'))), 0) AS failed \
+             FROM rag_indexes i JOIN rag_index_files l ON l.index_id = i.id \
+             JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id AND f.deleted_at IS NULL \
+             LEFT JOIN rag_provider_file_uploads u ON u.provider_id = i.provider_type AND u.local_file_id = f.id \
+               AND u.content_sha256 = f.sha256 AND COALESCE(u.file_name, f.file_name) = f.file_name \
+             LEFT JOIN rag_index_attachments a ON a.index_id = i.id AND a.local_file_id = f.id \
+               AND a.external_file_id = COALESCE(u.files_api_id, u.external_file_id) AND a.content_sha256 = f.sha256 \
+               AND a.state <> 'detaching' \
+             WHERE i.id = ?) AS now \
+         SET b.files_total = now.files, b.bytes_total = now.bytes, b.files_uploaded = now.uploaded, \
+         b.bytes_uploaded = now.bytes_uploaded, b.files_attached = now.attached, b.files_completed = now.completed, \
+         b.files_failed = now.failed, b.updated_at = UTC_TIMESTAMP(6) \
+         WHERE b.job_id = ? AND b.finished_at IS NULL",
     )
+    .bind(Text(index))
     .bind(job_id)
     .execute(db)
     .await?;
     exactly_one(&result, "build", job_id)
+}
+
+/// The build is over, however it ended.
+pub async fn finish(db: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
+    update(db, job_id, "finished_at = UTC_TIMESTAMP(6)").await
 }
 
 /// Ends a build whose job ended without it, and with it the index, unless a newer build is what the index is

@@ -1,10 +1,10 @@
 //! What belongs in an index, read together: links, files and their copies at the provider.
 
 use rag_domain::{ChunkingStrategy, DesiredFile, DomainId, FileId, IndexId, UploadStatus, UploadedFile};
-use sqlx::{FromRow, MySqlConnection};
+use sqlx::{FromRow, MySql, MySqlConnection, QueryBuilder};
 
 use crate::DbError;
-use crate::sql::Text;
+use crate::sql::{Text, push_list};
 
 /// A file of an index with all that a build needs to know of it.
 #[derive(Debug, Clone)]
@@ -32,6 +32,7 @@ struct Row {
     local_path: String,
     size_bytes: u64,
     sha256: String,
+    include_order: u32,
     #[sqlx(json(nullable))]
     link_strategy: Option<ChunkingStrategy>,
     #[sqlx(json(nullable))]
@@ -47,30 +48,91 @@ struct Row {
     upload_error_code: Option<String>,
 }
 
+const SELECT: &str = "SELECT f.id AS file_id, f.file_name, f.file_type, f.local_path, f.size_bytes, f.sha256, l.include_order, \
+            l.chunking_strategy AS link_strategy, f.chunking_strategy AS file_strategy, \
+            i.chunking_strategy AS index_strategy, u.status AS upload_status, u.content_sha256, u.file_name AS upload_name, u.external_file_id, \
+            u.files_api_id, u.last_error AS upload_error, u.error_code AS upload_error_code \
+     FROM rag_indexes i \
+     JOIN rag_index_files l ON l.index_id = i.id \
+     JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id AND f.deleted_at IS NULL \
+     LEFT JOIN rag_provider_file_uploads u ON u.local_file_id = f.id AND u.provider_id = i.provider_type \
+       AND u.status <> 'deleted' \
+     WHERE i.deleted_at IS NULL AND i.id = ";
+
+/// Where a page of the composition ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    include_order: u32,
+    file_id: FileId,
+}
+
 /// The composition of an index in its order. Files of another domain than the index's never appear (R-10.6).
 pub async fn list(
     db: &mut MySqlConnection,
     domain: &DomainId,
     index: IndexId,
 ) -> Result<Vec<Member>, DbError> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT f.id AS file_id, f.file_name, f.file_type, f.local_path, f.size_bytes, f.sha256, \
-                l.chunking_strategy AS link_strategy, f.chunking_strategy AS file_strategy, \
-                i.chunking_strategy AS index_strategy, u.status AS upload_status, u.content_sha256, u.file_name AS upload_name, u.external_file_id, \
-                u.files_api_id, u.last_error AS upload_error, u.error_code AS upload_error_code \
-         FROM rag_indexes i \
-         JOIN rag_index_files l ON l.index_id = i.id \
-         JOIN rag_files f ON f.id = l.file_id AND f.domain_id = i.domain_id AND f.deleted_at IS NULL \
-         LEFT JOIN rag_provider_file_uploads u ON u.local_file_id = f.id AND u.provider_id = i.provider_type \
-           AND u.status <> 'deleted' \
-         WHERE i.id = ? AND i.domain_id = ? AND i.deleted_at IS NULL \
-         ORDER BY l.include_order, l.file_id",
-    )
-    .bind(Text(index))
-    .bind(domain.as_str())
-    .fetch_all(db)
-    .await?;
+    let mut query = select(domain, index);
+    query.push(" ORDER BY l.include_order, l.file_id");
+    let rows: Vec<Row> = query.build_query_as().fetch_all(db).await?;
     Ok(rows.into_iter().map(Member::from).collect())
+}
+
+/// As [`list`], one page of at most `limit` files. The position to go on after is `None` with the last page.
+pub async fn list_page(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    index: IndexId,
+    after: Option<Position>,
+    limit: u32,
+) -> Result<(Vec<Member>, Option<Position>), DbError> {
+    let mut query = select(domain, index);
+    if let Some(after) = after {
+        query
+            .push(" AND (l.include_order > ")
+            .push_bind(after.include_order)
+            .push(" OR (l.include_order = ")
+            .push_bind(after.include_order)
+            .push(" AND l.file_id > ")
+            .push_bind(Text(after.file_id))
+            .push("))");
+    }
+    query
+        .push(" ORDER BY l.include_order, l.file_id LIMIT ")
+        .push_bind(limit);
+    let rows: Vec<Row> = query.build_query_as().fetch_all(db).await?;
+    let is_full = rows.len() >= limit as usize;
+    let next = rows.last().filter(|_| is_full).map(|row| Position {
+        include_order: row.include_order,
+        file_id: row.file_id,
+    });
+    Ok((rows.into_iter().map(Member::from).collect(), next))
+}
+
+/// Those of these files that belong in the index, in no order.
+pub async fn list_some(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    index: IndexId,
+    files: &[FileId],
+) -> Result<Vec<Member>, DbError> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = select(domain, index);
+    query.push(" AND l.file_id IN ");
+    push_list(&mut query, files.iter().copied().map(Text));
+    let rows: Vec<Row> = query.build_query_as().fetch_all(db).await?;
+    Ok(rows.into_iter().map(Member::from).collect())
+}
+
+fn select(domain: &DomainId, index: IndexId) -> QueryBuilder<MySql> {
+    let mut query = QueryBuilder::new(SELECT);
+    query
+        .push_bind(Text(index))
+        .push(" AND i.domain_id = ")
+        .push_bind(domain.as_str().to_owned());
+    query
 }
 
 impl From<Row> for Member {

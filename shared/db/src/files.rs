@@ -333,7 +333,7 @@ pub async fn lock_all(db: &mut MySqlConnection, ids: &[FileId]) -> Result<Vec<Fi
     Ok(rows.into_iter().map(|id| id.0).collect())
 }
 
-/// Locks the file's row, hidden or not: whoever declares an upload of it, adopts one or deletes it holds this lock.
+/// Locks the file's row, hidden or not: to declare an upload of it, to adopt one or to delete it takes this lock.
 pub async fn lock_any(db: &mut MySqlConnection, id: FileId) -> Result<bool, DbError> {
     Ok(!lock_all(db, &[id]).await?.is_empty())
 }

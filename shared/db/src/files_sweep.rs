@@ -45,12 +45,12 @@ impl SweepRow {
         (&self.stamp, &self.next_stamp) == (&other.stamp, &other.next_stamp)
     }
 
-    /// The stamp that a process has begun to write and not finished: it is at it, or has died. Whoever comes finishes it.
+    /// The stamp that a process has begun to write and not finished: it is still writing, or has died. The next process finishes it.
     pub fn unfinished_stamp(&self) -> Option<&str> {
         self.next_stamp.as_deref()
     }
 
-    /// What the marker must say if nobody is writing it.
+    /// What the marker must say while it is not being written.
     pub fn last_stamp(&self) -> Option<&str> {
         self.next_stamp.as_deref().or(self.stamp.as_deref())
     }

@@ -7,11 +7,13 @@
 
 use chrono::{DateTime, Utc};
 use rag_domain::IntentId;
+use serde_json::{Value, json};
+use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
 use crate::intents::Intent;
-use crate::sql::{Text, push_list};
+use crate::sql::{MOST_ROWS, Text, push_list};
 
 /// What a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,37 @@ pub async fn confirm(
     Ok(())
 }
 
+/// As [`confirm`], for files that were uploaded: each with its intent.
+pub async fn confirm_files(
+    db: &mut MySqlConnection,
+    provider: &str,
+    files: &[(IntentId, &str)],
+) -> Result<(), DbError> {
+    for chunk in files.chunks(MOST_ROWS) {
+        let rows: Vec<Value> = chunk
+            .iter()
+            .map(|(intent, external_id)| json!({"id": intent.to_string(), "external": external_id}))
+            .collect();
+        let inserted = sqlx::query(
+            "INSERT IGNORE INTO rag_provider_ownership (id, provider_id, kind, external_id, begun_at, resolved_at) \
+             SELECT s.id, ?, 'file', s.external, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM JSON_TABLE(?, '$[*]' COLUMNS \
+             (id CHAR(36) PATH '$.id', external VARCHAR(255) PATH '$.external')) AS s",
+        )
+        .bind(provider)
+        .bind(Json(rows))
+        .execute(&mut *db)
+        .await?
+        .rows_affected();
+        if inserted < chunk.len() as u64 {
+            // Some have a row already: one by one they find it, or get an id of their own.
+            for (intent, external_id) in chunk {
+                confirm(db, provider, Kind::File, *intent, external_id).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Records an upload whose outcome is unknown, so that its copy can be recognised later. Call it in the transaction that
 /// removes its intent.
 pub async fn insert_unconfirmed(db: &mut MySqlConnection, intent: &Intent) -> Result<(), DbError> {
@@ -117,7 +150,7 @@ pub async fn insert_unconfirmed(db: &mut MySqlConnection, intent: &Intent) -> Re
     Ok(())
 }
 
-/// Records that the provider confirmed the deletion, whoever created it.
+/// Records that the provider confirmed the deletion of something, ours or not.
 pub async fn mark_deleted(
     db: &mut MySqlConnection,
     provider: &str,

@@ -32,7 +32,7 @@ pub(crate) fn make_move<S: Display>(column: &str, transition: &Transition<S>) ->
 }
 
 /// Rows per statement, where a statement has many; a power of two.
-const MOST_ROWS: usize = 512;
+pub(crate) const MOST_ROWS: usize = 512;
 
 /// Rows for statements with many, in pieces whose lengths are powers of two: each length makes a statement that every
 /// connection prepares once and keeps.
@@ -171,6 +171,7 @@ unwrap_text!(
     IndexingStatus,
     IntentId,
     ItemState,
+    SyncPhase,
     UploadId,
     UploadStatus
 );

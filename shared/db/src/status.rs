@@ -1,7 +1,7 @@
 //! The state of indexes, many of them in one statement, because callers ask for it all the time.
 //!
 //! Counting takes time in proportion to the files; the rest little more than any select by primary key. So the state can be
-//! read without the counts, and whoever caches counts can tell by the [`IndexState`] read with them when they are out of date.
+//! read without the counts, and a cache of counts can tell by the [`IndexState`] read with them when they are out of date.
 //!
 //! The caller names the unique keys of their jobs. The queue says how to find a job by its key (`key_holder`).
 

@@ -45,7 +45,7 @@ pub async fn end(db: &mut MySqlConnection, job_id: &str) -> Result<bool, DbError
     Ok(result.rows_affected() == 1)
 }
 
-/// Nobody begins or ends it until the transaction ends.
+/// No other transaction begins or ends it until the transaction ends.
 pub async fn lock(tx: &mut MySqlConnection, job_id: &str) -> Result<(), DbError> {
     sqlx::query("SELECT job_id FROM rag_provider_upload_jobs WHERE job_id = ? FOR UPDATE")
         .bind(job_id)

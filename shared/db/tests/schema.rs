@@ -31,6 +31,10 @@ const FROZEN: &[(&str, &str)] = &[
         "migrations/20261201000004_api.sql",
         "7a639d8c2a4839c68bc7b6fcee13ea334df743ab60b8b7185204df053287add0",
     ),
+    (
+        "migrations/20261201000010_build_pages.sql",
+        "673cb7283226c5e3abe730aedcf80f40a761e176092343db3f205bbd190e1b8c",
+    ),
 ];
 
 const FOLDERS: [&str; 2] = ["shared/queue/migrations", "migrations"];

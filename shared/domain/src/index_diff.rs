@@ -1,6 +1,6 @@
 //! What a complete listing of a store means for the rows of its index, while no build is at work on it.
 //!
-//! Pure: whoever observes a store passes what was listed and what rows say, and acts on the positions that come back.
+//! Pure: the caller observes a store, passes what was listed and what rows say, and acts on the positions that come back.
 
 use std::collections::HashSet;
 

@@ -37,6 +37,6 @@ pub use status::UnknownStatus;
 pub use store_diff::{AttachedFile, StoreDiff};
 pub use store_plan::{KnownFile, LinkedFile, NewLink, NewRow, RowOwner, StorePlan, StoreView};
 pub use store_settings::{STORE_TAGS, Setting, StoreSettings};
-pub use sync::{FindingKind, ItemState, SyncCounts};
+pub use sync::{FindingKind, ItemState, SyncCounts, SyncPhase};
 pub use transition::Transition;
 pub use upload::UploadStatus;

@@ -31,7 +31,7 @@ pub enum Listing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// To be looked at again after so long; until then nothing is known.
-    LookAgain(Duration),
+    CheckAgain(Duration),
     /// It will not be known by looking again.
     Unknown(Doubt),
     Gone,
@@ -53,7 +53,7 @@ impl Evidence {
     pub fn judge(self, apart: Duration) -> Verdict {
         let left = apart.saturating_sub(self.missed_for.unwrap_or_default());
         if self.missed_for.is_none() || !left.is_zero() {
-            return Verdict::LookAgain(left);
+            return Verdict::CheckAgain(left);
         }
         match self.listing {
             Listing::Has => Verdict::Unknown(Doubt::Contradiction),
@@ -85,8 +85,13 @@ mod tests {
     fn each_doubt_has_its_name() {
         let lacks = Listing::Lacks { others: 0 };
         for (listing, answers, missed_for, verdict) in [
-            (lacks, true, None, Verdict::LookAgain(APART)),
-            (lacks, true, Some(20), Verdict::LookAgain(Duration::from_secs(10))),
+            (lacks, true, None, Verdict::CheckAgain(APART)),
+            (
+                lacks,
+                true,
+                Some(20),
+                Verdict::CheckAgain(Duration::from_secs(10)),
+            ),
             (lacks, true, Some(30), Verdict::Gone),
             (lacks, false, Some(31), Verdict::Unknown(Doubt::NeverAnswered)),
             (Listing::Lacks { others: 1 }, false, Some(31), Verdict::Gone),

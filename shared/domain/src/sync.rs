@@ -1,4 +1,4 @@
-//! Syncs: what a run counts, what it finds, and the states of its items.
+//! Syncs: a run's phases, what it counts, what it finds, and the states of its items.
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,35 @@ status! {
         FilesMissing = "files_missing",
         /// Files in a store that its index does not link.
         FilesExtra = "files_extra",
+    }
+}
+
+status! {
+    /// What a run does now: `rag_sync_runs.phase`. The first four are of a provider's sync, the others of a domain's.
+    SyncPhase ("phase of a sync") {
+        /// The stores are listed.
+        List = "list",
+        /// The indexes without a listed store are counted.
+        Missing = "missing",
+        /// Those whose stores are gone are detached.
+        Detach = "detach",
+        /// The stores are read, one after another.
+        Stores = "stores",
+        /// Each index is synced by a job of its own.
+        Indexes = "indexes",
+        /// Those whose stores are gone are detached by jobs of their own.
+        DetachIndexes = "detach_indexes",
+    }
+}
+
+transitions! {
+    SyncPhase {
+        /// The next page, or from the start again.
+        LIST: List => List,
+        COUNT_MISSING: List => Missing,
+        DETACH: Missing => Detach,
+        READ_STORES: Detach => Stores,
+        DETACH_INDEXES: Indexes | DetachIndexes => DetachIndexes,
     }
 }
 

@@ -72,7 +72,7 @@ impl Contents {
     }
 }
 
-/// Keeps one piece back, so that whoever reads cannot have all of them and not know.
+/// Keeps one piece back, so that no reader has all of them without knowing it.
 fn verified(pieces: Pieces, recorded: String) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let begin = (pieces, Sha256::new(), None::<Bytes>, recorded);
     stream::try_unfold(begin, |(mut pieces, mut hasher, mut kept, recorded)| async move {

@@ -19,7 +19,7 @@ const MARKER: &str = ".rag-files-root";
 /// What the root has to show before it is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expectation {
-    /// Nothing: nobody vouches for the root.
+    /// Nothing: no marker tells whose the root is.
     Anything,
     /// Its marker is not known, for this reason: nothing of the root is believed.
     Unknown(String),

@@ -3,7 +3,7 @@
 use rag_domain::{DomainId, FileId, IndexId};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Attempts, JobSpec};
+use crate::spec::{Attempts, JobSpec, of_an_index};
 
 /// Brings a file's present contents to a provider, whether an index needs it there or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,11 +72,5 @@ impl JobSpec for FileDetach {
         format!("{}:{}:{}", Self::NAME, self.index_id, self.file_id)
     }
 
-    fn works_on(&self) -> Option<IndexId> {
-        Some(self.index_id)
-    }
-
-    fn domain_id(&self) -> Option<&DomainId> {
-        Some(&self.domain_id)
-    }
+    of_an_index!();
 }

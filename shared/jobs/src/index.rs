@@ -3,7 +3,7 @@
 use rag_domain::{DomainId, IndexId};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Attempts, JobSpec};
+use crate::spec::{Attempts, JobSpec, of_an_index, one_at_a_time};
 
 /// Builds an index at its provider: store, uploads, attachments, polling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +27,7 @@ impl JobSpec for IndexBuild {
         Self::unique_key_of(self.index_id)
     }
 
-    fn works_on(&self) -> Option<IndexId> {
-        Some(self.index_id)
-    }
-
-    fn domain_id(&self) -> Option<&DomainId> {
-        Some(&self.domain_id)
-    }
+    of_an_index!();
 }
 
 impl IndexBuild {
@@ -59,18 +53,8 @@ impl JobSpec for IndexDelete {
     const NAME: &'static str = "index_delete";
     const ATTEMPTS: Attempts = Attempts::Unlimited;
 
-    /// One per index is active at a time.
-    fn unique_key(&self) -> String {
-        format!("{}:{}", Self::NAME, self.index_id)
-    }
-
-    fn works_on(&self) -> Option<IndexId> {
-        Some(self.index_id)
-    }
-
-    fn domain_id(&self) -> Option<&DomainId> {
-        Some(&self.domain_id)
-    }
+    one_at_a_time!();
+    of_an_index!();
 }
 
 /// Deletes an index's vector store, and nothing else: the index, its files and their copies stay.
@@ -88,18 +72,8 @@ impl JobSpec for IndexStoreDelete {
     const NAME: &'static str = "index_store_delete";
     const ATTEMPTS: Attempts = Attempts::Unlimited;
 
-    /// One per index is active at a time.
-    fn unique_key(&self) -> String {
-        format!("{}:{}", Self::NAME, self.index_id)
-    }
-
-    fn works_on(&self) -> Option<IndexId> {
-        Some(self.index_id)
-    }
-
-    fn domain_id(&self) -> Option<&DomainId> {
-        Some(&self.domain_id)
-    }
+    one_at_a_time!();
+    of_an_index!();
 }
 
 /// Tells the provider to stop indexing what a cancelled build has handed it, before the index is built again.
@@ -113,18 +87,8 @@ impl JobSpec for IndexCancel {
     const NAME: &'static str = "index_cancel";
     const ATTEMPTS: Attempts = Attempts::Few;
 
-    /// One per index is active at a time.
-    fn unique_key(&self) -> String {
-        format!("{}:{}", Self::NAME, self.index_id)
-    }
-
-    fn works_on(&self) -> Option<IndexId> {
-        Some(self.index_id)
-    }
-
-    fn domain_id(&self) -> Option<&DomainId> {
-        Some(&self.domain_id)
-    }
+    one_at_a_time!();
+    of_an_index!();
 }
 
 /// Polls an index's store once, and copies what the provider says.
@@ -142,18 +106,8 @@ impl JobSpec for IndexSync {
     /// Few, so that a failing provider does not keep the builds of the index waiting.
     const ATTEMPTS: Attempts = Attempts::Few;
 
-    /// One per index is active at a time.
-    fn unique_key(&self) -> String {
-        format!("{}:{}", Self::NAME, self.index_id)
-    }
-
-    fn works_on(&self) -> Option<IndexId> {
-        Some(self.index_id)
-    }
-
-    fn domain_id(&self) -> Option<&DomainId> {
-        Some(&self.domain_id)
-    }
+    one_at_a_time!();
+    of_an_index!();
 }
 
 /// Syncs all indexes of a domain that have a store.

@@ -1,5 +1,5 @@
 //! The jobs that the API enqueues and the worker runs. A kind is one type, its payload, with one [`JobSpec`]: name, keys,
-//! attempts. Nobody puts a job together by hand; [`JobSpec::to_job`] does.
+//! attempts. Jobs are made by [`JobSpec::to_job`] alone.
 //!
 //! Payloads live in job rows across upgrades: fields are added with a default, never renamed or removed.
 

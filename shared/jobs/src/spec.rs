@@ -52,6 +52,30 @@ pub trait JobSpec: JobKind + Serialize {
     }
 }
 
+/// Within the [`JobSpec`] of a payload with an `index_id` and a `domain_id`.
+macro_rules! of_an_index {
+    () => {
+        fn works_on(&self) -> Option<IndexId> {
+            Some(self.index_id)
+        }
+
+        fn domain_id(&self) -> Option<&DomainId> {
+            Some(&self.domain_id)
+        }
+    };
+}
+pub(crate) use of_an_index;
+
+/// Within the [`JobSpec`] of a kind of which each index has one active job at most.
+macro_rules! one_at_a_time {
+    () => {
+        fn unique_key(&self) -> String {
+            format!("{}:{}", Self::NAME, self.index_id)
+        }
+    };
+}
+pub(crate) use one_at_a_time;
+
 /// What the settings say about jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobLimits {

@@ -1,7 +1,7 @@
 //! What every user of MariaDB here shares: how connections are made and given up, what a server's errors mean (`errors`), and
 //! how it is said that one waits for it (`outage_log`).
 //!
-//! Programs begin with [`connect_checked`] (`start`): it reads where the server is (`options`), says why it lets nobody in
+//! Programs begin with [`connect_checked`] (`start`): it reads where the server is (`options`), says why it refuses connections
 //! (`refusal`), checks what it must be like (`requirements`, `rights`) and answers a pool (`pool`), whose sessions are all
 //! alike (`session`).
 //!

@@ -4,8 +4,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
 use crate::operation::Operation;
 
 /// The class of a failure.
@@ -246,23 +244,6 @@ impl ProviderError {
             | ErrorKind::LocalCorruption => Disposition::Fail,
         }
     }
-
-    /// As [`ProviderError::disposition`], for a call about something that was created or attached at `created_at`: within
-    /// `grace` (see `Capabilities::settle_grace`) a "not found" means "not visible yet" and is worth a retry.
-    pub fn disposition_for_new(
-        &self,
-        created_at: DateTime<Utc>,
-        now: DateTime<Utc>,
-        grace: Duration,
-    ) -> Disposition {
-        let age = (now - created_at).to_std().unwrap_or_default();
-        if self.kind == ErrorKind::NotFound && age < grace {
-            return Disposition::Retry {
-                after: self.retry_after,
-            };
-        }
-        self.disposition()
-    }
 }
 
 #[cfg(test)]
@@ -294,23 +275,6 @@ mod tests {
             error.retry_after = Some(Duration::from_secs(9));
             assert_eq!(error.disposition(), expected, "{kind}");
         }
-    }
-
-    #[test]
-    fn not_found_is_no_verdict_on_the_young() {
-        let error = ProviderError::new(ErrorKind::NotFound, Operation::GetVectorStore, "m");
-        let now = Utc::now();
-        let at_age = |seconds: i64| {
-            error.disposition_for_new(
-                now - chrono::Duration::seconds(seconds),
-                now,
-                Duration::from_secs(30),
-            )
-        };
-        assert_eq!(at_age(5), Disposition::Retry { after: None });
-        assert_eq!(at_age(31), Disposition::Fail);
-        // A creation in the future is a clock that differs, not an old thing.
-        assert_eq!(at_age(-5), Disposition::Retry { after: None });
     }
 
     #[test]

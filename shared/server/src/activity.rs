@@ -25,8 +25,8 @@ pub(crate) struct Activity(Arc<Inner>);
 struct Inner {
     limits: Arc<Limits>,
     state: Mutex<State>,
-    /// A request has begun or ended, so another deadline counts.
-    changed: Notify,
+    /// A deadline is before the next check.
+    sooner: Notify,
 }
 
 #[derive(Debug)]
@@ -37,6 +37,8 @@ struct State {
     idle_since: Instant,
     /// Since when the peer takes nothing of what is to be sent.
     blocked_since: Option<Instant>,
+    /// When the deadlines are checked next; `None`: they are being checked, or never were.
+    checked_at: Option<Instant>,
 }
 
 /// Why a connection is closed.
@@ -46,7 +48,7 @@ pub(crate) enum Expired {
     NoRequest,
     /// No further one did.
     Unused,
-    /// Nothing is under way but answers that nobody takes.
+    /// Nothing is under way but answers that the caller does not take.
     NotTaken,
 }
 
@@ -83,8 +85,9 @@ impl Activity {
                 begun: 0,
                 idle_since: Instant::now(),
                 blocked_since: None,
+                checked_at: None,
             }),
-            changed: Notify::new(),
+            sooner: Notify::new(),
         }))
     }
 
@@ -99,7 +102,7 @@ impl Activity {
             answer: Answer::new(self.0.limits.answers),
         });
         state.exchanges.insert(number, Arc::downgrade(&exchange));
-        self.0.changed.notify_one();
+        self.check_by(&state, Instant::now() + self.pause());
         exchange
     }
 
@@ -118,17 +121,21 @@ impl Activity {
         loop {
             match self.check(Instant::now()) {
                 Check::Over(expired) => return expired,
-                Check::Again(at) => tokio::select! {
-                    () = tokio::time::sleep_until(at) => {}
-                    () = self.0.changed.notified() => {}
-                },
+                Check::Again(at) => {
+                    self.state().checked_at = Some(at);
+                    tokio::select! {
+                        () = tokio::time::sleep_until(at) => {}
+                        () = self.0.sooner.notified() => {}
+                    }
+                }
             }
         }
     }
 
     fn check(&self, now: Instant) -> Check {
         let limits = &self.0.limits;
-        let state = self.state();
+        let mut state = self.state();
+        state.checked_at = None;
         if state.exchanges.is_empty() {
             let (limit, expired) = if state.begun == 0 {
                 (limits.first_request, Expired::NoRequest)
@@ -157,8 +164,19 @@ impl Activity {
         if given_up > 0 && given_up == under_way.len() {
             return Check::Over(Expired::NotTaken);
         }
-        let pause = limits.answers.idle / CHECKS;
-        Check::Again(now + pause.max(Duration::from_millis(10)))
+        Check::Again(now + self.pause())
+    }
+
+    /// Between two checks of answers that wait for their caller.
+    fn pause(&self) -> Duration {
+        (self.0.limits.answers.idle / CHECKS).max(Duration::from_millis(10))
+    }
+
+    /// Wakes the connection's task only if it would sleep for too long: each time costs a poll of the whole connection.
+    fn check_by(&self, state: &State, deadline: Instant) {
+        if state.checked_at.is_none_or(|at| deadline < at) {
+            self.0.sooner.notify_one();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -179,7 +197,8 @@ impl Drop for Exchange {
         let mut state = self.activity.state();
         state.exchanges.remove(&self.number);
         state.idle_since = Instant::now();
-        self.activity.0.changed.notify_one();
+        let deadline = state.idle_since + self.activity.0.limits.next_request;
+        self.activity.check_by(&state, deadline);
     }
 }
 

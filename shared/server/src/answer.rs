@@ -1,7 +1,7 @@
 //! An answer's body on its way to a caller who may not take it.
 //!
 //! The server asks for the next piece when the one before is on its way. So the caller is waited for from the moment a piece
-//! is handed over, or the next one could be, until the server asks again. A body cannot end itself while nobody asks for
+//! is handed over, or the next one could be, until the server asks again. A body cannot end itself while it is not asked for
 //! more, hence it lies here, where the connection's task can drop it.
 
 use std::pin::Pin;
@@ -98,7 +98,7 @@ impl Answer {
         self.state().body = Some(body);
     }
 
-    /// Nobody will ask for more.
+    /// The server will not ask for more.
     pub(crate) fn end(&self) {
         self.waiting.end();
         self.state().drop_body();

@@ -40,8 +40,8 @@ const CLOSED: &str = "rag_http_connections_closed_total";
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: impl Future<Output = ()>) {
     metrics::describe_counter!(
         CLOSED,
-        "HTTP connections that the server closed: no_request (in time), unused (since the last answer), not_taken (nobody \
-         took the answer)"
+        "HTTP connections that the server closed: no_request (in time), unused (since the last answer), not_taken (the \
+         caller did not take the answer)"
     );
     let caps = limits.caps(limits::descriptors());
     if caps.all < limits.max_connections {

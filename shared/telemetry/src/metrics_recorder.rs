@@ -11,7 +11,7 @@ const SECONDS_BUCKETS: &[f64] = &[
     3600.0,
 ];
 
-/// How often recorded samples are folded into histograms when nobody asks for them.
+/// How often recorded samples are folded into histograms when they are not asked for.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Error)]

@@ -91,7 +91,7 @@ impl Emulator {
         format!("http://{}/v1", self.address)
     }
 
-    /// Where the control API and the token endpoint hang: `http://127.0.0.1:PORT`.
+    /// Where the control API and the token endpoint are served: `http://127.0.0.1:PORT`.
     pub fn origin(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -26,11 +26,11 @@ pub struct Rate {
 
 #[derive(Debug, Default)]
 pub(crate) struct RateMeter {
-    lanes: BTreeMap<String, Lane>,
+    meters: BTreeMap<String, Meter>,
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct Meter {
     recent: VecDeque<Instant>,
     in_flight: usize,
     rate: Rate,
@@ -40,34 +40,34 @@ impl RateMeter {
     /// Counts a request in; answers how many arrived in the second up to now, itself included.
     pub(crate) fn enter(&mut self, path: &str) -> usize {
         let now = Instant::now();
-        self.lane(prefix(path)).enter(now);
-        self.lane("*").enter(now)
+        self.meter(prefix(path)).enter(now);
+        self.meter("*").enter(now)
     }
 
     pub(crate) fn leave(&mut self, path: &str) {
         for name in [prefix(path), "*"] {
-            let lane = self.lane(name);
+            let meter = self.meter(name);
             // A reset in between has forgotten the request.
-            lane.in_flight = lane.in_flight.saturating_sub(1);
+            meter.in_flight = meter.in_flight.saturating_sub(1);
         }
     }
 
     pub(crate) fn rates(&self) -> Rates {
         Rates {
             prefixes: self
-                .lanes
+                .meters
                 .iter()
-                .map(|(name, lane)| (name.clone(), lane.rate))
+                .map(|(name, meter)| (name.clone(), meter.rate))
                 .collect(),
         }
     }
 
-    fn lane(&mut self, name: &str) -> &mut Lane {
-        self.lanes.entry(name.to_owned()).or_default()
+    fn meter(&mut self, name: &str) -> &mut Meter {
+        self.meters.entry(name.to_owned()).or_default()
     }
 }
 
-impl Lane {
+impl Meter {
     fn enter(&mut self, now: Instant) -> usize {
         while self
             .recent
@@ -113,11 +113,11 @@ mod tests {
 
     #[test]
     fn old_requests_leave_the_window() {
-        let mut lane = Lane::default();
+        let mut meter = Meter::default();
         let start = Instant::now();
         for ms in [0, 400, 999, 1000, 1450] {
-            lane.enter(start + Duration::from_millis(ms));
+            meter.enter(start + Duration::from_millis(ms));
         }
-        assert_eq!(lane.rate.max_per_second, 3);
+        assert_eq!(meter.rate.max_per_second, 3);
     }
 }

@@ -10,5 +10,6 @@ mod mid_build_changes;
 mod provider_faults;
 mod provider_profiles;
 mod server_errors;
+mod side_by_side;
 mod store_mismatches;
 mod store_settings;

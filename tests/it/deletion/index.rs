@@ -150,7 +150,9 @@ async fn a_store_whose_creation_was_not_confirmed_goes_with_its_index() {
 #[tokio::test]
 async fn a_deletion_survives_its_worker_and_a_failing_provider() {
     let stack = Stack::start().await;
-    let worker = stack.worker("killed");
+    // The job itself is to meet the failures, not maintenance.
+    let alone = [("DELETIONS_EVERY_SECONDS", "3600")];
+    let worker = stack.worker_with("killed", &alone);
     let (index, files) = built_with(&stack, 6).await;
     let control = stack.control();
     control
@@ -166,7 +168,7 @@ async fn a_deletion_survives_its_worker_and_a_failing_provider() {
     control
         .add_fault(Rule::on("files.delete", Action::refuse(500)).times(6))
         .unwrap();
-    let _second = stack.worker("second");
+    let _second = stack.worker_with("second", &alone);
     let job = done(&stack, &job).await;
     assert!(
         job["attempts"].as_u64().unwrap() >= 1,

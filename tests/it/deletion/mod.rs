@@ -11,8 +11,7 @@ use std::time::Duration;
 use rag_tests::Stack;
 use serde_json::Value;
 
-/// Longer than the minute, more or less, after which maintenance deletes what a job has left.
-const LIMIT: Duration = Duration::from_mins(3);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Asks for a deletion; answers its job.
 async fn delete(stack: &Stack, path: &str) -> Value {

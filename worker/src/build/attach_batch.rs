@@ -30,8 +30,8 @@ pub(super) async fn run(
     match build.provider.create_file_batch(build.store_id()?, files).await {
         Ok(answer) => {
             let mut tx = build.write_progress().await?;
-            attachments::mark_in_progress(&mut tx, &ids, Some(&answer.id)).await?;
-            attachments::set_strategy_applied(&mut tx, &ids, answer.chunking_strategy_applied).await?;
+            let applied = answer.chunking_strategy_applied;
+            attachments::mark_in_progress(&mut tx, &ids, Some(&answer.id), applied).await?;
             tx.commit().await?;
             warn_unless_applied(answer.chunking_strategy_applied, ids.len());
             tracing::info!(
@@ -55,6 +55,7 @@ pub(super) async fn run(
             for id in &ids {
                 attachments::wait_longer(&mut tx, *id, patience).await?;
             }
+            build.doubt_store(&mut tx).await?;
             tracing::warn!(files = ids.len(), %error, "a batch was not answered in time; the provider is polled for it");
             Ok(tx.commit().await?)
         }
@@ -70,8 +71,11 @@ async fn check_answer(build: &Build<'_>, ids: &[AttachmentId], answer: &FileBatc
         return Ok(());
     }
     let store = build.store_id()?;
-    let mut rows = build.attachments_in(AttachmentState::InProgress).await?;
-    rows.retain(|row| ids.contains(&row.id));
+    let mut tx = build.write().await?;
+    build.doubt_store(&mut tx).await?;
+    let mut rows = attachments::list_some(&mut tx, build.index.id, ids).await?;
+    tx.commit().await?;
+    rows.retain(|row| row.state == AttachmentState::InProgress);
     let batches = Batches::of(&build.observer(), store, &rows).await?;
     let is_over = |row: &&Attachment| {
         batches

@@ -20,7 +20,7 @@ pub(super) async fn wait_for_permit(build: &Build<'_>) -> Result<(), StepError> 
         return Ok(());
     }
     // Other builds poll for their own files.
-    poll::poll_once(build).await?;
+    poll::poll(build).await?;
     if operations(build).await? < u64::from(most) {
         return Ok(());
     }

@@ -82,8 +82,7 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), StepError
             learn_from(build, &answer.file.status, began.elapsed()).await?;
             let applied = answer.chunking_strategy_applied;
             let mut tx = build.write_progress().await?;
-            attachments::mark_in_progress(&mut tx, &[row.id], None).await?;
-            attachments::set_strategy_applied(&mut tx, &[row.id], applied).await?;
+            attachments::mark_in_progress(&mut tx, &[row.id], None, applied).await?;
             tx.commit().await?;
             observed_files::write_one(build, row, &answer.file.into()).await?;
             warn_unless_applied(applied, 1);
@@ -94,6 +93,7 @@ async fn attach_one(build: &Build<'_>, row: &Attachment) -> Result<(), StepError
             let patience = patience_after_timeout(build, AttachMethod::Single, row.size_bytes);
             let mut tx = build.write().await?;
             attachments::wait_longer(&mut tx, row.id, patience).await?;
+            build.doubt_store(&mut tx).await?;
             tracing::warn!(file.id = %row.local_file_id, %error, "an attach was not answered in time; the provider is polled for it");
             Ok(tx.commit().await?)
         }

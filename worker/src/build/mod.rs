@@ -6,9 +6,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `state`, `step`, `snapshot` | the build that a claim works on, where it stands, and what rows say of it |
+//! | `state`, `step`, `snapshot` | the build that a claim works on, where it stands, and what rows say of it, page by page |
 //! | `ensure_vector_store` | step 1, with `adopt_store`, `store_check` and `store_settings` |
-//! | `upload_files` | step 2 (one file's upload is in `crate::upload`) |
+//! | `upload_files` | step 2, with `uploads` and `upload_writes` (one file's upload is in `crate::upload`); step 3 runs beside it |
 //! | `attach_files` | step 3, with `attach_batch`, `attach_single` and `attach_permit` |
 //! | `await_indexing` | step 4, with `poll`, `absent_files` and `server_errors` |
 //! | `detach_files`, `verify`, `finish` | steps 5 to 7 |
@@ -37,6 +37,8 @@ mod step;
 mod store_check;
 mod store_settings;
 mod upload_files;
+mod upload_writes;
+mod uploads;
 mod verify;
 
 use std::time::Duration;
@@ -78,33 +80,11 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<(), StepError> {
 async fn run_step(build: &mut Build<'_>) -> Result<Option<Step>, StepError> {
     Ok(Some(match build.step {
         Step::EnsureVectorStore => ensure_vector_store::run(build).await?,
-        Step::UploadFiles => match upload_files::run(build).await {
-            Err(error @ (StepError::RateLimited { .. } | StepError::Storage { .. })) => {
-                go_on_without_the_rest(build).await?;
-                return Err(error);
-            }
-            next => next?,
-        },
+        Step::UploadFiles => upload_files::run(build).await?,
         Step::AttachFiles => attach_files::run(build).await?,
         Step::AwaitIndexing => await_indexing::run(build).await?,
         Step::DetachFiles => detach_files::run(build).await?,
         Step::Verify => verify::run(build).await?,
         Step::Finish => return finish::run(build).await,
     }))
-}
-
-/// Uploads have to wait. What has gone up already is attached meanwhile, if the provider takes that; if not, the uploads'
-/// own reason stands.
-async fn go_on_without_the_rest(build: &mut Build<'_>) -> Result<(), StepError> {
-    match attach_files::run(build).await {
-        Ok(_)
-        | Err(StepError::Snooze { .. } | StepError::RateLimited { .. } | StepError::ProviderWait { .. }) => {
-            Ok(())
-        }
-        Err(error @ (StepError::Stopped | StepError::Database { .. })) => Err(error),
-        Err(error) => {
-            tracing::info!(%error, "what has gone up could not be attached yet");
-            Ok(())
-        }
-    }
 }

@@ -18,23 +18,23 @@ use super::store_check;
 use crate::observe::is_absent;
 use crate::observe::listing::Pages;
 use crate::observe::presence::{self, Direct};
+use crate::observe::store_file::SeenFile;
 use crate::step_error::StepError;
 
+/// Rows of a page.
+const PAGE: u32 = 500;
 /// Files that are asked for one by one in one poll, where there is no listing.
-const ASKED_DIRECTLY: usize = 200;
+const ASKED_DIRECTLY: u32 = 200;
 
-/// Looks at the store once. Answers the files that the provider has not finished with.
-pub(super) async fn poll<'a>(
-    build: &Build<'_>,
-    waiting: &'a [Attachment],
-) -> Result<Vec<&'a Attachment>, StepError> {
-    let rows: HashMap<AttachmentId, &Attachment> = waiting.iter().map(|row| (row.id, row)).collect();
-    let mut diff = StoreDiff::new(waiting.iter().map(Into::into));
-    let mut unfinished = Vec::new();
+/// The attachments that the provider has not finished with.
+pub(super) type Unfinished = HashSet<AttachmentId>;
+
+/// Looks at the store once.
+pub(super) async fn poll(build: &Build<'_>) -> Result<Unfinished, StepError> {
+    let mut unfinished = Unfinished::new();
     let mut control = None;
     let store = build.store_id()?;
     let mut pages = Pages::of_store(build.provider.as_ref(), store);
-    let mut met = HashSet::new();
     loop {
         let page = match pages.next().await {
             Ok(Some(page)) => page,
@@ -47,32 +47,13 @@ pub(super) async fn poll<'a>(
                         error: format!("the files of the vector store could not be listed: {error}"),
                         after: None,
                     }),
-                    _ => ask_directly(build, waiting).await,
+                    _ => ask_directly(build).await,
                 };
             }
             Err(error) => return Err(error.into()),
         };
-        let mut seen = Vec::new();
-        for file in &page {
-            control = control.or_else(|| Some(file.store_file_id.clone()));
-            let Some(row) = diff
-                .meet(&file.file_id, &file.store_file_id)
-                .and_then(|id| rows.get(&id))
-            else {
-                continue;
-            };
-            met.insert(row.id);
-            if file.state == AttachmentState::InProgress {
-                unfinished.push(*row);
-            }
-            // Where nothing changes nothing is written.
-            if file.state != row.state || row.missed_at.is_some() {
-                seen.push((*row, file));
-            }
-        }
-        if !seen.is_empty() {
-            write(build, &seen).await?;
-        }
+        control = control.or_else(|| page.first().map(|file| file.store_file_id.clone()));
+        meet(build, store, &page, &mut unfinished).await?;
     }
     let how = "the files of a store were listed";
     build.observer().learn(Ability::ListStoreFiles, true, how).await?;
@@ -83,50 +64,108 @@ pub(super) async fn poll<'a>(
     indexes::set_provider_seen(&mut tx, index.id).await?;
     builds::set_listed(&mut tx, &build.job_id).await?;
     tx.commit().await?;
-    let absent: Vec<&Attachment> = waiting.iter().filter(|row| !met.contains(&row.id)).collect();
-    let running = absent_files::judge(build, &absent, control.as_deref()).await?;
-    unfinished.extend(running);
+    judge_absent(build, control.as_deref(), &mut unfinished).await?;
     Ok(unfinished)
 }
 
-/// Where a provider does not list the files of a store: each is asked for by its id. Nothing follows from one not being found.
-async fn ask_directly<'a>(
+/// Writes what a page of the listing shows of the files that the build waits for. Where nothing changes nothing is written.
+async fn meet(
     build: &Build<'_>,
-    waiting: &'a [Attachment],
-) -> Result<Vec<&'a Attachment>, StepError> {
+    store: &str,
+    page: &[SeenFile],
+    unfinished: &mut Unfinished,
+) -> Result<(), StepError> {
+    let rows = rows_of(build, store, page).await?;
+    let waiting = rows
+        .iter()
+        .filter(|row| AttachmentState::INDEXING.contains(&row.state));
+    let by_id: HashMap<AttachmentId, &Attachment> = waiting.clone().map(|row| (row.id, row)).collect();
+    let mut diff = StoreDiff::new(waiting.map(Into::into));
+    let mut seen = Vec::new();
+    for file in page {
+        let Some(row) = diff
+            .meet(&file.file_id, &file.store_file_id)
+            .and_then(|id| by_id.get(&id))
+        else {
+            continue;
+        };
+        if file.state == AttachmentState::InProgress {
+            unfinished.insert(row.id);
+        }
+        if file.state != row.state || row.missed_at.is_some() {
+            seen.push((*row, file));
+        }
+    }
+    if seen.is_empty() {
+        return Ok(());
+    }
+    write(build, &seen).await
+}
+
+/// The rows of the files of a page.
+pub(super) async fn rows_of(
+    build: &Build<'_>,
+    store: &str,
+    page: &[SeenFile],
+) -> Result<Vec<Attachment>, StepError> {
+    let ids: HashSet<&str> = page
+        .iter()
+        .flat_map(|file| [file.file_id.as_str(), file.store_file_id.as_str()])
+        .collect();
+    let ids: Vec<&str> = ids.into_iter().collect();
+    let mut db = build.context.pool.acquire().await?;
+    Ok(attachments::list_by_external_ids(&mut db, build.index.id, store, &ids).await?)
+}
+
+/// What the build waits for and the listing did not show.
+async fn judge_absent(
+    build: &Build<'_>,
+    control: Option<&str>,
+    unfinished: &mut Unfinished,
+) -> Result<(), StepError> {
+    if build.count_attachments().await?.waiting() == unfinished.len() as u64 {
+        return Ok(());
+    }
+    let mut after = None;
+    loop {
+        let mut db = build.context.pool.acquire().await?;
+        let rows = attachments::list_waiting(&mut db, build.index.id, after, PAGE).await?;
+        drop(db);
+        let absent: Vec<&Attachment> = rows.iter().filter(|row| !unfinished.contains(&row.id)).collect();
+        let running = absent_files::judge(build, &absent, control).await?;
+        unfinished.extend(running.into_iter().map(|row| row.id));
+        match rows.last().filter(|_| rows.len() >= PAGE as usize) {
+            Some(last) => after = Some(last.id),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Where a provider does not list the files of a store: each is asked for by its id. Nothing follows from one not being found.
+async fn ask_directly(build: &Build<'_>) -> Result<Unfinished, StepError> {
     let store = build.store_id()?;
-    let asked: Vec<&Attachment> = waiting.iter().take(ASKED_DIRECTLY).collect();
-    let mut unfinished: Vec<&Attachment> = waiting.iter().skip(ASKED_DIRECTLY).collect();
+    let mut db = build.context.pool.acquire().await?;
+    let rows = attachments::list_waiting(&mut db, build.index.id, None, ASKED_DIRECTLY).await?;
+    drop(db);
+    let asked: Vec<&Attachment> = rows.iter().collect();
     let answers = presence::of_files(&build.observer(), store, &asked, None).await?;
     for (row, (_, answer)) in asked.into_iter().zip(answers) {
         match answer {
             Direct::There(file) if file.state != AttachmentState::InProgress => {
                 write(build, &[(row, &file)]).await?;
             }
-            _ => unfinished.push(row),
+            _ => {}
         }
     }
-    Ok(unfinished)
-}
-
-/// Brings the rows of this build up to date, whatever they say.
-pub(super) async fn poll_once(build: &Build<'_>) -> Result<(), StepError> {
-    let waiting = waiting(build).await?;
-    if !waiting.is_empty() {
-        poll(build, &waiting).await?;
+    let mut unfinished = Unfinished::new();
+    let mut after = None;
+    loop {
+        let mut db = build.context.pool.acquire().await?;
+        let rows = attachments::list_waiting(&mut db, build.index.id, after, PAGE).await?;
+        unfinished.extend(rows.iter().map(|row| row.id));
+        match rows.last().filter(|_| rows.len() >= PAGE as usize) {
+            Some(last) => after = Some(last.id),
+            None => return Ok(unfinished),
+        }
     }
-    Ok(())
-}
-
-/// Attachments whose end the build waits for.
-pub(super) async fn waiting(build: &Build<'_>) -> Result<Vec<Attachment>, StepError> {
-    let mut db = build.context.pool.acquire().await?;
-    let mut rows = attachments::list(&mut db, build.index.id).await?;
-    rows.retain(|row| {
-        matches!(
-            row.state,
-            AttachmentState::InProgress | AttachmentState::Attaching
-        )
-    });
-    Ok(rows)
 }

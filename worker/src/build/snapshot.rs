@@ -1,24 +1,32 @@
-//! What an index is to hold, what is attached to its store, and the difference: read from rows, and indexed for who asks often.
+//! What an index is to hold, what is attached to its store, and the difference: read from rows page by page, so that no build
+//! has all of its files in memory.
 
 use std::collections::{HashMap, HashSet};
 
-use rag_db::attachments::Attachment;
+use rag_db::attachments::{self, Attachment};
 use rag_db::builds::Progress;
-use rag_db::composition::Member;
-use rag_domain::{AttachmentId, BuildPlan, FileId, PresentFile};
+use rag_db::composition::{self, Member, Position};
+use rag_domain::{AttachmentId, AttachmentState, BuildPlan, DomainId, FileId, IndexId, PresentFile};
+use sqlx::MySqlConnection;
 
-/// What is wanted, what is there, and the difference.
+use crate::step_error::StepError;
+
+/// Files of a page.
+const PAGE: u32 = 500;
+
+/// What is wanted, what is there, and the difference, of some files.
 #[derive(Debug)]
 pub(super) struct BuildSnapshot {
     pub(super) members: Vec<Member>,
     pub(super) attachments: Vec<Attachment>,
     pub(super) plan: BuildPlan,
     by_file: HashMap<FileId, usize>,
-    to_upload: HashSet<FileId>,
+    pub(super) to_upload: HashSet<FileId>,
     kept: HashSet<AttachmentId>,
 }
 
 impl BuildSnapshot {
+    /// Of all that there is of these files: other attachments are taken for those of files that do not belong in the index.
     pub(super) fn new(members: Vec<Member>, attachments: Vec<Attachment>) -> Self {
         let desired: Vec<_> = members.iter().map(|member| member.desired.clone()).collect();
         let present: Vec<_> = attachments.iter().map(PresentFile::from).collect();
@@ -34,6 +42,18 @@ impl BuildSnapshot {
         }
     }
 
+    /// Of these files alone.
+    pub(super) async fn of_files(
+        db: &mut MySqlConnection,
+        domain: &DomainId,
+        index: IndexId,
+        files: &[FileId],
+    ) -> Result<Self, StepError> {
+        let members = composition::list_some(db, domain, index, files).await?;
+        let attachments = attachments::list_of_files(db, index, files).await?;
+        Ok(Self::new(members, attachments))
+    }
+
     pub(super) fn member(&self, id: FileId) -> Option<&Member> {
         self.by_file.get(&id).and_then(|at| self.members.get(*at))
     }
@@ -41,6 +61,13 @@ impl BuildSnapshot {
     /// Is attached to the store as wanted.
     pub(super) fn is_kept(&self, row: &Attachment) -> bool {
         self.kept.contains(&row.id)
+    }
+
+    /// Attachments that do not belong in the store, or are on their way out.
+    pub(super) fn leaving(&self) -> Vec<&Attachment> {
+        let leaving: HashSet<AttachmentId> = self.plan.detach.iter().map(|(id, _)| *id).collect();
+        let leaves = |row: &&Attachment| row.state == AttachmentState::Detaching || leaving.contains(&row.id);
+        self.attachments.iter().filter(leaves).collect()
     }
 
     /// The file's copy at the provider, if it is the current one.
@@ -52,7 +79,8 @@ impl BuildSnapshot {
         upload.external_file_id.as_deref()
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    /// Adds how far these files have come.
+    pub(super) fn add_to(&self, progress: &mut Progress) {
         let plan = &self.plan;
         let size = |member: &Member| member.desired.size_bytes;
         let waiting: u64 = plan
@@ -61,21 +89,19 @@ impl BuildSnapshot {
             .filter_map(|id| self.member(*id))
             .map(size)
             .sum();
-        let bytes_total: u64 = self.members.iter().map(size).sum();
-        let files_total = count(self.members.len());
+        let bytes: u64 = self.members.iter().map(size).sum();
+        let files = count(self.members.len());
         let accepted = self
             .attachments
             .iter()
             .filter(|row| self.is_kept(row) && row.attached_at.is_some());
-        Progress {
-            files_total,
-            files_uploaded: files_total - count(plan.upload.len() + plan.upload_failed.len()),
-            files_attached: count(accepted.count()),
-            files_completed: count(plan.counts.completed),
-            files_failed: count(plan.counts.failed + plan.counts.cancelled),
-            bytes_total,
-            bytes_uploaded: bytes_total - waiting,
-        }
+        progress.files_total += files;
+        progress.files_uploaded += files - count(plan.upload.len() + plan.upload_failed.len());
+        progress.files_attached += count(accepted.count());
+        progress.files_completed += count(plan.counts.completed);
+        progress.files_failed += count(plan.counts.failed + plan.counts.cancelled);
+        progress.bytes_total += bytes;
+        progress.bytes_uploaded += bytes - waiting;
     }
 }
 
@@ -83,45 +109,52 @@ fn count(number: impl TryInto<u32>) -> u32 {
     number.try_into().unwrap_or(u32::MAX)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
+/// All files of an index: those of its composition in its order, then what is attached without belonging there.
+#[derive(Debug)]
+pub(super) struct Pages {
+    domain: DomainId,
+    index: IndexId,
+    state: PagesState,
+}
 
-    use rag_domain::DesiredFile;
+#[derive(Debug, Clone, Copy)]
+enum PagesState {
+    Linked(Option<Position>),
+    Unlinked(Option<AttachmentId>),
+    Ended,
+}
 
-    use super::*;
-
-    fn member() -> Member {
-        Member {
-            desired: DesiredFile {
-                file_id: FileId::new(),
-                file_name: "a.md".to_owned(),
-                content_sha256: "a".to_owned(),
-                size_bytes: 2,
-                strategy: None,
-                upload: None,
-            },
-            file_name: "a.md".to_owned(),
-            file_type: "text/markdown".to_owned(),
-            local_path: "d/a".to_owned(),
-            external_file_id: None,
-            upload_error: None,
-            upload_error_code: None,
+impl Pages {
+    pub(super) fn new(domain: &DomainId, index: IndexId) -> Self {
+        Self {
+            domain: domain.clone(),
+            index,
+            state: PagesState::Linked(None),
         }
     }
 
-    /// Progress is computed again and again while ten thousand files go up.
-    #[test]
-    fn what_it_costs_grows_with_the_files_and_not_with_their_square() {
-        let members: Vec<_> = (0..20_000).map(|_| member()).collect();
-        let ids: Vec<_> = members.iter().map(|member| member.desired.file_id).collect();
-        let began = Instant::now();
-        let snapshot = BuildSnapshot::new(members, Vec::new());
-        let progress = snapshot.progress();
-        assert_eq!((progress.files_total, progress.bytes_total), (20_000, 40_000));
-        assert_eq!((progress.files_uploaded, progress.bytes_uploaded), (0, 0));
-        assert!(ids.iter().all(|id| snapshot.current_copy(*id).is_none()));
-        assert!(ids.iter().all(|id| snapshot.member(*id).is_some()));
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    /// `None`: that was all.
+    pub(super) async fn next(
+        &mut self,
+        db: &mut MySqlConnection,
+    ) -> Result<Option<BuildSnapshot>, StepError> {
+        if let PagesState::Linked(after) = self.state {
+            let (members, next) = composition::list_page(db, &self.domain, self.index, after, PAGE).await?;
+            self.state = next.map_or(PagesState::Unlinked(None), |next| PagesState::Linked(Some(next)));
+            if !members.is_empty() {
+                let files: Vec<FileId> = members.iter().map(|member| member.desired.file_id).collect();
+                let attachments = attachments::list_of_files(db, self.index, &files).await?;
+                return Ok(Some(BuildSnapshot::new(members, attachments)));
+            }
+        }
+        if let PagesState::Unlinked(after) = self.state {
+            let rows = attachments::list_unlinked(db, &self.domain, self.index, after, PAGE).await?;
+            let last = rows.last().filter(|_| rows.len() >= PAGE as usize);
+            self.state = last.map_or(PagesState::Ended, |row| PagesState::Unlinked(Some(row.id)));
+            if !rows.is_empty() {
+                return Ok(Some(BuildSnapshot::new(Vec::new(), rows)));
+            }
+        }
+        Ok(None)
     }
 }

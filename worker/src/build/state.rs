@@ -4,14 +4,15 @@
 //! enqueues, so the other order would deadlock with it.
 
 use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use apalis_mariadb::Claim;
 use chrono::{DateTime, Utc};
 use rag_connections::Learned;
-use rag_db::attachments::{self, Attachment};
+use rag_db::attachments::{self, Counts, NewAttachment};
 use rag_db::indexes::Index;
-use rag_db::{builds, composition, indexes, intents, uploads};
-use rag_domain::AttachmentState;
+use rag_db::{builds, indexes, intents, uploads};
 use rag_jobs::IndexBuild;
 use sqlx::{MySql, Transaction};
 
@@ -37,6 +38,9 @@ pub(crate) struct Build<'a> {
     pub(super) learned: Learned,
     /// What the verification of this claim could not tell.
     pub(super) unverified: Vec<String>,
+    /// There may be attachments that do not belong in the store.
+    pub(super) leaving: bool,
+    pub(super) reports: Reports,
 }
 
 impl<'a> Deref for Build<'a> {
@@ -94,6 +98,8 @@ impl<'a> Build<'a> {
                     step,
                     learned,
                     unverified: Vec::new(),
+                    leaving: true,
+                    reports: Reports::default(),
                 }))
             }
             _ => Ok(None),
@@ -125,32 +131,102 @@ impl<'a> Build<'a> {
         })
     }
 
-    pub(super) async fn snapshot(&self) -> Result<BuildSnapshot, StepError> {
-        let mut db = self.context.pool.acquire().await?;
-        self.snapshot_in(&mut db).await
+    /// The files of a snapshot that have their copies and are to be attached.
+    pub(super) fn new_attachments<'s>(
+        &'s self,
+        snapshot: &'s BuildSnapshot,
+    ) -> Result<impl Iterator<Item = NewAttachment<'s>>, StepError> {
+        let store = self.store_id()?;
+        Ok(snapshot
+            .plan
+            .attach
+            .iter()
+            .filter_map(|id| Some((*id, snapshot.current_copy(*id)?, snapshot.member(*id)?)))
+            .map(move |(id, external_file_id, member)| NewAttachment {
+                index_id: self.index.id,
+                external_store_id: store,
+                local_file_id: id,
+                external_file_id,
+                content_sha256: &member.desired.content_sha256,
+                size_bytes: member.desired.size_bytes,
+                chunking_strategy: member.desired.strategy,
+            }))
     }
 
-    pub(super) async fn snapshot_in(
-        &self,
-        db: &mut sqlx::MySqlConnection,
-    ) -> Result<BuildSnapshot, StepError> {
-        let members = composition::list(db, &self.job.domain_id, self.job.index_id).await?;
-        let attachments = attachments::list(db, self.job.index_id).await?;
-        Ok(BuildSnapshot::new(members, attachments))
+    /// How many attachments are in each state.
+    pub(super) async fn count_attachments(&self) -> Result<Counts, StepError> {
+        let mut db = self.context.pool.acquire().await?;
+        Ok(attachments::count(&mut db, self.index.id).await?)
     }
 
-    pub(super) async fn attachments_in(&self, state: AttachmentState) -> Result<Vec<Attachment>, StepError> {
-        let mut db = self.context.pool.acquire().await?;
-        let mut rows = attachments::list(&mut db, self.index.id).await?;
-        rows.retain(|row| row.state == state);
-        Ok(rows)
+    /// Something may have had an effect on the store that no row shows.
+    pub(super) async fn doubt_store(&self, tx: &mut sqlx::MySqlConnection) -> Result<(), StepError> {
+        Ok(builds::set_needs_listing(tx, &self.job_id).await?)
     }
 
     /// Writes how far the build has come, as the rows tell.
-    pub(super) async fn report(&self, snapshot: &BuildSnapshot) -> Result<(), StepError> {
+    pub(super) async fn report(&self) -> Result<(), StepError> {
         let mut tx = self.write().await?;
-        builds::set_progress(&mut tx, &self.job_id, &snapshot.progress()).await?;
+        self.reports.begin();
+        builds::count_progress(&mut tx, &self.job_id, self.index.id).await?;
+        self.reports.end();
         Ok(tx.commit().await?)
+    }
+
+    /// As [`report`](Self::report), if a report is due.
+    pub(super) async fn report_if_due(&self) -> Result<(), StepError> {
+        if self.reports.is_due() {
+            self.report().await?;
+        }
+        Ok(())
+    }
+
+    /// As [`report`](Self::report), in a transaction that is fenced already, and only if a report is due.
+    pub(super) async fn report_in(&self, tx: &mut sqlx::MySqlConnection) -> Result<(), StepError> {
+        if self.reports.is_due() {
+            self.reports.begin();
+            builds::count_progress(tx, &self.job_id, self.index.id).await?;
+            self.reports.end();
+        }
+        Ok(())
+    }
+}
+
+/// When progress is counted. It is counted from all rows of the index, so not after each of ten thousand files, and the seldomer the
+/// longer it takes: a twentieth of the time goes into it at most.
+#[derive(Debug, Default)]
+pub(super) struct Reports(Mutex<Option<Times>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    began: Instant,
+    next: Instant,
+}
+
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+const REPORT_SHARE: u32 = 20;
+
+impl Reports {
+    fn times(&self) -> MutexGuard<'_, Option<Times>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_due(&self) -> bool {
+        self.times().is_none_or(|times| Instant::now() >= times.next)
+    }
+
+    fn begin(&self) {
+        let now = Instant::now();
+        *self.times() = Some(Times {
+            began: now,
+            next: now + REPORT_INTERVAL,
+        });
+    }
+
+    fn end(&self) {
+        if let Some(times) = self.times().as_mut() {
+            times.next = Instant::now() + REPORT_INTERVAL.max(times.began.elapsed() * REPORT_SHARE);
+        }
     }
 }
 

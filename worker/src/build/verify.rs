@@ -1,7 +1,9 @@
 //! Step 6: the store holds what our rows say, and nothing more of ours.
 //!
-//! Reads attachments and what we ever made at the provider. Writes attachments. Calls list of store files, get of store files,
+//! Reads attachments and what we ever made at the provider. Writes attachments. Calls get of the store, list of store files, get of store files,
 //! and detach. Safe to repeat because it compares anew each time, and a detach of something absent is a success.
+//!
+//! Where nothing happened in the build that the store's counts could not show, its counts are asked and not its files.
 //!
 //! This is where late effects are found: a detach that took effect after the file was attached again, an attach that took
 //! effect after the file had been unlinked, a file that another store's detach took out of ours. What is missing goes in
@@ -16,6 +18,7 @@ use rag_db::ownership::{self, Kind};
 use rag_domain::{AttachmentId, AttachmentState, StoreDiff};
 use rag_providers::Ability;
 
+use super::poll::rows_of;
 use super::state::{Build, MAX_REPAIR_ROUNDS};
 use super::step::Step;
 use super::store_check;
@@ -26,20 +29,23 @@ use crate::observe::presence::{self, Direct};
 use crate::observe::store_file::SeenFile;
 use crate::step_error::StepError;
 
+/// Rows of a page.
+const PAGE: u32 = 500;
+
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
     build.unverified.clear();
     let store = build.store_id()?.to_owned();
-    let mut db = build.context.pool.acquire().await?;
-    let mut rows = attachments::list(&mut db, build.index.id).await?;
-    drop(db);
-    rows.retain(|row| row.external_store_id == store);
-    let Some(found) = compare(build, &store, &rows).await? else {
+    if counts_agree(build, &store).await? {
+        return Ok(Step::Finish);
+    }
+    let Some(found) = compare(build, &store).await? else {
         build
             .unverified
             .push("the provider does not list the files of its stores".to_owned());
         return Ok(Step::Finish);
     };
-    let lost = lost(build, &store, &rows, &found).await?;
+    let missing: Vec<&Attachment> = found.missing.iter().collect();
+    let lost = lost(build, &store, &missing, found.control.as_deref()).await?;
     if lost.is_empty() && found.surplus.is_empty() {
         return Ok(if found.unfinished {
             Step::AwaitIndexing
@@ -50,11 +56,32 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
     repair(build, &store, &lost, &found.surplus).await
 }
 
+/// Whether the store's own counts prove what a listing would: all of our files are in it and indexed, it has no others, together they
+/// use as many bytes as ours do, and nothing happened in this build that a count could not show. A server that counts no bytes
+/// proves nothing so, nor does one of which it is not known that it could list its files.
+async fn counts_agree(build: &Build<'_>, store: &str) -> Result<bool, StepError> {
+    let mut db = build.context.pool.acquire().await?;
+    let needs_listing = builds::find(&mut db, &build.job_id)
+        .await?
+        .is_none_or(|build| build.needs_listing);
+    let rows = attachments::count(&mut db, build.index.id).await?;
+    drop(db);
+    let is_plain = !needs_listing && rows.missed == 0 && rows.total() == rows.completed;
+    if !is_plain || rows.usage_bytes == 0 || build.learned.holds(Ability::ListStoreFiles) != Some(true) {
+        return Ok(false);
+    }
+    let found = store_check::check(build, store).await?;
+    let counts = found.file_counts;
+    Ok(counts.completed == rows.completed
+        && counts.total == rows.completed
+        && found.usage_bytes == rows.usage_bytes)
+}
+
 /// What the listing shows.
 #[derive(Default)]
 struct Found {
     /// Rows that claim a file which is not there.
-    missing: HashSet<AttachmentId>,
+    missing: Vec<Attachment>,
     /// Files that we made and that no row claims, as the store calls them.
     surplus: Vec<String>,
     /// A file is being indexed again.
@@ -64,10 +91,9 @@ struct Found {
 }
 
 /// `None`: the provider has no such listing.
-async fn compare(build: &Build<'_>, store: &str, rows: &[Attachment]) -> Result<Option<Found>, StepError> {
-    let by_id: HashMap<AttachmentId, &Attachment> = rows.iter().map(|row| (row.id, row)).collect();
-    let mut diff = StoreDiff::new(rows.iter().map(Into::into));
+async fn compare(build: &Build<'_>, store: &str) -> Result<Option<Found>, StepError> {
     let mut found = Found::default();
+    let mut met = HashSet::new();
     let mut pages = Pages::of_store(build.provider.as_ref(), store);
     loop {
         build.check_running()?;
@@ -83,30 +109,58 @@ async fn compare(build: &Build<'_>, store: &str, rows: &[Attachment]) -> Result<
             }
             Err(error) => return Err(error.into()),
         };
-        let (mut strangers, mut changed, mut seen) = (Vec::new(), Vec::new(), Vec::new());
-        for file in &page {
-            found.control = found.control.take().or_else(|| Some(file.store_file_id.clone()));
-            match diff
-                .meet(&file.file_id, &file.store_file_id)
-                .and_then(|id| by_id.get(&id))
-            {
-                None => strangers.push(file),
-                Some(row) => {
-                    if row.missed_at.is_some() {
-                        seen.push(row.id);
-                    }
-                    if row.state.is_settled() && row.state != file.state && !is_refused(row) {
-                        found.unfinished |= file.state == AttachmentState::InProgress;
-                        changed.push((*row, file));
-                    }
+        compare_page(build, store, &page, &mut met, &mut found).await?;
+    }
+    let mut after = None;
+    loop {
+        let mut db = build.context.pool.acquire().await?;
+        let rows = attachments::list_page(&mut db, build.index.id, after, PAGE).await?;
+        after = rows
+            .last()
+            .filter(|_| rows.len() >= PAGE as usize)
+            .map(|row| row.id);
+        found.missing.extend(rows.into_iter().filter(|row| {
+            row.external_store_id == store && row.state.claims_presence() && !met.contains(&row.id)
+        }));
+        if after.is_none() {
+            return Ok(Some(found));
+        }
+    }
+}
+
+async fn compare_page(
+    build: &Build<'_>,
+    store: &str,
+    page: &[SeenFile],
+    met: &mut HashSet<AttachmentId>,
+    found: &mut Found,
+) -> Result<(), StepError> {
+    let rows = rows_of(build, store, page).await?;
+    let by_id: HashMap<AttachmentId, &Attachment> = rows.iter().map(|row| (row.id, row)).collect();
+    let mut diff = StoreDiff::new(rows.iter().map(Into::into));
+    let (mut strangers, mut changed, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+    for file in page {
+        found.control = found.control.take().or_else(|| Some(file.store_file_id.clone()));
+        match diff
+            .meet(&file.file_id, &file.store_file_id)
+            .and_then(|id| by_id.get(&id))
+        {
+            None => strangers.push(file),
+            Some(row) => {
+                met.insert(row.id);
+                if row.missed_at.is_some() {
+                    seen.push(row.id);
+                }
+                if row.state.is_settled() && row.state != file.state && !is_refused(row) {
+                    found.unfinished |= file.state == AttachmentState::InProgress;
+                    changed.push((*row, file));
                 }
             }
         }
-        write(build, &changed, &seen).await?;
-        found.surplus.extend(of_ours(build, &strangers).await?);
     }
-    found.missing = diff.missing().into_iter().collect();
-    Ok(Some(found))
+    write(build, &changed, &seen).await?;
+    found.surplus.extend(of_ours(build, &strangers).await?);
+    Ok(())
 }
 
 /// What we gave up stays so, whatever becomes of it at the provider: the next build puts it in anew.
@@ -150,15 +204,11 @@ async fn of_ours(build: &Build<'_>, files: &[&SeenFile]) -> Result<Vec<String>, 
 async fn lost<'a>(
     build: &mut Build<'_>,
     store: &str,
-    rows: &'a [Attachment],
-    found: &Found,
+    missing: &[&'a Attachment],
+    control: Option<&str>,
 ) -> Result<Vec<&'a Attachment>, StepError> {
-    let missing: Vec<&Attachment> = rows
-        .iter()
-        .filter(|row| found.missing.contains(&row.id))
-        .collect();
     if missing.is_empty() {
-        return Ok(missing);
+        return Ok(Vec::new());
     }
     let apart = build.observer().apart();
     let left = missing
@@ -176,9 +226,9 @@ async fn lost<'a>(
             format!("the vector store does not show {files} files that were in it: a second check decides"),
         ));
     }
-    let answers = presence::of_files(&build.observer(), store, &missing, found.control.as_deref()).await?;
+    let answers = presence::of_files(&build.observer(), store, missing, control).await?;
     let (mut lost, mut unknown) = (Vec::new(), 0_usize);
-    for (row, (_, answer)) in missing.into_iter().zip(answers) {
+    for (row, (_, answer)) in missing.iter().copied().zip(answers) {
         match answer {
             Direct::Absent => lost.push(row),
             Direct::There(file) => write(build, &changed(row, &file), &[row.id]).await?,

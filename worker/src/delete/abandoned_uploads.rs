@@ -1,4 +1,4 @@
-//! Uploads that were begun, never answered, and that nobody will take up again: their files are in no index, and no upload
+//! Uploads that were begun, never answered, and that no job will take up again: their files are in no index, and no upload
 //! job of theirs is active.
 //!
 //! What they may have left at the provider can't be told from strangers' files: each leaves a trace, by which the search for
@@ -41,7 +41,7 @@ pub(crate) async fn sweep(context: &Context, site: Site<'_>) -> Result<(), StepE
     }
 }
 
-/// Nobody waits for these any more.
+/// No job waits for these any more.
 pub(crate) async fn end_all(context: &Context, intents: &[Intent]) -> Result<(), StepError> {
     for intent in intents {
         end(context, intent).await?;
@@ -49,7 +49,7 @@ pub(crate) async fn end_all(context: &Context, intents: &[Intent]) -> Result<(),
     Ok(())
 }
 
-/// Somebody is at it, or will be.
+/// A job works on it, or will.
 pub(crate) async fn is_wanted(
     context: &Context,
     provider_type: &str,

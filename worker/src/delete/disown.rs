@@ -1,7 +1,7 @@
 //! What was made at a provider under a claim that was lost meanwhile: no row will ever name it, so it is deleted.
 //!
 //! Writes the ownership ledger and deletion intents, then carries them out. These are no writes on the job's behalf, so they
-//! need no fence; they hold the lock of the file or index, as everybody who retires one.
+//! need no fence; they hold the lock of the file or index, as everything that retires one.
 
 use rag_db::intents::{self, Intent, Owner};
 use rag_db::ownership::{self, Kind};
@@ -13,8 +13,8 @@ use super::pending::{Site, delete_retired};
 use crate::lease::Scope;
 use crate::step_error::StepError;
 
-/// We made this file under a claim that is lost since. If no row references it, nobody will ever know it: it is garbage, and
-/// ours. This is no write on the job's behalf, so it needs no fence; under the file's lock, as everybody who retires a copy.
+/// We made this file under a claim that is lost since. If no row references it, none ever will: it is garbage, and
+/// ours. This is no write on the job's behalf, so it needs no fence; under the file's lock, as everything that retires a copy.
 pub(crate) async fn disown_file(
     scope: &Scope<'_>,
     file: FileId,
@@ -40,8 +40,8 @@ pub(crate) async fn disown_file(
     delete_retired(site, 1).await
 }
 
-/// As [`disown_file`], for a store that is not the index's. Under the index's lock: whoever has the claim now may be about
-/// to adopt it, and a store that is to be deleted is adopted by nobody.
+/// As [`disown_file`], for a store that is not the index's. Under the index's lock: the claim that is live now may be about
+/// to adopt it, and a store that is to be deleted is never adopted.
 pub(crate) async fn disown_store(
     scope: &Scope<'_>,
     index_id: IndexId,

@@ -2,13 +2,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `index` | a deleted index: its store, the copies that nobody else needs, its rows |
+//! | `index` | a deleted index: its store, the copies that nothing else needs, its rows |
 //! | `store` | the store of an index on its own command; the index stays |
 //! | `file` | a deleted file: its copies at every provider, its contents, its rows |
 //! | `file_from_store` | a deleted file leaves the store of one index |
 //! | `detach` | files are taken out of a store |
 //! | `pending` | deletions that wait at a provider, written down as intents without a claim |
-//! | `abandoned_uploads` | uploads that nobody will take up again |
+//! | `abandoned_uploads` | uploads that no job will take up again |
 //! | `unconfirmed_store` | a store whose creation was never answered |
 //! | `disown` | what was made under a claim that is lost |
 //!

@@ -199,7 +199,7 @@ const fn kind(operation: Operation) -> Kind {
     }
 }
 
-/// The provider asks to be called less, or nobody but an operator can help.
+/// The provider asks to be called less, or only an operator can help.
 fn asks_to_back_off(error: &ProviderError) -> bool {
     error.retry_after.is_some()
         || error.kind == ErrorKind::RateLimited

@@ -41,7 +41,7 @@ async fn run(job: &IndexCancel, claim: &Claim, context: &Context) -> Result<usiz
     let provider = match context.connections.open(&mut db, &index.provider_type).await {
         Ok(provider) => provider,
         Err(ConnectError::Database(error)) => return Err(error.into()),
-        // Nobody can be told, and the next build must not wait for that.
+        // The provider cannot be told, and the next build must not wait for that.
         Err(error) => {
             tracing::warn!(%error, "the provider can't be told to stop indexing");
             return Ok(0);

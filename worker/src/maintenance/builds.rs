@@ -49,7 +49,7 @@ async fn repair(context: &Context, build: &Build) -> Result<(), StepError> {
 async fn end(context: &Context, stale: &Build, job_id: JobId) -> Result<(), StepError> {
     let mut tx = context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &stale.domain_id, stale.index_id).await?;
-    // Again, now that nobody can have the job run once more.
+    // Again, now that the job cannot be run once more.
     let job = context.queue.find_job(job_id).await?;
     if job.as_ref().is_some_and(|job| !job.state.is_finished()) {
         return Ok(());

@@ -32,7 +32,6 @@ use recurring_log::RecurringLog;
 const FILES_INTERVAL: Duration = Duration::from_secs(3);
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
-const DELETION_INTERVAL: Duration = Duration::from_mins(1);
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 /// Rows that one statement forgets.
 const PRUNED: u32 = 1000;
@@ -50,10 +49,11 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let uploads = every("end uploads without a job", REPAIR_INTERVAL, &stop, || {
         upload::job::repair(&context)
     });
-    let pending = every("delete at providers", DELETION_INTERVAL, &stop, || {
+    let deletions = context.settings.deletions_every;
+    let pending = every("delete at providers", deletions, &stop, || {
         deletions::clean_up_everywhere(&context, &stop)
     });
-    let revivals = every("give hidden rows a job", DELETION_INTERVAL, &stop, || {
+    let revivals = every("give hidden rows a job", deletions, &stop, || {
         deletions::revive_deletions(&context)
     });
     let pruning = every("forget what is over", PRUNE_INTERVAL, &stop, || prune(&context));

@@ -52,9 +52,4 @@ impl Batches {
         self.find(row)
             .is_some_and(|batch| batch.status.is_terminal() && batch.file_counts.total == 0)
     }
-
-    /// One of the batches has ended.
-    pub(crate) fn any_ended(&self) -> bool {
-        self.0.values().any(|batch| batch.status.is_terminal())
-    }
 }

@@ -48,7 +48,7 @@ impl Observer<'_> {
     }
 
     /// Writes down what the connection was seen to do, or not to do. Not fenced: it is the connection's and no job's, and what
-    /// was seen was seen, whoever has the claim by now.
+    /// was seen was seen, also if the claim is lost by now.
     pub(crate) async fn learn(&self, ability: Ability, holds: bool, how: &str) -> Result<(), StepError> {
         if self.learned.holds(ability) == Some(holds) {
             return Ok(());

@@ -67,7 +67,7 @@ async fn not_found(
         route_answers: observer.learned.holds(Ability::GetVectorStore) == Some(true),
         missed_for: index.store_missed_at.map(age),
     };
-    if let Verdict::LookAgain(after) = evidence.judge(observer.apart()) {
+    if let Verdict::CheckAgain(after) = evidence.judge(observer.apart()) {
         let mut tx = observer.context.pool.begin().await?;
         indexes::lock_any(&mut tx, index.id).await?;
         observer.claim.fence(&mut tx).await?;
@@ -80,7 +80,7 @@ async fn not_found(
         None => listed(observer, store).await?,
     };
     Ok(match evidence.judge(observer.apart()) {
-        Verdict::LookAgain(after) => Presence::CheckAgain(after),
+        Verdict::CheckAgain(after) => Presence::CheckAgain(after),
         Verdict::Unknown(doubt) => Presence::Unknown(doubt),
         Verdict::Gone => Presence::Gone,
     })

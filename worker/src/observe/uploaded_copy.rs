@@ -64,7 +64,7 @@ pub(crate) async fn find_copy(scope: &Scope<'_>, intent: &Intent) -> Result<Opti
     Ok(None)
 }
 
-/// Whether a copy that [`find_copy`] found is nobody's, and can be nobody's but this intent's. Rivals are asked for first: one
+/// Whether a copy that [`find_copy`] found has no owner yet, and can only be this intent's. Rivals are asked for first: one
 /// that is recorded between the two questions is seen by the second.
 pub(crate) async fn may_adopt(
     db: &mut MySqlConnection,

@@ -24,7 +24,7 @@ pub(super) struct Search<'a> {
     pub(super) mode: OrphanMode,
     pub(super) confirmed: &'a HashSet<String>,
     pub(super) began: DateTime<Utc>,
-    /// Nobody else works on the account.
+    /// The account is ours alone.
     pub(super) is_exclusive: bool,
     pub(super) min_age: TimeDelta,
     pub(super) report: Report,
@@ -167,7 +167,7 @@ impl Search<'_> {
         }
         match item.created_at {
             Some(at) if at + self.min_age < self.began => Verdict::Orphan,
-            // Without a time nobody knows whether it is in flight.
+            // Without a time it is not known whether it is in flight.
             _ => Verdict::Young,
         }
     }

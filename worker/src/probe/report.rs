@@ -82,7 +82,7 @@ impl Probe<'_> {
     }
 }
 
-/// What a first failure says to whoever connects a provider for the first time.
+/// What a first failure says to an admin who connects a provider for the first time.
 fn obstacle(error: &ProviderError) -> String {
     let meaning = match error.kind {
         ErrorKind::Unauthorized => "the provider refuses the credentials",

@@ -13,7 +13,7 @@ use std::time::Duration;
 use apalis_mariadb::{Claim, Job, JobId, JobKind as _, QueueError, State, UnreadableJob};
 use rag_db::store_polls;
 use rag_db::syncs::{self, findings, items};
-use rag_domain::{DeletionThreshold, FindingKind, IndexId, ItemState};
+use rag_domain::{DeletionThreshold, FindingKind, IndexId, ItemState, SyncPhase};
 use rag_jobs::{DomainSync, IndexSync, JobSpec as _, index_concurrency_key};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,8 +22,6 @@ use sqlx::{MySql, MySqlConnection, Transaction};
 use crate::context::Context;
 use crate::step_error::StepError;
 
-const FIRST: &str = "looking";
-const DETACHING: &str = "detaching";
 /// Children that are active at once: a domain does not push others aside.
 const WINDOW: u32 = 32;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -92,7 +90,7 @@ impl Sync<'_> {
 
     async fn begin(&self) -> Result<(), StepError> {
         let mut tx = self.write().await?;
-        if syncs::begin(&mut tx, &self.job_id, FIRST).await? {
+        if syncs::begin(&mut tx, &self.job_id, SyncPhase::Indexes).await? {
             let provider = self.job.provider_type.as_deref();
             let added = items::add_indexes(&mut tx, &self.job_id, &self.job.domain_id, provider).await?;
             let total = u32::try_from(added).unwrap_or(u32::MAX);
@@ -111,7 +109,7 @@ impl Sync<'_> {
         let mut tx = self.write().await?;
         let run = self.run_in(&mut tx).await?;
         let active = items::count(&mut tx, &self.job_id, ItemState::Asked).await?;
-        let from = if run.phase == DETACHING {
+        let from = if run.phase == SyncPhase::DetachIndexes {
             ItemState::Gone
         } else {
             ItemState::Waiting
@@ -193,13 +191,13 @@ impl Sync<'_> {
         for (item, child) in ended {
             let (state, error) = outcome(&child);
             match state {
-                ItemState::Done if run.phase == DETACHING => counts.indexes_detached += 1,
+                ItemState::Done if run.phase == SyncPhase::DetachIndexes => counts.indexes_detached += 1,
                 ItemState::Done => counts.indexes_synced += 1,
                 ItemState::Failed => counts.indexes_failed += 1,
                 _ => {}
             }
             // Those that are gone have been counted when they come round again.
-            done += u32::from(run.phase != DETACHING);
+            done += u32::from(run.phase != SyncPhase::DetachIndexes);
             items::move_on(&mut tx, &self.job_id, &item.item, &[ItemState::Asked], state).await?;
             if let Some(error) = error {
                 let line = json!({"index_id": item.item, "error": error});
@@ -221,11 +219,11 @@ impl Sync<'_> {
         let counts = counts_of(&run);
         if gone > 0 {
             let threshold = DeletionThreshold {
-                percent: self.context.sync.brake_percent,
+                percent: self.context.sync.deletion_threshold_percent,
             };
             let allowance = threshold.allowance(u64::from(counts.indexes_total));
             if self.job.force || u64::from(gone) <= allowance {
-                syncs::go_to(&mut tx, &self.job_id, DETACHING, None).await?;
+                syncs::go_to(&mut tx, &self.job_id, SyncPhase::DETACH_INDEXES, None).await?;
                 tx.commit().await?;
                 return Ok(false);
             }

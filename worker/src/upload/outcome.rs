@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rag_db::composition::Member;
 use rag_db::intents::{self, Intent};
-use rag_db::ownership::{self, Kind};
-use rag_db::{files, uploads};
+use rag_db::uploads::Arrived;
+use rag_db::{files, ownership, uploads};
 use rag_files::FilesError;
-use rag_providers::{Disposition, Effect, ErrorKind, ProviderError, ProviderFile};
+use rag_providers::{Disposition, Effect, ErrorKind, ProviderError};
 use serde_json::Value;
-use sqlx::{MySql, Transaction};
+use sqlx::MySqlConnection;
 
 use crate::lease::Scope;
 use crate::step_error::{StepError, chain};
@@ -32,43 +32,44 @@ pub(crate) enum Uploaded {
     Skipped,
 }
 
-pub(super) async fn recorded(
-    scope: &Scope<'_>,
-    member: &Member,
-    intent: &Intent,
-    file: &ProviderFile,
-) -> Result<Uploaded, StepError> {
-    let mut tx = scope.write_progress().await?;
-    record(scope, &mut tx, member, intent, &file.id, &file.raw).await?;
-    tx.commit().await?;
-    tracing::info!(file.id = %member.desired.file_id, external_file_id = file.id, "uploaded");
-    Ok(Uploaded::Yes)
+/// A file that the provider has, for an intent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival<'a> {
+    pub(super) member: &'a Member,
+    pub(super) intent: &'a Intent,
+    /// In the Files API.
+    pub(super) external_file_id: &'a str,
+    pub(super) raw: &'a Value,
 }
 
-/// The provider has the content: the row says so, the copy it replaces is retired, the intent has done its service.
-pub(super) async fn record(
+/// The provider has these files: their rows say so, the copies that they replace are retired, the intents have done their
+/// service. The transaction is fenced already.
+pub(crate) async fn record(
     scope: &Scope<'_>,
-    tx: &mut Transaction<'static, MySql>,
-    member: &Member,
-    intent: &Intent,
-    external_file_id: &str,
-    raw: &Value,
+    tx: &mut MySqlConnection,
+    arrivals: &[Arrival<'_>],
 ) -> Result<(), StepError> {
-    let (provider, file) = (&scope.provider_type, &member.desired);
-    let older = uploads::mark_uploaded(
-        tx,
-        provider,
-        file.file_id,
-        &file.content_sha256,
-        external_file_id,
-        raw,
-    )
-    .await?;
-    ownership::confirm(tx, provider, Kind::File, intent.id, external_file_id).await?;
-    if let Some(older) = older {
-        intents::retire_file_for(tx, provider, &older, intents::Owner::File(file.file_id)).await?;
+    let provider = &scope.provider_type;
+    let copies: Vec<Arrived<'_>> = arrivals
+        .iter()
+        .map(|arrival| Arrived {
+            file: arrival.member.desired.file_id,
+            content_sha256: &arrival.member.desired.content_sha256,
+            external_file_id: arrival.external_file_id,
+            raw: arrival.raw,
+        })
+        .collect();
+    let older = uploads::mark_uploaded_many(tx, provider, &copies).await?;
+    let files: Vec<_> = arrivals
+        .iter()
+        .map(|arrival| (arrival.intent.id, arrival.external_file_id))
+        .collect();
+    ownership::confirm_files(tx, provider, &files).await?;
+    for (file, older) in older {
+        intents::retire_file_for(tx, provider, &older, intents::Owner::File(file)).await?;
     }
-    Ok(intents::resolve(tx, intent.id, &scope.token).await?)
+    let intents: Vec<_> = arrivals.iter().map(|arrival| arrival.intent.id).collect();
+    Ok(intents::resolve_many(tx, &intents, &scope.token).await?)
 }
 
 /// An upload failed: for good, or for now. The intent stays only if the provider may have the file all the same.

@@ -20,7 +20,7 @@ pub(super) struct HeldKeys(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     revoked: HashMap<ApiKeyId, watch::Sender<bool>>,
-    /// A poller runs; it ends when nobody holds a key.
+    /// A poller runs; it ends when no key is held.
     is_polled: bool,
 }
 

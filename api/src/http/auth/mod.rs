@@ -12,8 +12,7 @@ mod issue;
 mod key;
 mod revocable;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 use rag_domain::ApiKeyId;
@@ -30,9 +29,10 @@ use crate::http::problem::{Kind, Problem};
 
 /// Lets callers through whose key has at least this role, and puts the [`Caller`] into the request's extensions.
 pub(crate) async fn require(
-    State((authenticator, role)): State<(Authenticator, Role)>,
+    authenticator: &Authenticator,
+    role: Role,
     mut request: Request,
-    next: Next,
+    next: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
     match authenticator.admit(role, request.headers()).await {
         Ok(caller) => {
@@ -41,7 +41,7 @@ pub(crate) async fn require(
                 tracing::Span::current().record("key.id", key.to_string());
             }
             request.extensions_mut().insert(caller);
-            revocable::while_in_force(authenticator, key, next.run(request).await)
+            revocable::while_in_force(authenticator, key, next(request).await)
         }
         Err(problem) => problem.into_response(),
     }

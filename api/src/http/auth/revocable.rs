@@ -15,7 +15,7 @@ use super::Authenticator;
 
 /// Ends the body of an answer, if it is not complete yet, as soon as the key is revoked.
 pub(super) fn while_in_force(
-    authenticator: Authenticator,
+    authenticator: &Authenticator,
     key: Option<ApiKeyId>,
     response: Response,
 ) -> Response {
@@ -23,6 +23,7 @@ pub(super) fn while_in_force(
     let Some(key) = key.filter(|_| !is_complete) else {
         return response;
     };
+    let authenticator = authenticator.clone();
     let revoked = Box::pin(async move { authenticator.revoked(Some(key)).await });
     let has_length = response.headers().contains_key(header::CONTENT_LENGTH);
     response.map(|inner| {

@@ -75,7 +75,7 @@ impl Fingerprint {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a body that nobody else will.
+    /// Reads a body that no other code reads.
     pub(super) async fn read_to_end(&self, settings: &ApiSettings, body: Body) -> Result<(), Problem> {
         let limit = upload_limit(settings);
         let mut pieces = std::pin::pin!(paced(body, least_rate(settings), Pace::default()));

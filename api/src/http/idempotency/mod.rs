@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: a creating request that is repeated because its answer was lost creates nothing twice.
 //!
-//! This is a layer over the routes. The first request with a key takes the key and runs to its end, even if its caller goes
+//! It is around the handlers (`crate::router`). The first request with a key takes the key and runs to its end, even if its caller goes
 //! away; its answer is stored for a day. Others with the same key wait for that answer. Only successes are stored: a request
 //! that created nothing may be sent again.
 //!
@@ -19,11 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequestParts as _, MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{FromRequestParts as _, MatchedPath, Request};
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
-use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use rag_db::idempotency::{self, Answer, Taken};
 use rag_settings::ApiSettings;
@@ -83,12 +81,19 @@ impl Idempotency {
     }
 }
 
-/// The layer.
-pub(crate) async fn once(State(layer): State<Idempotency>, request: Request, next: Next) -> Response {
+/// Carries out a request by `next`, or repeats the answer that its key has.
+pub(crate) async fn once<F>(
+    layer: &Idempotency,
+    request: Request,
+    next: impl FnOnce(Request) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = Response> + Send + 'static,
+{
     match key(&request) {
-        Ok(None) => next.run(request).await,
+        Ok(None) => next(request).await,
         // Boxed, so that requests without a key do not pay for the size of its future.
-        Ok(Some(key)) => Box::pin(run(layer, &key, request, next))
+        Ok(Some(key)) => Box::pin(run(layer.clone(), &key, request, next))
             .await
             .unwrap_or_else(Problem::into_response),
         Err(problem) => problem.into_response(),
@@ -114,7 +119,15 @@ fn key(request: &Request) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
-async fn run(layer: Idempotency, key: &str, request: Request, next: Next) -> Result<Response, Problem> {
+async fn run<F>(
+    layer: Idempotency,
+    key: &str,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Result<Response, Problem>
+where
+    F: Future<Output = Response> + Send + 'static,
+{
     let (mut parts, body) = request.into_parts();
     let Domain(domain) = Domain::from_request_parts(&mut parts, &()).await?;
     // A domain contains no NUL, so different pairs give different texts.
@@ -135,7 +148,8 @@ async fn run(layer: Idempotency, key: &str, request: Request, next: Next) -> Res
     }
     parts.extensions.insert(Once::of(&claim, fingerprint.clone()));
     // Spawned as a task, so that it goes on if the caller disconnects.
-    let task = tokio::spawn(carry_out(claim, parts, body, fingerprint, next).in_current_span());
+    let running = next(Request::from_parts(parts, body));
+    let task = tokio::spawn(carry_out(claim, fingerprint, running).in_current_span());
     match task.await {
         Ok(response) => Ok(response),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -143,9 +157,12 @@ async fn run(layer: Idempotency, key: &str, request: Request, next: Next) -> Res
     }
 }
 
-async fn carry_out(claim: Claim, parts: Parts, body: Body, fingerprint: Fingerprint, next: Next) -> Response {
-    let mut running =
-        std::pin::pin!(AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind());
+async fn carry_out(
+    claim: Claim,
+    fingerprint: Fingerprint,
+    running: impl Future<Output = Response>,
+) -> Response {
+    let mut running = std::pin::pin!(AssertUnwindSafe(running).catch_unwind());
     let outcome = loop {
         tokio::select! {
             outcome = &mut running => break outcome,

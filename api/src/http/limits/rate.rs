@@ -4,8 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
@@ -51,15 +50,19 @@ impl Rates {
     }
 }
 
-/// The layer. It comes after authentication and lets callers without a key pass (`API_AUTH=off`).
-pub(crate) async fn limit_rate(State(rates): State<Rates>, request: Request, next: Next) -> Response {
+/// Comes after authentication and lets callers without a key pass (`API_AUTH=off`).
+pub(crate) async fn limit_rate(
+    rates: &Rates,
+    request: Request,
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let key = request.extensions().get::<Caller>().and_then(Caller::key);
     let (Some(key), Some(buckets)) = (key, &rates.0) else {
-        return next.run(request).await;
+        return next(request).await;
     };
     let (limiter, policy) = &**buckets;
     let (mut response, remaining) = match limiter.check_key(&key) {
-        Ok(snapshot) => (next.run(request).await, snapshot.remaining_burst_capacity()),
+        Ok(snapshot) => (next(request).await, snapshot.remaining_burst_capacity()),
         Err(not_until) => {
             let wait = not_until.wait_time_from(limiter.clock().now());
             (refusal(wait), 0)

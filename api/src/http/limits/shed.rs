@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
 use rag_settings::ApiSettings;
@@ -56,30 +55,38 @@ impl Permit {
     }
 }
 
-/// The layer: a request gets a permit or is refused.
-pub(crate) async fn shed(gate: Gate, mut request: Request, next: Next) -> Response {
+/// A request gets a permit or is refused.
+pub(crate) async fn shed(
+    gate: Gate,
+    mut request: Request,
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     if route.is_some_and(|route| route.as_str().ends_with(EVENTS)) {
         // Thousands of listeners may reconnect at once, and browsers do not reconnect after a refusal.
-        return next.run(request).await;
+        return next(request).await;
     }
     let Ok(permit) = gate.try_acquire_owned() else {
         return refusal();
     };
     let permit = Permit::new(permit);
     request.extensions_mut().insert(permit.clone());
-    let response = next.run(request).await;
+    let response = next(request).await;
     // If the caller went away, a request with an Idempotency-Key goes on and keeps its permit until here.
     permit.release();
     response
 }
 
 /// As [`shed`], but the permit is held to the end of the answer's body.
-pub(crate) async fn hold_while_transferring(gate: Gate, request: Request, next: Next) -> Response {
+pub(crate) async fn hold_while_transferring(
+    gate: Gate,
+    request: Request,
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let Ok(permit) = gate.try_acquire_owned() else {
         return refusal();
     };
-    next.run(request).await.map(|body| {
+    next(request).await.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _held = &permit;
             frame

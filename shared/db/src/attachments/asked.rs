@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rag_domain::{AttachMethod, AttachmentId};
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use sqlx::{MySqlConnection, QueryBuilder};
 
 use super::AttachmentState;
 use crate::DbError;
-use crate::sql::{Move, Text, exactly, exactly_one, make_move, pieces};
+use crate::sql::{MOST_ROWS, Move, Text, exactly, exactly_one, make_move, push_list};
 
 /// The intent of an attach: the provider is about to be asked to attach these, by this method. `patience`: how long the
 /// answer, or the file in the store, may take, even if this worker dies.
@@ -18,21 +18,19 @@ pub async fn mark_attaching(
     patience: Duration,
 ) -> Result<(), DbError> {
     let Move { set, legal } = make_move("state", &AttachmentState::ATTACH);
-    for chunk in pieces(ids) {
-        let marks = vec!["?"; chunk.len()].join(",");
-        let sql = format!(
-            "UPDATE rag_index_attachments SET {set}, strategy_applied = NULL, attach_method = ?, \
+    for chunk in ids.chunks(MOST_ROWS) {
+        let mut query = QueryBuilder::<sqlx::MySql>::new(format!(
+            "UPDATE rag_index_attachments SET {set}, strategy_applied = NULL, \
              external_batch_id = NULL, attached_at = NULL, missed_at = NULL, \
-             ask_again_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, updated_at = UTC_TIMESTAMP(6) \
-             WHERE id IN ({marks}) AND {legal}"
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql))
-            .bind(Text(way))
-            .bind(micros(patience));
-        for id in chunk {
-            query = query.bind(Text(*id));
-        }
-        exactly(chunk.len(), &query.execute(&mut *db).await?, "attachment")?;
+             updated_at = UTC_TIMESTAMP(6), attach_method = "
+        ));
+        query
+            .push_bind(Text(way))
+            .push(", ask_again_at = UTC_TIMESTAMP(6) + INTERVAL ")
+            .push_bind(micros(patience))
+            .push(format!(" MICROSECOND WHERE {legal} AND id IN "));
+        push_list(&mut query, chunk.iter().copied().map(Text));
+        exactly(chunk.len(), &query.build().execute(&mut *db).await?, "attachment")?;
     }
     Ok(())
 }

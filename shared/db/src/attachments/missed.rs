@@ -1,10 +1,10 @@
 //! Files that are missing from a complete listing of their store: since when, and what follows once that is proven.
 
 use rag_domain::{AttachmentId, AttachmentState, IndexId};
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySqlConnection, QueryBuilder};
 
 use crate::DbError;
-use crate::sql::{Move, Text, exactly_one, make_move, pieces};
+use crate::sql::{MOST_ROWS, Move, Text, exactly_one, make_move, push_list};
 
 /// The error code of a file that was in its store and no longer is.
 pub const NOT_IN_STORE: &str = "not_in_store";
@@ -135,14 +135,12 @@ async fn set(
     condition: &str,
 ) -> Result<u64, DbError> {
     let mut moved = 0;
-    for chunk in pieces(ids) {
-        let marks = vec!["?"; chunk.len()].join(",");
-        let sql = format!("UPDATE rag_index_attachments SET {change} WHERE id IN ({marks}) AND {condition}");
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for id in chunk {
-            query = query.bind(Text(*id));
-        }
-        moved += query.execute(&mut *db).await?.rows_affected();
+    for chunk in ids.chunks(MOST_ROWS) {
+        let mut query = QueryBuilder::<sqlx::MySql>::new(format!(
+            "UPDATE rag_index_attachments SET {change} WHERE {condition} AND id IN "
+        ));
+        push_list(&mut query, chunk.iter().copied().map(Text));
+        moved += query.build().execute(&mut *db).await?.rows_affected();
     }
     Ok(moved)
 }

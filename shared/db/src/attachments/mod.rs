@@ -1,6 +1,7 @@
 //! `rag_index_attachments`: the files that are attached to a vector store, or are about to be attached or detached.
 
 mod asked;
+mod listings;
 mod missed;
 mod moves;
 mod observations;
@@ -12,23 +13,26 @@ use rag_domain::{
     AttachMethod, AttachedFile, AttachmentId, AttachmentState, ChunkingProof, ChunkingStrategy, FileCounts,
     FileId, IndexId, PresentFile,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
 use crate::budgets;
 use crate::error::on_duplicate;
-use crate::sql::{Text, one_of, pieces};
+use crate::sql::{MOST_ROWS, Text, one_of};
 
 pub use asked::{mark_attaching, wait_longer};
+pub use listings::{
+    Counts, WaitingSince, count, find_waiting_since, list_by_external_ids, list_in_state, list_of_files,
+    list_page, list_some, list_unlinked, list_waiting, list_waiting_batches,
+};
 pub use missed::{
     NOT_ATTACHED, NOT_IN_STORE, advance_method, clear_missed, forget_given_up, give_up, list_left, mark_left,
     mark_lost, mark_missed,
 };
 pub use moves::{
     mark_cancelled, mark_detaching, mark_in_progress, mark_pending, mark_pending_again, retry_failed,
-    set_strategy_applied,
 };
 pub use observations::{Observation, observe, observe_many};
 pub use removal::{delete_detached, forget_index, forget_some, forget_store};
@@ -173,27 +177,52 @@ pub async fn count_indexing_operations(db: &mut MySqlConnection, provider: &str)
 
 /// Writes `pending` rows. [`DbError::Duplicate`] if one of the files is in its store already, or still on its way out.
 pub async fn insert_many(db: &mut MySqlConnection, new: &[NewAttachment<'_>]) -> Result<(), DbError> {
-    for chunk in pieces(new) {
-        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
-            "INSERT INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
-             content_sha256, size_bytes, chunking_strategy, state) ",
-        );
-        query.push_values(chunk, |mut row, new| {
-            row.push_bind(Text(AttachmentId::new()))
-                .push_bind(Text(new.index_id))
-                .push_bind(new.external_store_id)
-                .push_bind(Text(new.local_file_id))
-                .push_bind(new.external_file_id)
-                .push_bind(new.content_sha256)
-                .push_bind(new.size_bytes)
-                .push_bind(new.chunking_strategy.map(Json))
-                .push_bind("pending");
-        });
-        // Of another length each time: not for the cache of prepared statements.
-        let result = query.build().persistent(chunk.len() == 1).execute(&mut *db).await;
-        result.map_err(on_duplicate("attachment"))?;
+    insert_rows(db, new, "INSERT").await.map(drop)
+}
+
+/// As [`insert_many`]; leaves out files that are in their store already, or still on their way out. Answers how many were
+/// written.
+pub async fn insert_missing(db: &mut MySqlConnection, new: &[NewAttachment<'_>]) -> Result<u64, DbError> {
+    insert_rows(db, new, "INSERT IGNORE").await
+}
+
+async fn insert_rows(
+    db: &mut MySqlConnection,
+    new: &[NewAttachment<'_>],
+    insert: &'static str,
+) -> Result<u64, DbError> {
+    let sql = format!(
+        "{insert} INTO rag_index_attachments (id, index_id, external_store_id, local_file_id, external_file_id, \
+         content_sha256, size_bytes, chunking_strategy, state) \
+         SELECT s.id, s.idx, s.store, s.file, s.external, s.sha, s.bytes, s.strategy, 'pending' \
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (id CHAR(36) PATH '$.id', idx CHAR(36) PATH '$.index', \
+         store VARCHAR(255) PATH '$.store', file CHAR(36) PATH '$.file', external VARCHAR(255) PATH '$.external', \
+         sha CHAR(64) PATH '$.sha', bytes BIGINT UNSIGNED PATH '$.bytes', strategy TEXT PATH '$.strategy')) AS s"
+    );
+    let mut written = 0;
+    for chunk in new.chunks(MOST_ROWS) {
+        let mut rows = Vec::with_capacity(chunk.len());
+        for new in chunk {
+            let strategy = new.chunking_strategy.as_ref().map(serde_json::to_string);
+            rows.push(json!({
+                "id": AttachmentId::new().to_string(),
+                "index": new.index_id.to_string(),
+                "store": new.external_store_id,
+                "file": new.local_file_id.to_string(),
+                "external": new.external_file_id,
+                "sha": new.content_sha256,
+                "bytes": new.size_bytes,
+                "strategy": strategy.transpose().map_err(|error| sqlx::Error::Encode(error.into()))?,
+            }));
+        }
+        let result = sqlx::query(AssertSqlSafe(sql.as_str()))
+            .bind(Json(rows))
+            .execute(&mut *db)
+            .await
+            .map_err(on_duplicate("attachment"))?;
+        written += result.rows_affected();
     }
-    Ok(())
+    Ok(written)
 }
 
 /// Whether the provider, which indexes `most` things at once, has a free slot for one more. No other transaction finds one

@@ -4,36 +4,21 @@ use rag_domain::{AttachmentId, AttachmentState, IndexId, Transition};
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{Move, Text, exactly, exactly_one, make_move, pieces, push_list};
+use crate::sql::{MOST_ROWS, Move, Text, exactly, exactly_one, make_move, push_list};
 
-/// The provider accepted these; `batch` is the file batch they went in with.
+/// The provider accepted these; `batch` is the file batch they went in with. `strategy_applied`: whether it took the strategies that
+/// were asked for; rows for which none was asked don't say.
 pub async fn mark_in_progress(
     db: &mut MySqlConnection,
     ids: &[AttachmentId],
     batch: Option<&str>,
+    strategy_applied: bool,
 ) -> Result<(), DbError> {
-    let also = ", attached_at = UTC_TIMESTAMP(6), ask_again_at = NULL";
-    move_all(db, ids, &AttachmentState::ACCEPT, also, batch).await
-}
-
-/// Whether the provider took the strategies that were asked for; rows for which none was asked stay as they are.
-pub async fn set_strategy_applied(
-    db: &mut MySqlConnection,
-    ids: &[AttachmentId],
-    applied: bool,
-) -> Result<(), DbError> {
-    for chunk in pieces(ids) {
-        let marks = vec!["?"; chunk.len()].join(",");
-        let sql = format!(
-            "UPDATE rag_index_attachments SET strategy_applied = ? WHERE id IN ({marks}) AND chunking_strategy IS NOT NULL"
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(applied);
-        for id in chunk {
-            query = query.bind(Text(*id));
-        }
-        query.execute(&mut *db).await?;
-    }
-    Ok(())
+    let also = format!(
+        ", attached_at = UTC_TIMESTAMP(6), ask_again_at = NULL, \
+         strategy_applied = IF(chunking_strategy IS NULL, strategy_applied, {strategy_applied})"
+    );
+    move_all(db, ids, &AttachmentState::ACCEPT, &also, batch).await
 }
 
 /// The provider never saw these (a complete listing says so), or refused before any effect: they can be asked for again.
@@ -97,17 +82,16 @@ async fn move_all(
     batch: Option<&str>,
 ) -> Result<(), DbError> {
     let Move { set, legal } = make_move("state", transition);
-    for chunk in pieces(ids) {
-        let marks = vec!["?"; chunk.len()].join(",");
-        let sql = format!(
-            "UPDATE rag_index_attachments SET {set}{also}, external_batch_id = COALESCE(?, external_batch_id), \
-             updated_at = UTC_TIMESTAMP(6) WHERE id IN ({marks}) AND {legal}"
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(batch);
-        for id in chunk {
-            query = query.bind(Text(*id));
-        }
-        exactly(chunk.len(), &query.execute(&mut *db).await?, "attachment")?;
+    for chunk in ids.chunks(MOST_ROWS) {
+        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(format!(
+            "UPDATE rag_index_attachments SET {set}{also}, updated_at = UTC_TIMESTAMP(6), \
+             external_batch_id = COALESCE("
+        ));
+        query
+            .push_bind(batch)
+            .push(format!(", external_batch_id) WHERE {legal} AND id IN "));
+        push_list(&mut query, chunk.iter().copied().map(Text));
+        exactly(chunk.len(), &query.build().execute(&mut *db).await?, "attachment")?;
     }
     Ok(())
 }

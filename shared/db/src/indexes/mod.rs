@@ -146,7 +146,7 @@ pub async fn get(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> Re
 
 /// As [`find`], and locks the row until the transaction ends.
 ///
-/// Whoever enqueues a job for an index, changes its composition or ends its build takes this lock first: so a change is
+/// Enqueuing a job for an index, changing its composition and ending its build take this lock first: so a change is
 /// either seen by the build that is about to end, or finds that build ended.
 pub async fn find_for_update(
     db: &mut MySqlConnection,

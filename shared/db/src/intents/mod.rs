@@ -1,11 +1,12 @@
 //! `rag_provider_intents`: what is about to happen, or may have happened, at a provider.
 //!
 //! The row is written before the call and goes in the transaction that records its outcome. One subject has one intent,
-//! held by one queue claim; whoever finds an intent of a claim that is no longer live takes it over, and first looks at
+//! held by one queue claim; a claim that finds an intent of one that is no longer live takes it over, and first looks at
 //! the provider for what the old holder may have left there. Whether a claim is live is the queue's knowledge, so the
 //! caller asks the queue and names the token that it found dead.
 
 mod deletions;
+mod groups;
 
 use chrono::{DateTime, Utc};
 use rag_domain::{FileId, IndexId, IntentId};
@@ -19,6 +20,7 @@ pub use deletions::{
     postpone_deletion_of, resolve_deletion, resolve_deletion_of, retire_file, retire_file_for,
     retire_orphaned_store, retire_store, take_deletion,
 };
+pub use groups::{declare_uploads, resolve_many, take_over_many};
 
 /// What an intent is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,20 +8,22 @@ pub mod findings;
 pub mod items;
 
 use chrono::{DateTime, Utc};
+use rag_domain::{SyncPhase, Transition};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{exactly_one, push_list};
+use crate::sql::{Move, Text, exactly_one, make_move, push_list};
 
 /// A row of `rag_sync_runs`.
 #[derive(Debug, Clone, FromRow)]
 pub struct Run {
     /// The queue's id of the job.
     pub job_id: String,
-    pub phase: String,
+    #[sqlx(try_from = "Text<SyncPhase>")]
+    pub phase: SyncPhase,
     pub position: Option<String>,
     #[sqlx(json)]
     pub counts: Value,
@@ -39,12 +41,12 @@ const COLUMNS: &str =
 const FORGET_CHUNK: u32 = 5000;
 
 /// Makes the row if this job has none; the answer tells whether it is new.
-pub async fn begin(db: &mut MySqlConnection, job_id: &str, first_phase: &str) -> Result<bool, DbError> {
+pub async fn begin(db: &mut MySqlConnection, job_id: &str, first: SyncPhase) -> Result<bool, DbError> {
     let result = sqlx::query(
         "INSERT IGNORE INTO rag_sync_runs (job_id, phase, counts, started_at) VALUES (?, ?, '{}', UTC_TIMESTAMP(6))",
     )
     .bind(job_id)
-    .bind(first_phase)
+    .bind(Text(first))
     .execute(db)
     .await?;
     Ok(result.rows_affected() == 1)
@@ -69,21 +71,23 @@ pub async fn find_many(db: &mut MySqlConnection, job_ids: &[String]) -> Result<V
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Sets the phase and position where the run continues.
+/// Moves the run to where it continues: a phase, and a position in it.
 pub async fn go_to(
     db: &mut MySqlConnection,
     job_id: &str,
-    phase: &str,
+    to: Transition<SyncPhase>,
     position: Option<&str>,
 ) -> Result<(), DbError> {
-    let result = sqlx::query(
-        "UPDATE rag_sync_runs SET phase = ?, position = ?, updated_at = UTC_TIMESTAMP(6) WHERE job_id = ? AND finished_at IS NULL",
-    )
-    .bind(phase)
-    .bind(position)
-    .bind(job_id)
-    .execute(db)
-    .await?;
+    let Move { set, legal } = make_move("phase", &to);
+    let sql = format!(
+        "UPDATE rag_sync_runs SET {set}, position = ?, updated_at = UTC_TIMESTAMP(6) \
+         WHERE job_id = ? AND {legal} AND finished_at IS NULL"
+    );
+    let result = sqlx::query(AssertSqlSafe(sql))
+        .bind(position)
+        .bind(job_id)
+        .execute(db)
+        .await?;
     exactly_one(&result, "sync", job_id)
 }
 

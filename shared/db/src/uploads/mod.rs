@@ -9,6 +9,7 @@
 
 mod deleted;
 mod giving_up;
+mod groups;
 mod moves;
 
 use chrono::{DateTime, Utc};
@@ -25,9 +26,10 @@ pub use deleted::{
     prune_deleted, set_deletion_error,
 };
 pub use giving_up::{give_up, give_up_of_index};
+pub use groups::{Arrived, Wanted, list_some, mark_pending_many, mark_uploaded_many};
 pub use moves::{
-    insert_uploaded, mark_failed, mark_lost, mark_pending, mark_uploaded, note_error, reset_for_build,
-    set_copy, set_name, set_store_file_id,
+    insert_uploaded, mark_failed, mark_lost, mark_pending, note_error, reset_for_build, set_copy,
+    set_store_file_id,
 };
 
 /// A row of `rag_provider_file_uploads`.

@@ -38,7 +38,7 @@ pub async fn insert_uploaded(
 }
 
 /// The content is wanted at the provider: makes the row, or moves it to `pending` for this content. An older copy's
-/// `external_file_id` stays in the row until [`mark_uploaded`] replaces it, unless that copy was deleted.
+/// `external_file_id` stays in the row until [`super::mark_uploaded_many`] replaces it, unless that copy was deleted.
 pub async fn mark_pending(
     db: &mut MySqlConnection,
     provider: &str,
@@ -62,46 +62,6 @@ pub async fn mark_pending(
     .execute(db)
     .await?;
     Ok(())
-}
-
-/// The copy that is about to be made, or was found, goes by this name.
-pub async fn set_name(
-    db: &mut MySqlConnection,
-    provider: &str,
-    file: FileId,
-    file_name: &str,
-) -> Result<(), DbError> {
-    sqlx::query(
-        "UPDATE rag_provider_file_uploads SET file_name = ? WHERE provider_id = ? AND local_file_id = ?",
-    )
-    .bind(file_name)
-    .bind(provider)
-    .bind(Text(file))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// The provider has this content, under this id in its Files API. Answers that id of an older copy that this one replaces: retire it in the same
-/// transaction (`intents::retire_file`).
-pub async fn mark_uploaded(
-    db: &mut MySqlConnection,
-    provider: &str,
-    file: FileId,
-    sha256: &str,
-    external_file_id: &str,
-    raw: &Value,
-) -> Result<Option<String>, DbError> {
-    let older: Option<Option<String>> = sqlx::query_scalar(
-        "SELECT COALESCE(files_api_id, external_file_id) FROM rag_provider_file_uploads \
-         WHERE provider_id = ? AND local_file_id = ? FOR UPDATE",
-    )
-    .bind(provider)
-    .bind(Text(file))
-    .fetch_optional(&mut *db)
-    .await?;
-    set_uploaded(db, provider, file, sha256, external_file_id, Some(raw)).await?;
-    Ok(older.flatten().filter(|older| older != external_file_id))
 }
 
 /// Somebody says that the provider has this content, under this id in its Files API. What it called the file in stores stays

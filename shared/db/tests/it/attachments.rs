@@ -29,7 +29,7 @@ async fn many_observations_are_written_at_once_or_not_at_all(pool: MySqlPool) {
     attachments::mark_attaching(&mut db, &ids, AttachMethod::Single, Duration::ZERO)
         .await
         .unwrap();
-    attachments::mark_in_progress(&mut db, &ids, Some("batch"))
+    attachments::mark_in_progress(&mut db, &ids, Some("batch"), true)
         .await
         .unwrap();
 
@@ -94,7 +94,7 @@ async fn a_file_goes_in_again_only_from_on_its_way_out(pool: MySqlPool) {
     attachments::mark_attaching(&mut db, &[id], AttachMethod::Single, Duration::ZERO)
         .await
         .unwrap();
-    attachments::mark_in_progress(&mut db, &[id], Some("batch"))
+    attachments::mark_in_progress(&mut db, &[id], Some("batch"), true)
         .await
         .unwrap();
     assert!(attachments::mark_pending_again(&mut db, id).await.is_err());
@@ -107,7 +107,7 @@ async fn a_file_goes_in_again_only_from_on_its_way_out(pool: MySqlPool) {
     attachments::mark_attaching(&mut db, &[id], AttachMethod::Single, Duration::ZERO)
         .await
         .unwrap();
-    attachments::mark_in_progress(&mut db, &[id], Some("second"))
+    attachments::mark_in_progress(&mut db, &[id], Some("second"), true)
         .await
         .unwrap();
     let other = ["batch".to_owned()];

@@ -3,7 +3,6 @@
 use rag_db::intents::{self, Operation, Owner};
 use rag_db::{DbError, attachments, builds, files, index_files, indexes, uploads};
 use rag_domain::FileId;
-use serde_json::json;
 use sqlx::{Connection as _, MySqlConnection, MySqlPool};
 
 use crate::fixtures::{OPENAI, attachment, declare, domain, new_file, new_index};
@@ -232,7 +231,7 @@ async fn a_copy_that_is_about_to_be_attached_is_not_retired(pool: MySqlPool) {
     let replacing = async {
         let mut tx = two.begin().await.unwrap();
         uploads::mark_pending(&mut tx, OPENAI, file, &sha).await.unwrap();
-        let older = uploads::mark_uploaded(&mut tx, OPENAI, file, &sha, "new", &json!({}))
+        let older = crate::fixtures::mark_uploaded(&mut tx, file, &sha, "new")
             .await
             .unwrap();
         let retired = intents::retire_file(&mut tx, OPENAI, &older.unwrap())
@@ -249,5 +248,5 @@ async fn a_copy_that_is_about_to_be_attached_is_not_retired(pool: MySqlPool) {
         attaching.commit().await.unwrap();
     };
     let (retired, ()) = tokio::join!(replacing, attach);
-    assert!(!retired, "the old copy hangs in a store");
+    assert!(!retired, "the old copy is attached to a store");
 }

@@ -3,6 +3,7 @@
 use rag_db::attachments::{NewAttachment, Observation};
 use rag_db::files::{self, NewFile};
 use rag_db::intents::{self, Content, Declared, NewIntent, Operation};
+use rag_db::uploads::{self, Arrived};
 use rag_db::{DbError, indexes};
 use rag_domain::{AttachmentState, ChunkingStrategy, DomainId, FileId, IndexId};
 use serde_json::json;
@@ -117,4 +118,21 @@ pub(crate) async fn declare(db: &mut MySqlConnection, subject: &str) -> intents:
 
 pub(crate) fn is_conflict<T>(result: &Result<T, DbError>) -> bool {
     matches!(result, Err(DbError::Conflict { .. }))
+}
+
+/// One copy has arrived; see [`uploads::mark_uploaded_many`].
+pub(crate) async fn mark_uploaded(
+    db: &mut MySqlConnection,
+    file: FileId,
+    sha256: &str,
+    external_file_id: &str,
+) -> Result<Option<String>, DbError> {
+    let arrived = Arrived {
+        file,
+        content_sha256: sha256,
+        external_file_id,
+        raw: &json!({}),
+    };
+    let older = uploads::mark_uploaded_many(db, OPENAI, &[arrived]).await?;
+    Ok(older.into_iter().next().map(|(_, older)| older))
 }

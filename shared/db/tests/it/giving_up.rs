@@ -62,7 +62,7 @@ async fn an_abandoned_build_leaves_nothing_pending_that_is_its_own(pool: MySqlPo
     attachments::mark_attaching(&mut db, &[accepted], way, std::time::Duration::ZERO)
         .await
         .unwrap();
-    attachments::mark_in_progress(&mut db, &[accepted], None)
+    attachments::mark_in_progress(&mut db, &[accepted], None, true)
         .await
         .unwrap();
 

@@ -5,6 +5,7 @@ mod attachments;
 mod deletions;
 mod fixtures;
 mod giving_up;
+mod groups;
 mod ownership;
 mod pool;
 mod records;

@@ -5,10 +5,9 @@ use rag_db::intents::{self, Operation, Owner};
 use rag_db::uploads::{self, Upload};
 use rag_db::{DbError, composition, files, index_files};
 use rag_domain::{FileId, IndexId, UploadStatus};
-use serde_json::json;
 use sqlx::{MySqlConnection, MySqlPool};
 
-use crate::fixtures::{self, OPENAI, domain, new_file, sha};
+use crate::fixtures::{self, OPENAI, domain, mark_uploaded, new_file, sha};
 
 async fn new_index(db: &mut MySqlConnection, file: FileId) -> IndexId {
     let id = fixtures::new_index(db).await;
@@ -92,9 +91,7 @@ async fn the_next_copy_takes_the_record_up(pool: MySqlPool) {
                     .unwrap();
                 let row = uploads::find(&mut db, OPENAI, file).await.unwrap().unwrap();
                 assert_eq!((row.status, row.external_file_id), (UploadStatus::Pending, None));
-                let older = uploads::mark_uploaded(&mut db, OPENAI, file, &sha(), &new, &json!({}))
-                    .await
-                    .unwrap();
+                let older = mark_uploaded(&mut db, file, &sha(), &new).await.unwrap();
                 assert_eq!(older, None, "the old one was deleted already");
             }
             "admin" => {

@@ -6,7 +6,9 @@ use rag_domain::{ChunkingStrategy, IndexingStatus, UploadStatus};
 use serde_json::json;
 use sqlx::MySqlPool;
 
-use crate::fixtures::{OPENAI, attachment, domain_named, file_of, index_of, is_conflict, upload_intent};
+use crate::fixtures::{
+    OPENAI, attachment, domain_named, file_of, index_of, is_conflict, mark_uploaded, upload_intent,
+};
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn rows_come_back_as_they_went_in(pool: MySqlPool) {
@@ -91,9 +93,7 @@ async fn an_upload_is_finished_for_the_content_it_was_started_for(pool: MySqlPoo
     let file = file_of(&mut db, &domain_named("mine")).await;
     let (old, new) = ("a".repeat(64), "b".repeat(64));
     uploads::mark_pending(&mut db, OPENAI, file, &old).await.unwrap();
-    let first = uploads::mark_uploaded(&mut db, OPENAI, file, &old, "file-1", &json!({}))
-        .await
-        .unwrap();
+    let first = mark_uploaded(&mut db, file, &old, "file-1").await.unwrap();
     assert_eq!(first, None);
     assert!(
         is_conflict(&uploads::mark_failed(&mut db, OPENAI, file, &old, ("invalid_request", "late")).await),
@@ -102,12 +102,8 @@ async fn an_upload_is_finished_for_the_content_it_was_started_for(pool: MySqlPoo
 
     // The bytes change while an upload of the old ones is on the wire: its outcome must not pass for the new content.
     uploads::mark_pending(&mut db, OPENAI, file, &new).await.unwrap();
-    assert!(is_conflict(
-        &uploads::mark_uploaded(&mut db, OPENAI, file, &old, "file-x", &json!({})).await
-    ));
-    let replaced = uploads::mark_uploaded(&mut db, OPENAI, file, &new, "file-2", &json!({}))
-        .await
-        .unwrap();
+    assert!(is_conflict(&mark_uploaded(&mut db, file, &old, "file-x").await));
+    let replaced = mark_uploaded(&mut db, file, &new, "file-2").await.unwrap();
     assert_eq!(replaced.as_deref(), Some("file-1"));
     let row = uploads::find(&mut db, OPENAI, file).await.unwrap().unwrap();
     assert_eq!(
@@ -144,9 +140,7 @@ async fn only_an_unreferenced_file_is_retired(pool: MySqlPool) {
     let file = file_of(&mut db, &domain_named("mine")).await;
     let sha = "a".repeat(64);
     uploads::mark_pending(&mut db, OPENAI, file, &sha).await.unwrap();
-    uploads::mark_uploaded(&mut db, OPENAI, file, &sha, "file-1", &json!({}))
-        .await
-        .unwrap();
+    mark_uploaded(&mut db, file, &sha, "file-1").await.unwrap();
     assert!(!intents::retire_file(&mut db, OPENAI, "file-1").await.unwrap());
     assert!(
         intents::is_file_referenced(&mut db, OPENAI, "file-1")

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use rag_db::{DbError, attachments, index_files, indexes, syncs, uploads};
 use rag_domain::{
-    AttachMethod, AttachmentId, AttachmentState, FileId, IndexId, IndexingStatus, ItemState, Transition,
-    UploadId, UploadStatus,
+    AttachMethod, AttachmentId, AttachmentState, FileId, IndexId, IndexingStatus, ItemState, SyncPhase,
+    Transition, UploadId, UploadStatus,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlConnection, MySqlPool};
 
-use crate::fixtures::{OPENAI, attachment, new_file, new_index, observation, sha};
+use crate::fixtures::{OPENAI, attachment, mark_uploaded, new_file, new_index, observation, sha};
 
 /// Whether the move was made. Any error but a refusal is a defect.
 fn made<T>(result: Result<T, DbError>) -> bool {
@@ -84,7 +84,7 @@ async fn move_attachment(
         "mark_attaching" => {
             made(attachments::mark_attaching(db, &[id], AttachMethod::Single, Duration::ZERO).await)
         }
-        "mark_in_progress" => made(attachments::mark_in_progress(db, &[id], None).await),
+        "mark_in_progress" => made(attachments::mark_in_progress(db, &[id], None, true).await),
         "observe" => made(attachments::observe(db, id, &observation(to)).await),
         "mark_cancelled" => {
             let batches = ["batch".to_owned()];
@@ -163,7 +163,7 @@ const OF_UPLOADS: &[(&str, &str)] = &[
     ("RETRY", "reset_for_build"),
     ("FORCE", "reset_for_build with force"),
     ("LOSE", "mark_lost"),
-    ("COMPLETE", "mark_uploaded"),
+    ("COMPLETE", "mark_uploaded_many"),
     ("COMPLETE", "set_copy"),
     ("FAIL", "mark_failed"),
     ("FAIL", "give_up"),
@@ -179,7 +179,7 @@ async fn move_upload(db: &mut MySqlConnection, function: &str, index: IndexId, f
         "reset_for_build" => uploads::reset_for_build(db, OPENAI, index, false).await.unwrap() == 1,
         "reset_for_build with force" => uploads::reset_for_build(db, OPENAI, index, true).await.unwrap() == 1,
         "mark_lost" => uploads::mark_lost(db, OPENAI, "file-1").await.unwrap() == 1,
-        "mark_uploaded" => made(uploads::mark_uploaded(db, OPENAI, file, &sha, "file-1", &json!({})).await),
+        "mark_uploaded_many" => made(mark_uploaded(db, file, &sha, "file-1").await),
         "set_copy" => made(uploads::set_copy(db, OPENAI, file, &sha, "file-1").await),
         "mark_failed" => made(uploads::mark_failed(db, OPENAI, file, &sha, why).await),
         "give_up" => uploads::give_up(db, OPENAI, file, "why").await.unwrap(),
@@ -292,7 +292,7 @@ async fn items_of_a_sync_make_the_declared_moves_only(pool: MySqlPool) {
     use syncs::items;
     let mut db = pool.acquire().await.unwrap();
     new_index(&mut db).await;
-    syncs::begin(&mut db, "job", "first").await.unwrap();
+    syncs::begin(&mut db, "job", SyncPhase::List).await.unwrap();
     items::add(&mut db, "job", 0, &[("item", &json!({}))])
         .await
         .unwrap();
@@ -318,6 +318,22 @@ async fn items_of_a_sync_make_the_declared_moves_only(pool: MySqlPool) {
                 let now = if is_legal && is_expected { to } else { from };
                 assert_eq!(state, now.as_str(), "{from} -> {to}");
             }
+        }
+    }
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn phases_of_a_sync_follow_each_other_as_declared(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    syncs::begin(&mut db, "job", SyncPhase::List).await.unwrap();
+    for from in SyncPhase::ALL {
+        for transition in SyncPhase::TRANSITIONS {
+            run(&mut db, format!("UPDATE rag_sync_runs SET phase = '{from}'")).await;
+            let is_legal = transition.is_legal_from(from);
+            let moved = syncs::go_to(&mut db, "job", *transition, None).await;
+            assert_eq!(made(moved), is_legal, "{} from {from}", transition.name);
+            let now = syncs::find(&mut db, "job").await.unwrap().unwrap().phase;
+            assert_eq!(now, if is_legal { transition.to } else { *from });
         }
     }
 }

@@ -103,7 +103,7 @@ fn another_name_means_another_copy() {
             "{status}"
         );
     }
-    // Of an older row nobody knows the name.
+    // The name of an older row is not known.
     let mut file = desired(id, "a", Some((UploadStatus::Uploaded, "a", Some("file-1"))));
     file.upload.as_mut().unwrap().file_name = None;
     assert!(BuildPlan::new(&[file], &[old]).upload.is_empty());

@@ -146,7 +146,7 @@ impl IamTokens {
                 return Ok(token);
             }
         } else if let Some(token) = self.adopt_stored().await {
-            // Whoever held the lease before us has stored it since we looked.
+            // The holder of the lease before us has stored it since we looked.
             return Ok(token);
         }
         let token = self.exchange().await?;

@@ -258,12 +258,6 @@ async fn not_found_after_creation() {
         (ErrorKind::NotFound, Disposition::Fail)
     );
     let now = chrono::Utc::now();
-    let grace = provider.capabilities().settle_grace;
-    assert_eq!(
-        error.disposition_for_new(now - chrono::Duration::seconds(3), now, grace),
-        RETRY
-    );
-
     let young = provider
         .get_store_file("vs_1", "file-1", Some(now))
         .await

@@ -76,8 +76,8 @@ section! {
             1..=DAY,
             "What a provider does not show any more counts as gone only if a second listing so much later agrees",
         ).default("30"),
-        brake_percent: u32 = whole(
-            "SYNC_BRAKE_PERCENT",
+        deletion_threshold_percent: u32 = whole(
+            "SYNC_DELETION_THRESHOLD_PERCENT",
             0..=100,
             "A sync that would detach more than this share of the indexes or files (and more than three) stops, unless forced",
         ).unit("percent").default("20"),

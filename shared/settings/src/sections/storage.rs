@@ -69,8 +69,8 @@ section! {
             1..=365 * DAY,
             "What is younger is no leftover yet: it may be an upload under way. Must be longer than any upload takes",
         ).default("86400"),
-        sweep_brake_percent: u64 = whole(
-            "FILES_SWEEP_BRAKE_PERCENT",
+        sweep_deletion_threshold_percent: u64 = whole(
+            "FILES_SWEEP_DELETION_THRESHOLD_PERCENT",
             0..=100,
             "A sweep that would delete more than this share of the contents (and more than a hundred) deletes nothing",
         ).unit("percent").default("20"),

@@ -49,7 +49,7 @@ section! {
             "BUILD_POLL_MIN_MS",
             1..=3_600_000,
             "First pause between two polls of the provider while it indexes",
-        ).default("1000"),
+        ).default("100"),
         build_poll_max: Duration = milliseconds(
             "BUILD_POLL_MAX_MS",
             1..=3_600_000,
@@ -76,6 +76,12 @@ section! {
             1..=1000,
             "Real failures, without progress in between, after which a build is given up",
         ).default("8"),
+        deletions_every: Duration = seconds(
+            "DELETIONS_EVERY_SECONDS",
+            1..=DAY,
+            "How often a worker carries out deletions that wait at providers, and gives deleted indexes and files without a job \
+             another one",
+        ).default("60"),
         /// `None`: never by itself.
         orphans_every: Option<Duration> = seconds_or_off(
             "ORPHANS_EVERY_SECONDS",

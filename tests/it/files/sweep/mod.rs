@@ -291,12 +291,12 @@ async fn too_many_at_once_are_not_deleted() {
     })
     .await;
     // The first round claims the folder, and reports.
-    let report = if report["result"] == "braked" {
+    let report = if report["result"] == "over_threshold" {
         report
     } else {
         swept(&stack).await
     };
-    assert_eq!(report["result"], "braked", "{report}");
+    assert_eq!(report["result"], "over_threshold", "{report}");
     assert_eq!(on_disk(&root).len(), 101);
 }
 

@@ -1,16 +1,16 @@
 //! The sweep of FILES_ROOT: what lies there and no row names goes, what rows name and does not lie there is told.
 //!
 //! A process that is killed between publishing contents and its commit, or between its commit and the unlink, leaves contents
-//! that nobody can reach by a row, but whoever reads the disk; one that is killed amid an upload leaves a part of it.
+//! that no row leads to, but the disk shows; one that is killed amid an upload leaves a part of it.
 //!
 //! Reads rows of files and the folder, in pages. Writes the folder, its marker, and `rag_files_sweep`. Calls no provider. Safe
 //! to repeat because every removal is decided anew from the row and the disk as they are then.
 //!
 //! What keeps it from removing what somebody needs:
 //! - The folder shows the marker of this installation (`FileStore::check_root`), as whatever reads files asks.
-//! - `owner`: the folder's marker names this database and nobody else, and says what this database wrote there last. So a
+//! - `owner`: the folder's marker names this database and no other, and says what this database wrote there last. So a
 //!   second database, a copy of this one, an older state of it or of the folder, and a mount that is missing are noticed. Who
-//!   finds the folder to be another's says so in the marker, also who sweeps nothing: then nobody does.
+//!   finds the folder to be another's says so in the marker, even if it sweeps nothing itself: then none does.
 //! - Nothing younger than FILES_SWEEP_MIN_AGE_SECONDS counts: an upload's row comes after its bytes. Row and age are
 //!   checked again right before each removal.
 //! - Only regular files in places and with names that this program makes are removed, and folders that are empty.
@@ -123,7 +123,9 @@ async fn sweep(context: &Context) -> Result<Report, StepError> {
     disk::count(context, &mut report).await?;
     report.verdict = match stamp.as_ref().filter(|_| settings.sweep_deletes) {
         None => Verdict::Reported,
-        Some(_) if report.exceeds_threshold(settings.sweep_brake_percent) => Verdict::Braked,
+        Some(_) if report.exceeds_threshold(settings.sweep_deletion_threshold_percent) => {
+            Verdict::OverThreshold
+        }
         Some(_) if !report.has_leftovers() => Verdict::Swept,
         Some(stamp) => {
             if disk::remove(context, stamp, &mut report).await? {

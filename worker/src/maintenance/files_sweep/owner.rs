@@ -91,7 +91,7 @@ fn ownership(root: &SweepRow, marker: &Marker) -> Ownership {
 pub(super) enum Entered {
     /// The marker carries this stamp now.
     Ours(String),
-    /// It was nobody's. Whoever else uses it has until the next round to say so.
+    /// It had no owner. Another database that uses it has until the next round to say so.
     JustClaimed,
     Refused(Refusal),
 }
@@ -119,11 +119,11 @@ async fn row(context: &Context) -> Result<SweepRow, StepError> {
     Ok(files_sweep::get(&mut *context.pool.acquire().await?).await?)
 }
 
-/// A worker begins to use the folder: claims it if it is nobody's, and says so to the owner if it is another's.
+/// A worker begins to use the folder: claims it if it has no owner, and says so to the owner if it is another's.
 pub(super) async fn greet(context: &Context) -> Result<(), StepError> {
     let (root, marker) = read(context).await?;
     if let Ownership::Free { is_marked } = ownership(&root, &marker) {
-        // A mount point without its mount is nobody's.
+        // A mount point without its mount has no owner.
         context
             .files
             .check_root()

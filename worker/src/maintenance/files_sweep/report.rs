@@ -36,7 +36,7 @@ pub(super) enum Verdict {
     Reported,
     Swept,
     /// Too much would have gone.
-    Braked,
+    OverThreshold,
     Refused(String),
 }
 
@@ -173,7 +173,7 @@ pub(crate) async fn measure(context: &Context) -> Result<(), StepError> {
     for (name, value) in gauges {
         metrics::gauge!(name).set(value);
     }
-    let refused = matches!(report.verdict, Verdict::Refused(_) | Verdict::Braked);
+    let refused = matches!(report.verdict, Verdict::Refused(_) | Verdict::OverThreshold);
     metrics::gauge!("rag_files_sweep_refused").set(f64::from(u8::from(refused)));
     Ok(())
 }

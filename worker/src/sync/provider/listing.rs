@@ -6,10 +6,11 @@
 use rag_db::attachments;
 use rag_db::indexes;
 use rag_db::syncs::{self, items};
+use rag_domain::SyncPhase;
 use rag_providers::{Cursor, ErrorKind, Operation, Order, ProviderError, VectorStore};
 use serde_json::Value;
 
-use super::run::{LIST, LONG_SLICE, MISSING, Sync};
+use super::run::{LONG_SLICE, Sync};
 use crate::observe::listing::Pages;
 use crate::step_error::StepError;
 
@@ -40,7 +41,7 @@ async fn start_anew(sync: &Sync<'_>, error: &ProviderError) -> Result<(), StepEr
     let mut tx = sync.write().await?;
     items::clear(&mut tx, &sync.job_id).await?;
     syncs::set_total(&mut tx, &sync.job_id, 0).await?;
-    syncs::go_to(&mut tx, &sync.job_id, LIST, None).await?;
+    syncs::go_to(&mut tx, &sync.job_id, SyncPhase::LIST, None).await?;
     tx.commit().await?;
     // A provider that refuses every cursor would have us begin for ever.
     Err(StepError::Retry {
@@ -65,7 +66,7 @@ async fn record(sync: &Sync<'_>, page: &[VectorStore], next: Option<&Cursor>) ->
     let total = total + u32::try_from(added).unwrap_or(u32::MAX);
     syncs::set_total(&mut tx, &sync.job_id, total).await?;
     if let Some(cursor) = next {
-        syncs::go_to(&mut tx, &sync.job_id, LIST, Some(cursor.as_str())).await?;
+        syncs::go_to(&mut tx, &sync.job_id, SyncPhase::LIST, Some(cursor.as_str())).await?;
     } else {
         let provider = &sync.job.provider_type;
         let indexes = indexes::count_with_store(&mut tx, provider).await?;
@@ -74,7 +75,7 @@ async fn record(sync: &Sync<'_>, page: &[VectorStore], next: Option<&Cursor>) ->
             (totals.indexes_known, totals.files_known) = (indexes, files);
         })
         .await?;
-        syncs::go_to(&mut tx, &sync.job_id, MISSING, None).await?;
+        syncs::go_to(&mut tx, &sync.job_id, SyncPhase::COUNT_MISSING, None).await?;
         tracing::info!(stores = total, "all stores are listed");
     }
     Ok(tx.commit().await?)

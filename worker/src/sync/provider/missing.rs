@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use rag_db::syncs::{self, items, items::Missing};
 use rag_db::{imports, indexes};
-use rag_domain::{FindingKind, IndexId, ItemState, Listing};
+use rag_domain::{FindingKind, IndexId, ItemState, Listing, SyncPhase};
 use rag_jobs::index_concurrency_key;
 use rag_providers::VectorStore;
 use serde_json::{Value, json};
 use sqlx::MySqlConnection;
 
-use super::run::{DETACH, LONG_SLICE, STORES, Sync, WHOLE_RUN};
+use super::run::{LONG_SLICE, Sync, WHOLE_RUN};
 use crate::observe::presence::{self, Presence};
 use crate::step_error::StepError;
 use crate::sync::lost_store::{detach, may_be_young};
@@ -48,7 +48,7 @@ pub(super) async fn check(sync: &Sync<'_>) -> Result<(), StepError> {
             return Ok(tx.commit().await?);
         }
     }
-    syncs::go_to(&mut tx, &sync.job_id, DETACH, None).await?;
+    syncs::go_to(&mut tx, &sync.job_id, SyncPhase::DETACH, None).await?;
     Ok(tx.commit().await?)
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn detach_all(sync: &Sync<'_>) -> Result<(), StepError> {
         ));
     }
     let mut tx = sync.write().await?;
-    syncs::go_to(&mut tx, &sync.job_id, STORES, None).await?;
+    syncs::go_to(&mut tx, &sync.job_id, SyncPhase::READ_STORES, None).await?;
     Ok(tx.commit().await?)
 }
 

@@ -29,11 +29,12 @@ use std::time::Instant;
 
 use apalis_mariadb::Claim;
 use rag_db::syncs;
+use rag_domain::SyncPhase;
 use rag_jobs::ProviderSync;
 
 use crate::context::Context;
 use crate::step_error::StepError;
-use run::{DETACH, LIST, MISSING, STORES, Sync};
+use run::Sync;
 
 pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) -> Result<(), StepError> {
     let mut db = context.pool.acquire().await?;
@@ -54,21 +55,24 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
     };
     let mut tx = context.pool.begin().await?;
     claim.fence(&mut tx).await?;
-    if syncs::begin(&mut tx, &sync.job_id, LIST).await? {
+    if syncs::begin(&mut tx, &sync.job_id, SyncPhase::List).await? {
         tracing::info!(strict = job.strict, force = job.force, "the sync begins");
     }
     tx.commit().await?;
     loop {
         let run = sync.read().await?;
-        match run.phase.as_str() {
-            MISSING => missing::check(&sync).await?,
-            DETACH => missing::detach_all(&sync).await?,
-            STORES => {
+        match run.phase {
+            SyncPhase::List => listing::run(&sync, run.position).await?,
+            SyncPhase::Missing => missing::check(&sync).await?,
+            SyncPhase::Detach => missing::detach_all(&sync).await?,
+            SyncPhase::Stores => {
                 stores::run(&sync, &run).await?;
                 return report::finish(&sync).await;
             }
-            // An unknown phase is another version's: every step is safe to repeat.
-            _ => listing::run(&sync, run.position).await?,
+            phase @ (SyncPhase::Indexes | SyncPhase::DetachIndexes) => {
+                let error = format!("the run is in phase `{phase}`, which is of a domain's sync");
+                return Err(StepError::Fail { error });
+            }
         }
         if sync.totals().await?.stopped.is_some() {
             return report::finish(&sync).await;

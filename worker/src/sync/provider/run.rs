@@ -26,11 +26,6 @@ pub(super) const FAILURES_IN_A_ROW: u32 = 3;
 /// The subject of errors that are about nothing smaller.
 pub(super) const WHOLE_RUN: &str = "*";
 
-pub(super) const LIST: &str = "list";
-pub(super) const MISSING: &str = "missing";
-pub(super) const DETACH: &str = "detach";
-pub(super) const STORES: &str = "stores";
-
 /// What a run counts, in its row.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -154,7 +149,7 @@ impl Sync<'_> {
 
     pub(super) fn deletion_threshold(&self) -> DeletionThreshold {
         DeletionThreshold {
-            percent: self.context.sync.brake_percent,
+            percent: self.context.sync.deletion_threshold_percent,
         }
     }
 
