@@ -1,11 +1,9 @@
 //! A database and a server of the run's own.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rag_bench::programs::{free_address, program, until_it_listens};
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::{AssertSqlSafe, MySqlPool};
 use tempfile::TempDir;
@@ -94,26 +92,4 @@ impl Setting {
     pub(crate) async fn drop(&self) -> Result<()> {
         self.sql(&format!("DROP DATABASE {}", self.name)).await
     }
-}
-
-/// Built beside this one.
-fn program(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let path = own.with_file_name(name);
-    ensure!(path.is_file(), "{} is not built", path.display());
-    Ok(path)
-}
-
-fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
-}
-
-async fn until_it_listens(address: &str) -> Result<()> {
-    for _ in 0..200 {
-        if tokio::net::TcpStream::connect(address).await.is_ok() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    anyhow::bail!("nobody listens at {address}")
 }

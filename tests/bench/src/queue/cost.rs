@@ -2,12 +2,10 @@
 //! processes. Unlike times, these hardly depend on what else the machine does.
 
 use anyhow::{Context, Result};
+use rag_bench::programs::cpu_us;
 use sqlx::Row;
 
 use crate::database::Database;
-
-/// What a tick in /proc is on Linux.
-const TICK_US: f64 = 10_000.0;
 
 /// Counters at some moment.
 #[derive(Clone, Copy, Default)]
@@ -51,13 +49,6 @@ impl Reading {
             client_us: self.client_us - before.client_us,
         }
     }
-}
-
-/// CPU time that a process has used so far.
-pub(crate) fn cpu_us(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit_once(") ").context("stat")?.1.split(' ').collect();
-    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) * TICK_US)
 }
 
 /// Resident memory, KiB.

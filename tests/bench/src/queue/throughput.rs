@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use rag_bench::figures::median;
 
 use crate::cost::Reading;
 use crate::database::Database;
 use crate::raw;
-use crate::report::{Report, median};
+use crate::report::Report;
 use crate::worker::Worker;
 
 /// Enough for every slice that starts from "none waiting".
