@@ -31,6 +31,10 @@ const FROZEN: &[(&str, &str)] = &[
         "migrations/20261201000004_api.sql",
         "7a639d8c2a4839c68bc7b6fcee13ea334df743ab60b8b7185204df053287add0",
     ),
+    (
+        "shared/queue/migrations/20261201000020_queue_row_width.sql",
+        "db53be3ed00489260010bd2d2a638bec31be770180f3a3ead086283e0c43a715",
+    ),
 ];
 
 const FOLDERS: [&str; 2] = ["shared/queue/migrations", "migrations"];
