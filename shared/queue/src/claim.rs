@@ -1,7 +1,7 @@
 //! The handle that a handler gets on its claim.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ struct Inner {
     reason: OnceLock<CancelReason>,
     /// Failures since the job last made progress.
     attempts: AtomicU32,
+    /// Its end has been written, or will be: the job may be gone.
+    over: AtomicBool,
 }
 
 impl fmt::Debug for Claim {
@@ -66,6 +68,7 @@ impl Claim {
                 cancellation,
                 reason,
                 attempts,
+                over: AtomicBool::new(false),
             }),
         }
     }
@@ -147,6 +150,7 @@ impl Claim {
     /// commit, the job is done; if the transaction is rolled back, the handler's answer counts. Fences by itself.
     pub async fn complete(&self, conn: &mut MySqlConnection, output: &Value) -> Result<(), QueueError> {
         let end = End::Handler(Outcome::Done(output.clone()));
+        self.set_over();
         if let Some(plain) = PlainEnd::of(self.token(), self.has_keys(), &end, &self.inner.config) {
             return if plain.write_if_live(conn).await? {
                 Ok(())
@@ -168,6 +172,15 @@ impl Claim {
     pub(crate) fn cancel(&self, reason: CancelReason) {
         let _ = self.inner.reason.set(reason);
         self.inner.cancellation.cancel();
+    }
+
+    /// The claim ends now. A job that is found gone from here on has not been taken from this claim.
+    pub(crate) fn set_over(&self) {
+        self.inner.over.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.inner.over.load(Ordering::Relaxed)
     }
 
     pub(crate) fn payload(&self) -> &str {

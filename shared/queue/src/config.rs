@@ -17,7 +17,8 @@ pub struct QueueConfig {
     pub backoff_cap: Duration,
     /// How an idle worker learns of new jobs.
     pub wait: Wait,
-    /// At most this many jobs are claimed, and this many acknowledged, in one statement.
+    /// At most this many jobs are claimed, and this many acknowledged, in one statement. How many are claimed goes by the
+    /// slots that are free, see [`StorageConfig::prefetch`](crate::StorageConfig::prefetch).
     pub batch: usize,
     /// When finished jobs are deleted.
     pub retention: Retention,
@@ -43,9 +44,17 @@ pub enum Wait {
 /// How long finished jobs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
+    /// Zero: a job that is done is deleted by what ends it, which costs less than keeping it. Whoever asks for it then finds
+    /// none.
     pub done: Duration,
     pub cancelled: Duration,
     pub failed: Duration,
+}
+
+impl Retention {
+    pub(crate) const fn keeps_done(&self) -> bool {
+        !self.done.is_zero()
+    }
 }
 
 impl Default for QueueConfig {
@@ -56,9 +65,9 @@ impl Default for QueueConfig {
             backoff_base: Duration::from_secs(5),
             backoff_cap: Duration::from_mins(15),
             wait: Wait::Server {
-                step: Duration::from_millis(50),
+                step: Duration::from_millis(10),
             },
-            batch: 100,
+            batch: 500,
             retention: Retention::default(),
             max_output_bytes: 256 * 1024,
             max_error_bytes: 8 * 1024,

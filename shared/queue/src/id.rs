@@ -73,6 +73,11 @@ impl WorkerId {
     pub const fn as_uuid(&self) -> &Uuid {
         &self.0
     }
+
+    /// What a job's row has before its first claim.
+    pub(crate) const fn is_none(&self) -> bool {
+        self.0.is_nil()
+    }
 }
 
 macro_rules! as_hyphenated_text {

@@ -71,6 +71,8 @@ pub(crate) enum ClaimStatus {
     CancelRequested,
     /// Ended by its handler or its acknowledgement; not lost.
     Ended,
+    /// There is no such job any more: ended, if the claim is over, and lost, if not.
+    Gone,
     Lost,
 }
 
@@ -111,7 +113,8 @@ fn status(token: ClaimToken, held: Option<&Held>) -> ClaimStatus {
         {
             ClaimStatus::Ended
         }
-        _ => ClaimStatus::Lost,
+        Some(_) => ClaimStatus::Lost,
+        None => ClaimStatus::Gone,
     }
 }
 

@@ -234,7 +234,7 @@ async fn cancel_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<Canc
         return Ok(Try::RowBusy);
     }
     let cancel = format!(
-        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{}', order_us = {}, cancel_requested = 1, finished_at = UTC_TIMESTAMP(6) \
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{}', order_us = {}, cancel_requested = 1 \
          WHERE id = ? AND {}",
         Move::Cancel.to(),
         now_us!(),
@@ -293,7 +293,7 @@ async fn retry_within(conn: &mut MySqlConnection, id: JobId) -> Result<Try<Strin
         ""
     };
     let revive = format!(
-        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET {fresh}state = '{}', order_us = rank_us, finished_at = NULL WHERE id = ? AND {}",
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET {fresh}state = '{}', order_us = rank_us WHERE id = ? AND {}",
         step.to(),
         step.condition()
     );

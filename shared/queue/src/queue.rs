@@ -35,7 +35,7 @@ impl fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// Does no IO. A worker program opens four further connections with the pool's options.
+    /// Does no IO. A worker program opens five further connections with the pool's options.
     pub fn new(pool: MySqlPool, config: QueueConfig) -> Self {
         Self {
             inner: Arc::new(Inner {

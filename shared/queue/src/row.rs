@@ -7,7 +7,7 @@ use serde_json::Value;
 use sqlx::mysql::MySqlRow;
 use sqlx::{Decode, MySql, Row as _, Type};
 
-use crate::id::JobId;
+use crate::id::{JobId, WorkerId};
 use crate::job::{EndedClaim, Job, UnreadableJob};
 use crate::sql::time_of;
 use crate::state::State;
@@ -15,7 +15,7 @@ use crate::state::State;
 pub(crate) const COLUMNS: &str = "id, kind, CAST(state AS CHAR) AS state, order_us, tenant, payload, priority, unique_key, \
      concurrency_key, trace_context, attempts, max_attempts, snoozes, lease_losses, \
      CAST(cancel_requested AS SIGNED) AS cancel_requested, last_error, snooze_reason, output, worker_id, created_at, \
-     started_at, claimed_at, finished_at, history";
+     started_at, claimed_at, history";
 
 /// The columns of one row, and which of them could not be read.
 struct Columns<'r> {
@@ -35,6 +35,12 @@ impl<'r> Columns<'r> {
     /// Of a column that may be NULL.
     fn find<T: Decode<'r, MySql> + Type<MySql>>(&mut self, name: &'static str) -> Option<T> {
         self.get::<Option<T>>(name).flatten()
+    }
+
+    /// Of a column that has the year 1970 for "not yet".
+    fn time(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
+        let time: Option<DateTime<Utc>> = self.get(name);
+        time.filter(|time| time.timestamp() > 0)
     }
 
     fn json<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
@@ -68,7 +74,8 @@ pub(crate) fn job_from_row(row: &MySqlRow) -> Result<Result<Job, UnreadableJob>,
     let (kind, tenant) = (columns.get("kind").unwrap_or_default(), columns.find("tenant"));
     let payload = columns.json::<Value>("payload");
     let created_at = columns.get("created_at");
-    let (started_at, finished_at) = (columns.find("started_at"), columns.find("finished_at"));
+    let (started_at, claimed_at) = (columns.time("started_at"), columns.time("claimed_at"));
+    let finished_at = time_of(order_us).filter(|_| state.is_some_and(State::is_finished));
     let (attempts, max_attempts) = (
         columns.get("attempts").unwrap_or_default(),
         columns.get("max_attempts").unwrap_or_default(),
@@ -92,12 +99,14 @@ pub(crate) fn job_from_row(row: &MySqlRow) -> Result<Result<Job, UnreadableJob>,
         last_error,
         snooze_reason: columns.find("snooze_reason"),
         output: columns.json("output"),
-        worker: columns.find("worker_id"),
+        worker: columns
+            .get("worker_id")
+            .filter(|worker| !WorkerId::is_none(worker)),
         created_at: created_at.unwrap_or_default(),
         run_at: time_of(order_us).filter(|_| state == Some(State::Scheduled)),
         lease_until: time_of(order_us).filter(|_| state == Some(State::Running)),
         started_at,
-        claimed_at: columns.find("claimed_at"),
+        claimed_at,
         finished_at,
         history: columns.json::<Vec<EndedClaim>>("history").unwrap_or_default(),
     };

@@ -16,6 +16,10 @@ macro_rules! now_us {
 }
 pub(crate) use now_us;
 
+/// For statements about many rows: reads the clock once into [`NOTED_NOW`], where [`now_us!`] would do so for each row.
+pub(crate) const NOTE_NOW: &str = concat!("SET @queue_now_us = ", now_us!(), "; ");
+pub(crate) const NOTED_NOW: &str = "@queue_now_us";
+
 /// REPEATABLE READ would lock the gaps that a claim walks over, and every claimer would wait for every other.
 const BEGIN: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
 

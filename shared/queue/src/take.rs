@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use crate::ack::{PlainEnd, id_list, write_plain_ends};
 use crate::id::{ClaimToken, JobId, WorkerId};
-use crate::sql::{micros, now_us};
+use crate::sql::{NOTE_NOW, NOTED_NOW, micros};
 use crate::state::Move;
 
 /// A job that was claimed just now.
@@ -58,7 +58,7 @@ pub(crate) fn candidates(kind: &str, limit: usize, floor: Option<i64>) -> String
 /// Writes ends without claiming anything. The connection must be in no transaction and at READ COMMITTED; after an error
 /// it must not be used again, and it is unknown which ends are written.
 pub(crate) async fn ack(conn: &mut MySqlConnection, ends: &[PlainEnd]) -> Result<(), sqlx::Error> {
-    let statements = format!("START TRANSACTION; {}COMMIT", write_plain_ends(ends));
+    let statements = format!("START TRANSACTION; {NOTE_NOW}{}COMMIT", write_plain_ends(ends));
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(conn).await?;
     Ok(())
 }
@@ -72,7 +72,7 @@ pub(crate) async fn ack_and_claim(
     lease: Duration,
 ) -> Result<ClaimedBatch, sqlx::Error> {
     let select = format!(
-        "START TRANSACTION; {}{}",
+        "START TRANSACTION; {NOTE_NOW}{}{}",
         write_plain_ends(ends),
         candidates(want.kind, want.limit, want.floor)
     );
@@ -101,12 +101,12 @@ pub(crate) async fn ack_and_claim(
     let mut rest = String::new();
     if !got.taken.is_empty() {
         rest = format!(
-            "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{running}', order_us = {now} + {lease}, claim_no = claim_no + 1, \
+            "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{running}', order_us = {now} + {lease}, \
                worker_id = x'{worker}', claimed_at = UTC_TIMESTAMP(6), \
-               started_at = COALESCE(started_at, UTC_TIMESTAMP(6)), snooze_reason = NULL \
+               started_at = IF(claim_no = 0, UTC_TIMESTAMP(6), started_at), claim_no = claim_no + 1, snooze_reason = NULL \
              WHERE id IN ({ids}) AND {from}; ",
             running = Move::Claim.to(),
-            now = now_us!(),
+            now = NOTED_NOW,
             lease = micros(lease),
             worker = worker.as_uuid().simple(),
             ids = id_list(got.taken.iter().map(|job| job.token.job_id())),

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 use crate::config::QueueConfig;
 use crate::id::ClaimToken;
 use crate::outcome::Outcome;
-use crate::sql::{now_us, text_literal};
+use crate::sql::{NOTED_NOW, now_us, text_literal};
 use crate::state::Move;
 
 use super::decide::stored_output;
@@ -30,6 +30,8 @@ pub(crate) struct PlainEnd {
     output: Value,
     /// The output as it is stored.
     stored: Option<String>,
+    /// Done jobs are kept for a while.
+    is_kept: bool,
 }
 
 impl PlainEnd {
@@ -50,6 +52,7 @@ impl PlainEnd {
             token,
             output,
             stored,
+            is_kept: config.retention.keeps_done(),
         })
     }
 
@@ -71,7 +74,7 @@ impl PlainEnd {
     pub(crate) async fn write_if_live(&self, conn: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
         let statement = format!(
             "{} AND order_us > {}",
-            statement(self.token.claim_no(), &[self]),
+            statement(self.token.claim_no(), &[self], now_us!()),
             now_us!()
         );
         let written = sqlx::raw_sql(AssertSqlSafe(statement)).execute(conn).await?;
@@ -79,7 +82,7 @@ impl PlainEnd {
     }
 }
 
-/// Statements, each ended by `; `: one for each number of claims that these jobs have seen, hence nearly always one. A
+/// Statements, each ended by `; `, to be preceded by [`NOTE_NOW`](crate::sql::NOTE_NOW): one for each number of claims that these jobs have seen, hence nearly always one. A
 /// claim that is not current any more matches no row.
 pub(crate) fn write_plain_ends(ends: &[PlainEnd]) -> String {
     let mut by_claim_no: BTreeMap<u32, Vec<&PlainEnd>> = BTreeMap::new();
@@ -88,20 +91,24 @@ pub(crate) fn write_plain_ends(ends: &[PlainEnd]) -> String {
     }
     let statements = by_claim_no
         .iter()
-        .map(|(claim_no, ends)| statement(*claim_no, ends) + "; ");
+        .map(|(claim_no, ends)| statement(*claim_no, ends, NOTED_NOW) + "; ");
     statements.collect()
 }
 
-fn statement(claim_no: u32, ends: &[&PlainEnd]) -> String {
+fn statement(claim_no: u32, ends: &[&PlainEnd], now: &str) -> String {
+    let ids = id_list(ends.iter().map(|end| end.token.job_id()));
+    let is_ours = format!(
+        "id IN ({ids}) AND claim_no = {claim_no} AND {}",
+        Move::Complete.condition()
+    );
+    // One queue's ends are all of one sort.
+    if ends.iter().any(|end| !end.is_kept) {
+        return format!("DELETE jobs FROM queue_jobs AS jobs FORCE INDEX (PRIMARY) WHERE {is_ours}");
+    }
     format!(
-        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{done}', order_us = {now}, \
-           finished_at = UTC_TIMESTAMP(6), output = {output} \
-         WHERE id IN ({ids}) AND claim_no = {claim_no} AND {from}",
+        "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{done}', order_us = {now}, output = {output} WHERE {is_ours}",
         done = Move::Complete.to(),
-        now = now_us!(),
         output = output_by_id(ends),
-        ids = id_list(ends.iter().map(|end| end.token.job_id())),
-        from = Move::Complete.condition(),
     )
 }
 

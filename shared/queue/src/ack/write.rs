@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 use crate::config::QueueConfig;
 use crate::keys;
 use crate::sql::{micros, now_us, text_literal};
-use crate::state::State;
+use crate::state::{Move, State};
 
 use super::decide::Decision;
 use super::{Held, Within};
@@ -61,16 +61,24 @@ pub(crate) async fn write(
 /// By the primary key, values as literals: one statement a job, all sent at once. One UPDATE that joins a table of values
 /// would be a single statement, but the server puts what it is to write into a temporary table on disk first.
 fn update_statement(held: &Held, decision: &Decision, config: &QueueConfig) -> String {
+    let is_ours = format!(
+        "id = x'{id}' AND claim_no = {claim_no} AND {from}",
+        id = held.id.as_uuid().simple(),
+        claim_no = held.claim_no,
+        from = decision.step.condition(),
+    );
+    if decision.step == Move::Complete && !config.retention.keeps_done() {
+        return format!("DELETE FROM queue_jobs WHERE {is_ours}");
+    }
     let now = now_us!();
-    let (order_us, finished_at) = match decision.step.to() {
-        State::Scheduled => (format!("{now} + {}", micros(decision.delay)), "NULL"),
-        State::Done | State::Failed | State::Cancelled => (now.to_owned(), "UTC_TIMESTAMP(6)"),
-        State::Ready | State::Blocked | State::Running => ("rank_us".to_owned(), "NULL"),
+    let order_us = match decision.step.to() {
+        State::Scheduled => format!("{now} + {}", micros(decision.delay)),
+        State::Done | State::Failed | State::Cancelled => now.to_owned(),
+        State::Ready | State::Blocked | State::Running => "rank_us".to_owned(),
     };
     let mut statement = format!(
         "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = '{state}', order_us = {order_us}, \
-           attempts = {attempts}, lease_losses = {lease_losses}, snoozes = {snoozes}, output = {output}, \
-           finished_at = {finished_at}",
+           attempts = {attempts}, lease_losses = {lease_losses}, snoozes = {snoozes}, output = {output}",
         state = decision.step.to(),
         attempts = decision.attempts,
         lease_losses = decision.lease_losses,
@@ -96,13 +104,7 @@ fn update_statement(held: &Held, decision: &Decision, config: &QueueConfig) -> S
             error = optional_literal(decision.error.as_deref()),
         );
     }
-    let _ = write!(
-        statement,
-        " WHERE id = x'{id}' AND claim_no = {claim_no} AND {from}",
-        id = held.id.as_uuid().simple(),
-        claim_no = held.claim_no,
-        from = decision.step.condition(),
-    );
+    let _ = write!(statement, " WHERE {is_ours}");
     statement
 }
 

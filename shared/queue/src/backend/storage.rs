@@ -40,8 +40,9 @@ use super::layer::{OutcomeLayer, Slot};
 pub struct StorageConfig {
     /// How many jobs of the kind this process runs at the same time.
     pub concurrency: usize,
-    /// How many more it claims ahead. For jobs of milliseconds; a job of seconds waits here while another process has a
-    /// free slot.
+    /// How many more it claims ahead at most; in fact about as many as are done in 60 ms at the rate seen lately, so a job
+    /// of seconds does not wait here while another process has a free slot. For jobs of milliseconds a thousand is a good
+    /// value; of those that it claimed ahead, a process that is killed keeps others off until their leases end.
     pub prefetch: usize,
     /// A handler that takes longer is dropped, and the job retried.
     pub timeout: Option<Duration>,

@@ -1,10 +1,16 @@
 //! Claims jobs for kinds with free slots, never more than those, and writes the plain ends on the way: both in one
-//! transaction over one connection, so a batch costs two round trips and one commit.
+//! transaction, so a batch costs two round trips and one commit.
+//!
+//! Two tasks do this, each over a connection of its own: while the server works and syncs its log for one, the other's jobs
+//! run. They take turns at choosing what to do next. Beside an exchange that is under way a second one begins only when there
+//! is a whole batch to do, so that quiet times do not split batches.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Row};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::ack::{End, PlainEnd};
@@ -12,7 +18,10 @@ use crate::id::{ClaimToken, JobId};
 use crate::take;
 
 use super::link::Link;
-use super::{Engine, slots::Order};
+use super::{Engine, lock, slots::Order};
+
+/// How many tasks exchange.
+pub(super) const TASKS: usize = 2;
 
 /// While more ends than so many batches wait to be written, nothing further is claimed: the database is behind.
 const MAX_UNACKED_BATCHES: usize = 20;
@@ -27,6 +36,45 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// What the ends of one statement may take, whatever the server allows; bytes.
 const MAX_ENDS_BYTES: usize = 1024 * 1024;
 
+/// What the tasks share.
+#[derive(Default)]
+pub(super) struct Exchanges {
+    /// Whose turn it is to choose what to do next.
+    turn: tokio::sync::Mutex<()>,
+    under_way: AtomicUsize,
+    arrived: Notify,
+    /// The kind of a claim whose answer was lost.
+    unknown: Mutex<Option<&'static str>>,
+}
+
+/// An exchange that is under way.
+struct UnderWay<'a>(&'a Exchanges);
+
+impl Exchanges {
+    fn begin(&self) -> UnderWay<'_> {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        UnderWay(self)
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) > 0
+    }
+
+    /// Only for the one whose turn it is: nobody else waits for this, and no exchange begins meanwhile.
+    async fn all_arrived(&self) {
+        while self.is_under_way() {
+            self.arrived.notified().await;
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.arrived.notify_one();
+    }
+}
+
 pub(super) async fn run(engine: Arc<Engine>) {
     tokio::select! {
         () = serve(&engine) => {}
@@ -37,45 +85,81 @@ pub(super) async fn run(engine: Arc<Engine>) {
 async fn serve(engine: &Engine) {
     // Nobody's lock may keep jobs from being claimed: an end that has to wait goes the long way.
     let mut link = engine.link("claim", ANSWERS_WITHIN).with_lock_wait(LOCK_WAIT);
-    let mut recover: Option<&'static str> = None;
     loop {
-        if next_order(engine).is_none() && engine.plain_ends().is_empty() {
-            link.idle();
-            engine.work.notified().await;
-            continue;
-        }
-        gather(engine).await;
-        let order = next_order(engine);
-        if let (Some(kind), Some(_)) = (recover, &order) {
-            match release_unknown(engine, &mut link, kind).await {
-                Ok(()) => recover = None,
-                Err(error) => {
-                    tokio::time::sleep(link.failed(&error)).await;
-                    continue;
-                }
+        let (ends, order, under_way) = match choose(engine, &mut link).await {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                tokio::time::sleep(link.failed(&error)).await;
+                continue;
             }
-        }
-        let ends = take_ends(engine, link.last_packet_room());
-        if let Err(error) = exchange(engine, &mut link, &ends, order.as_ref()).await {
+        };
+        let exchanged = exchange(engine, &mut link, &ends, order.as_ref()).await;
+        if exchanged.is_err() {
             // It may have taken effect all the same. The long way finds out which ends are written.
             for end in ends {
                 let (token, end) = end.into_end();
                 engine.ack_later(token, false, end);
             }
-            recover = order.map(|order| order.want.kind).or(recover);
+            if let Some(order) = order {
+                engine.slots().give_back(order.want.kind, order.want.limit);
+                *lock(&engine.exchanges.unknown) = Some(order.want.kind);
+                engine.work.notify_one();
+            }
+        }
+        drop(under_way);
+        if let Err(error) = exchanged {
             tokio::time::sleep(link.failed(&error)).await;
         }
     }
 }
 
-/// Waits a moment while there is little to do.
+/// Waits until there is something to do, and takes it: ends to write, and slots to claim for.
+async fn choose<'a>(
+    engine: &'a Engine,
+    link: &mut Link,
+) -> Result<(Vec<PlainEnd>, Option<Order>, UnderWay<'a>), sqlx::Error> {
+    let exchanges = &engine.exchanges;
+    let _turn = exchanges.turn.lock().await;
+    loop {
+        while next_order(engine).is_none() && engine.plain_ends().is_empty() {
+            if !exchanges.is_under_way() {
+                link.idle();
+            }
+            engine.work.notified().await;
+        }
+        gather(engine).await;
+        let unknown = *lock(&exchanges.unknown);
+        if let Some(kind) = unknown
+            && next_order(engine).is_some()
+        {
+            // What another exchange has claimed and not delivered yet is not unknown.
+            exchanges.all_arrived().await;
+            release_unknown(engine, link, kind).await?;
+            *lock(&exchanges.unknown) = None;
+        }
+        let ends = take_ends(engine, link.last_packet_room());
+        let order = take_order(engine);
+        if order.is_some() || !ends.is_empty() {
+            return Ok((ends, order, exchanges.begin()));
+        }
+    }
+}
+
+/// Waits while there is little to do: a moment, or as long as another exchange is under way.
 async fn gather(engine: &Engine) {
     let much = async {
         while is_little_work(engine) {
             engine.much_work.notified().await;
         }
     };
-    let _ = tokio::time::timeout(MOMENT, much).await;
+    let in_time = async {
+        engine.exchanges.all_arrived().await;
+        tokio::time::sleep(MOMENT).await;
+    };
+    tokio::select! {
+        () = much => {}
+        () = in_time => {}
+    }
 }
 
 fn is_little_work(engine: &Engine) -> bool {
@@ -87,10 +171,21 @@ fn is_little_work(engine: &Engine) -> bool {
 }
 
 fn next_order(engine: &Engine) -> Option<Order> {
-    if !engine.takes_jobs() || engine.held().len() >= engine.batch() * MAX_UNACKED_BATCHES {
+    if !may_claim(engine) {
         return None;
     }
     engine.slots().next_order(engine.batch())
+}
+
+fn take_order(engine: &Engine) -> Option<Order> {
+    if !may_claim(engine) {
+        return None;
+    }
+    engine.slots().take_order(engine.batch())
+}
+
+fn may_claim(engine: &Engine) -> bool {
+    engine.takes_jobs() && engine.held().len() < engine.batch() * MAX_UNACKED_BATCHES
 }
 
 /// As many as a batch and a packet hold; half a packet is left for the claim.

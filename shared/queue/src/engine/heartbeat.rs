@@ -118,7 +118,8 @@ fn apply(engine: &Engine, token: ClaimToken, status: ClaimStatus, lease_until: O
             }
         }
         ClaimStatus::Ended => {}
-        ClaimStatus::Lost => {
+        ClaimStatus::Gone if held.claim.is_over() => {}
+        ClaimStatus::Lost | ClaimStatus::Gone => {
             tracing::warn!(job.id = %token.job_id(), "a job was rescued from this worker: its lease had ended");
             held.lost = true;
             held.claim.cancel(CancelReason::LeaseLost);

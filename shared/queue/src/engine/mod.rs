@@ -1,8 +1,9 @@
-//! What a worker process does for all its kinds together: one task polls for work, one claims and writes the plain ends,
+//! What a worker process does for all its kinds together: one task polls for work, two claim and write the plain ends,
 //! one writes the others, one keeps leases. Knows nothing of apalis: jobs go out through a channel per kind, ends come
 //! back through `finish`.
 
 mod acker;
+mod ahead;
 mod exchange;
 mod heartbeat;
 mod link;
@@ -47,6 +48,7 @@ pub(crate) struct Engine {
     work: Notify,
     /// So much of it that waiting for more does not pay.
     much_work: Notify,
+    exchanges: exchange::Exchanges,
     /// Ends were written.
     acked: Notify,
     plain_ends: Mutex<Vec<PlainEnd>>,
@@ -91,6 +93,7 @@ impl Engine {
             held: Mutex::new(HashMap::new()),
             work: Notify::new(),
             much_work: Notify::new(),
+            exchanges: exchange::Exchanges::default(),
             acked: Notify::new(),
             plain_ends: Mutex::new(Vec::new()),
             ends,
@@ -136,7 +139,9 @@ impl Engine {
         if let Some(ends) = ends {
             self.tasks.spawn(acker::run(Arc::clone(self), ends));
         }
-        self.tasks.spawn(exchange::run(Arc::clone(self)));
+        for _ in 0..exchange::TASKS {
+            self.tasks.spawn(exchange::run(Arc::clone(self)));
+        }
         self.tasks.spawn(heartbeat::run(Arc::clone(self)));
         self.tasks.spawn(poller::run(Arc::clone(self)));
     }
@@ -155,6 +160,7 @@ impl Engine {
     /// A handler has ended: frees its slot, and acks the claim in the background. The claim stays held, its lease
     /// extended, until that is written.
     pub(crate) fn finish(&self, claim: &Claim, end: End) {
+        claim.set_over();
         // An end after a lost lease is written row by row, so that one which has no effect is noticed.
         let plain = if claim.reason().is_none() {
             PlainEnd::of(claim.token(), claim.has_keys(), &end, &self.config)
@@ -210,9 +216,12 @@ impl Engine {
         let mut slots = self.slots();
         for claim in claims {
             let (token, has_keys) = (claim.token(), claim.has_keys());
-            if self.stopping.is_cancelled() || !slots.hand_over(claim) {
-                self.ack_later(token, has_keys, End::Release);
+            if self.stopping.is_cancelled() {
+                slots.give_back(kind, 1);
+            } else if slots.hand_over(claim) {
+                continue;
             }
+            self.ack_later(token, has_keys, End::Release);
         }
     }
 

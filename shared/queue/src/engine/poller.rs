@@ -21,6 +21,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long one statement may wait: a kind that frees a slot meanwhile is not waited for until the next.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 const BUSY_WAIT: Duration = Duration::from_millis(150);
+/// Jobs that come due are looked for less often than ready ones: that costs more, and they have waited anyway.
+const LOOK_FOR_DUE: Duration = Duration::from_millis(50);
 /// Between two promotions, whoever does them.
 const PROMOTE_REST: Duration = Duration::from_millis(20);
 const RESCUE_REST: Duration = Duration::from_millis(200);
@@ -221,25 +223,24 @@ fn poll_statement(engine: &Engine) -> String {
         let wait = if idle { IDLE_WAIT } else { BUSY_WAIT };
         let step = step.max(Duration::from_millis(1));
         let polls = wait.as_micros().div_ceil(step.as_micros());
-        let found: Vec<String> = idle_kinds
-            .iter()
-            .map(|kind| has_ready(kind))
-            .chain(kinds.iter().map(|kind| has_due(kind)))
-            .collect();
+        let each_due = (LOOK_FOR_DUE.as_micros() / step.as_micros()).max(1);
+        let due: Vec<String> = kinds.iter().map(|kind| has_due(kind)).collect();
         waiting = format!(
             "DECLARE polls INT DEFAULT {polls}; \
              WHILE polls > 0 DO \
-               IF {} THEN SET polls = 0; ELSE SET polls = polls - 1; DO SLEEP({}); END IF; \
+               IF {ready} OR polls % {each_due} = 0 AND ({due}) THEN SET polls = 0; \
+               ELSE SET polls = polls - 1; DO SLEEP({step}); END IF; \
              END WHILE; ",
-            found.join(" OR "),
-            step.as_secs_f64(),
+            ready = has_ready(&idle_kinds),
+            due = due.join(" OR "),
+            step = step.as_secs_f64(),
         );
     }
     let mut facts: Vec<String> = Vec::new();
     for kind in &exhausted {
         facts.push(format!(
             " UNION ALL SELECT 'ready', '{kind}' FROM DUAL WHERE {}",
-            has_ready(kind)
+            has_ready(&[kind])
         ));
     }
     for kind in &kinds {
@@ -263,9 +264,11 @@ fn poll_statement(engine: &Engine) -> String {
     )
 }
 
-fn has_ready(kind: &str) -> String {
+/// Of any of these kinds: one key is read for each.
+fn has_ready(kinds: &[&str]) -> String {
     format!(
-        "EXISTS (SELECT 1 FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) WHERE state = 'ready' AND kind = '{kind}')"
+        "EXISTS (SELECT 1 FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) WHERE state = 'ready' AND kind IN ('{}'))",
+        kinds.join("', '")
     )
 }
 

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use crate::claim::Claim;
 use crate::take::{ClaimRequest, ClaimedBatch};
 
+use super::ahead::Ahead;
+
 /// How long a busy kind continues from where its last claim ended before it starts from the beginning again: at least so
 /// long, and so many times as long as a claim from there took. A job that belongs in front of those claimed last is overtaken for
 /// no longer than this.
@@ -25,8 +27,10 @@ pub(super) struct Slots {
 }
 
 struct KindSlots {
-    capacity: usize,
-    /// Claimed jobs whose handlers have not ended.
+    /// How many handlers run at a time.
+    limit: usize,
+    ahead: Ahead,
+    /// Claimed jobs whose handlers have not ended, and those that are being claimed.
     occupied: usize,
     /// Counts announcements; there may be a job if it is ahead of `exhausted`.
     announced: u64,
@@ -48,8 +52,12 @@ pub(super) struct Order {
 }
 
 impl KindSlots {
+    const fn capacity(&self) -> usize {
+        self.limit + self.ahead.jobs
+    }
+
     const fn free(&self) -> usize {
-        self.capacity.saturating_sub(self.occupied)
+        self.capacity().saturating_sub(self.occupied)
     }
 
     const fn may_have_jobs(&self) -> bool {
@@ -58,7 +66,7 @@ impl KindSlots {
 
     /// Free slots are asked for together, three quarters of all at least, unless that takes too long.
     fn is_small(&self, batch: usize) -> bool {
-        self.free() * 4 < self.capacity.min(batch) * 3
+        self.free() * 4 < self.capacity().min(batch) * 3
     }
 
     fn floor(&self) -> Option<i64> {
@@ -78,13 +86,13 @@ impl Slots {
             return None;
         }
         let (jobs, receiver) = mpsc::unbounded_channel();
-        let capacity = limit.max(1) + prefetch;
         // Handlers of an earlier worker of the kind may still run.
         let occupied = self.open.get(kind).map_or(0, |slots| slots.occupied);
         self.open.insert(
             kind,
             KindSlots {
-                capacity,
+                limit: limit.max(1),
+                ahead: Ahead::new(prefetch),
                 occupied,
                 announced: 1,
                 exhausted: 0,
@@ -127,7 +135,24 @@ impl Slots {
         }
     }
 
-    /// The next claim to try, the slots taking turns.
+    /// The next claim to try, the slots taking turns, and its slots taken for it.
+    pub(super) fn take_order(&mut self, batch: usize) -> Option<Order> {
+        let order = self.next_order(batch)?;
+        if let Some(slots) = self.open.get_mut(order.want.kind) {
+            slots.occupied += order.want.limit;
+        }
+        self.last = order.want.kind;
+        Some(order)
+    }
+
+    /// Slots that were taken for jobs which did not come.
+    pub(super) fn give_back(&mut self, kind: &str, count: usize) {
+        if let Some(slots) = self.open.get_mut(kind) {
+            slots.occupied = slots.occupied.saturating_sub(count);
+        }
+    }
+
+    /// What [`take_order`](Self::take_order) would take.
     pub(super) fn next_order(&self, batch: usize) -> Option<Order> {
         let after = self
             .open
@@ -148,13 +173,14 @@ impl Slots {
         })
     }
 
-    /// What came of an order. Fewer jobs than asked for: there are no more, unless some were announced meanwhile, or are
+    /// What came of an order: the slots of the jobs that it got stay taken. Fewer jobs than asked for: there are no more, unless some were announced meanwhile, or are
     /// in front of where the order began.
     pub(super) fn record(&mut self, order: &Order, got: &ClaimedBatch) {
-        self.last = order.want.kind;
         let Some(slots) = self.open.get_mut(order.want.kind) else {
             return;
         };
+        let missing = order.want.limit.saturating_sub(got.taken.len());
+        slots.occupied = slots.occupied.saturating_sub(missing);
         if order.want.floor.is_none() {
             let continue_for = CONTINUE_FOR.max(got.found_in * CONTINUE_TIMES);
             slots.continue_until = Some(Instant::now() + continue_for);
@@ -165,13 +191,15 @@ impl Slots {
         }
     }
 
-    /// Gives a job to its kind; answers whether anybody takes it.
+    /// Gives a job, for which a slot was taken, to its kind; answers whether anybody takes it.
     pub(super) fn hand_over(&mut self, claim: Claim) -> bool {
         let Some(slots) = self.open.get_mut(claim.kind()) else {
             return false;
         };
         let taken = slots.jobs.send(claim).is_ok();
-        slots.occupied += usize::from(taken);
+        if !taken {
+            slots.occupied = slots.occupied.saturating_sub(1);
+        }
         taken
     }
 
@@ -181,6 +209,7 @@ impl Slots {
             return true;
         };
         slots.occupied = slots.occupied.saturating_sub(1);
+        slots.ahead.count(Instant::now());
         !slots.is_small(batch)
     }
 
@@ -220,7 +249,7 @@ impl Slots {
     pub(super) fn capacities(&self) -> BTreeMap<&'static str, usize> {
         self.open
             .iter()
-            .map(|(kind, slots)| (*kind, slots.capacity))
+            .map(|(kind, slots)| (*kind, slots.limit))
             .collect()
     }
 }
@@ -252,12 +281,14 @@ mod tests {
     fn a_busy_kind_continues_where_it_was_for_a_while() {
         let mut slots = Slots::default();
         let _jobs = slots.open("k", 4, 0);
-        let first = slots.next_order(100).unwrap();
+        let first = slots.take_order(100).unwrap();
         assert_eq!((first.want.limit, first.want.floor), (4, None));
         slots.record(&first, &got(4, 7));
-        let second = slots.next_order(100).unwrap();
+        slots.give_back("k", 4);
+        let second = slots.take_order(100).unwrap();
         assert_eq!(second.want.floor, Some(7));
         slots.record(&second, &got(4, 9));
+        slots.give_back("k", 4);
         assert_eq!(slots.next_order(100).unwrap().want.floor, Some(9));
         std::thread::sleep(CONTINUE_FOR);
         assert_eq!(slots.next_order(100).unwrap().want.floor, None);
@@ -267,19 +298,35 @@ mod tests {
     fn a_kind_is_exhausted_only_when_a_claim_from_the_beginning_says_so() {
         let mut slots = Slots::default();
         let _jobs = slots.open("k", 4, 0);
-        let first = slots.next_order(100).unwrap();
+        let first = slots.take_order(100).unwrap();
         slots.record(&first, &got(4, 7));
-        let from_there = slots.next_order(100).unwrap();
+        slots.give_back("k", 4);
+        let from_there = slots.take_order(100).unwrap();
         slots.record(&from_there, &got(3, 9));
-        let again = slots.next_order(100).unwrap();
+        slots.give_back("k", 3);
+        let again = slots.take_order(100).unwrap();
         assert_eq!(again.want.floor, None);
         // What is announced while it claims counts.
         slots.announce("k");
         slots.record(&again, &got(0, 0));
-        let last = slots.next_order(100).unwrap();
+        let last = slots.take_order(100).unwrap();
         slots.record(&last, &got(0, 0));
         assert!(slots.next_order(100).is_none());
         assert_eq!(slots.exhausted(), ["k"]);
+    }
+
+    #[test]
+    fn two_claims_at_once_never_take_more_than_the_slots() {
+        let mut slots = Slots::default();
+        let _jobs = slots.open("k", 5, 0);
+        let first = slots.take_order(3).unwrap();
+        let second = slots.take_order(3).unwrap();
+        assert_eq!((first.want.limit, second.want.limit), (3, 2));
+        assert!(slots.take_order(3).is_none());
+        slots.record(&second, &got(0, 0));
+        slots.give_back("k", first.want.limit);
+        slots.announce("k");
+        assert_eq!(slots.take_order(100).unwrap().want.limit, 5);
     }
 
     #[test]
@@ -288,8 +335,9 @@ mod tests {
         let _jobs = (slots.open("a", 1, 0), slots.open("b", 1, 0));
         let mut kinds = Vec::new();
         for _ in 0..4 {
-            let order = slots.next_order(100).unwrap();
+            let order = slots.take_order(100).unwrap();
             slots.record(&order, &got(1, 7));
+            slots.give_back(order.want.kind, 1);
             kinds.push(order.want.kind);
         }
         assert!(

@@ -191,7 +191,8 @@ async fn a_storm_over_few_keys_loses_nobody(pool: MySqlPool) {
         "SELECT COUNT(*) FROM queue_jobs AS a JOIN queue_jobs AS b ON a.concurrency_key = b.concurrency_key \
            AND a.id < b.id AND a.attempts = 0 AND b.attempts = 0 AND a.snoozes = 0 AND b.snoozes = 0 \
          WHERE a.state = 'done' AND b.state = 'done' \
-           AND a.claimed_at < b.finished_at AND b.claimed_at < a.finished_at",
+           AND a.claimed_at < '1970-01-01' + INTERVAL b.order_us MICROSECOND \
+           AND b.claimed_at < '1970-01-01' + INTERVAL a.order_us MICROSECOND",
     )
     .fetch_one(&pool)
     .await

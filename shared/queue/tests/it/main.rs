@@ -12,4 +12,5 @@ mod outage_states;
 mod plan;
 mod processes;
 mod support;
+mod unkept;
 mod workers;

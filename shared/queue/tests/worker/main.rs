@@ -3,14 +3,17 @@
 //! - `note`: writes a row into `test_runs`, sleeps, then writes a row into `test_notes` and finishes the job in the same
 //!   transaction; a write that the fence refuses is noted in `test_bounces` instead.
 //! - `hold`: runs until it is cancelled.
-//! - `nothing`: does nothing, for measuring.
+//! - `nothing`: does nothing, for measuring. With `JOBS`, the program says how long so many of them took, until the last of
+//!   their ends was written, and ends.
 //! - `various`: some fail once, some snooze once, some have an output; for long runs.
 //!
 //! Settings come from the environment: `DATABASE_URL`, `LEASE_MS`, `CONCURRENCY`, `PREFETCH`, `BATCH`, `GRACE_MS`,
-//! `KEEP_MS`.
+//! `KEEP_MS`, `JOBS`.
 
 use std::error::Error;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use apalis_core::task::data::Data;
 use apalis_mariadb::{
@@ -18,8 +21,10 @@ use apalis_mariadb::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sqlx::MySqlPool;
 use sqlx::mysql::MySqlPoolOptions;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 #[derive(Deserialize)]
 struct Note {
@@ -80,8 +85,51 @@ async fn hold(_: Hold, claim: Claim, _: Data<()>) -> Outcome {
     Outcome::Cancelled
 }
 
-async fn nothing(_: Nothing, _: Claim, _: Data<()>) -> Outcome {
+async fn nothing(_: Nothing, _: Claim, count: Data<Arc<Count>>) -> Outcome {
+    count.add();
     Outcome::done()
+}
+
+/// The `nothing` jobs that have run.
+struct Count {
+    wanted: usize,
+    jobs: AtomicUsize,
+    first: OnceLock<Instant>,
+    reached: Notify,
+}
+
+impl Count {
+    fn to(wanted: usize) -> Arc<Self> {
+        Arc::new(Self {
+            wanted,
+            jobs: AtomicUsize::new(0),
+            first: OnceLock::new(),
+            reached: Notify::new(),
+        })
+    }
+
+    fn add(&self) {
+        self.first.get_or_init(Instant::now);
+        if self.jobs.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted {
+            self.reached.notify_one();
+        }
+    }
+
+    /// Waits until the last of the wanted jobs is over in the database too, and says how long that took.
+    async fn report(&self, pool: &MySqlPool) -> Result<(), sqlx::Error> {
+        self.reached.notified().await;
+        let running = "SELECT COUNT(*) FROM queue_jobs FORCE INDEX (ix_queue_jobs_order) \
+                       WHERE state = 'running' AND kind = 'nothing'";
+        while sqlx::query_scalar::<_, i64>(running).fetch_one(pool).await? > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let seconds = self
+            .first
+            .get()
+            .map_or(0.0, |first| first.elapsed().as_secs_f64());
+        println!("{{\"jobs\": {}, \"seconds\": {seconds}}}", self.wanted);
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -140,7 +188,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         },
         ..QueueConfig::default()
     };
-    let queue = Queue::new(pool, config);
+    let queue = Queue::new(pool.clone(), config);
+    let count = Count::to(number("JOBS", 0));
+    let counted = Arc::clone(&count);
     let mut terminated = signal(SignalKind::terminate())?;
     let storage = StorageConfig {
         concurrency,
@@ -151,10 +201,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .register(storage.clone(), queue.clone(), note)?
         .register(storage.clone(), queue, various)?
         .register(storage.clone(), (), hold)?
-        .register(storage, (), nothing)?
+        .register(storage, count, nothing)?
         .run(
             async move {
-                terminated.recv().await;
+                tokio::select! {
+                    _ = terminated.recv() => {}
+                    reported = counted.report(&pool) => {
+                        if let Err(error) = reported {
+                            eprintln!("the running jobs could not be counted: {error}");
+                        }
+                    }
+                }
             },
             Duration::from_millis(number("GRACE_MS", 5000) as u64),
         )

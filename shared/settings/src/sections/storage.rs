@@ -34,9 +34,9 @@ section! {
         ).default("30"),
         poll: Duration = milliseconds(
             "QUEUE_POLL_MS",
-            10..=1000,
+            2..=1000,
             "How often an idle worker's database looks for jobs that other processes enqueued; one statement a second",
-        ).default("50"),
+        ).default("10"),
         retention: Duration = days(
             "QUEUE_RETENTION_DAYS",
             1..=3650,

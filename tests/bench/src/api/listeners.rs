@@ -81,7 +81,7 @@ async fn run(setting: &Setting, client: &Client, listeners: usize, jobs: usize) 
     }
 
     setting
-        .sql("UPDATE queue_jobs SET state = 'done', order_us = 0, finished_at = UTC_TIMESTAMP(6) WHERE state = 'running'")
+        .sql("UPDATE queue_jobs SET state = 'done', order_us = 1 WHERE state = 'running'")
         .await?;
     let saw = tokio::time::timeout(LIMIT, async {
         let mut saw = 0;

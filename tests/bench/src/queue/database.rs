@@ -135,7 +135,7 @@ impl Database {
 
     /// For an hour.
     pub(crate) async fn put_off_counting(&self) -> Result<()> {
-        let statement = format!("UPDATE queue_tasks SET due_us = {NOW_US} + 3600000000 WHERE duty = 'count'");
+        let statement = format!("UPDATE queue_tasks SET due_us = {NOW_US} + 3600000000 WHERE task = 'count'");
         sqlx::raw_sql(AssertSqlSafe(statement))
             .execute(&self.pool)
             .await?;

@@ -54,15 +54,14 @@ async fn claim_and_acknowledge(url: String, batch: usize, time: Duration) -> Res
         let ids = ids.join(", ");
         let take = format!(
             "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = 'running', order_us = {now} + 30000000, \
-               claim_no = claim_no + 1, worker_id = x'{:032x}', claimed_at = UTC_TIMESTAMP(6), \
-               started_at = COALESCE(started_at, UTC_TIMESTAMP(6)), snooze_reason = NULL \
+               worker_id = x'{:032x}', claimed_at = UTC_TIMESTAMP(6), \
+               started_at = IF(claim_no = 0, UTC_TIMESTAMP(6), started_at), claim_no = claim_no + 1, snooze_reason = NULL \
              WHERE id IN ({ids}) AND state = 'ready'; COMMIT",
             std::process::id()
         );
         sqlx::raw_sql(AssertSqlSafe(take)).execute(&mut conn).await?;
         let acknowledge = format!(
-            "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = 'done', order_us = {now}, \
-               finished_at = UTC_TIMESTAMP(6), output = NULL \
+            "UPDATE queue_jobs FORCE INDEX (PRIMARY) SET state = 'done', order_us = {now}, output = NULL \
              WHERE id IN ({ids}) AND claim_no = 1 AND state = 'running'"
         );
         sqlx::raw_sql(AssertSqlSafe(acknowledge))
