@@ -34,6 +34,8 @@ const FROZEN: &[(&str, &str)] = &[
     (
         "migrations/20261201000010_build_pages.sql",
         "673cb7283226c5e3abe730aedcf80f40a761e176092343db3f205bbd190e1b8c",
+    ),
+    (
         "shared/queue/migrations/20261201000020_queue_row_width.sql",
         "db53be3ed00489260010bd2d2a638bec31be770180f3a3ead086283e0c43a715",
     ),
