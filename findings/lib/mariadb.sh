@@ -45,7 +45,7 @@ done
 "${client[@]}" -e 'CREATE DATABASE finding'
 cat >"$work/other" <<OTHER
 #!/usr/bin/env bash
-exec "$loader" --library-path "$libraries" "$work/root/usr/bin/mariadb" --no-defaults "--socket=$work/socket" finding -e "\$1"
+exec "$loader" --library-path "$libraries" "$work/root/usr/bin/mariadb" --no-defaults "--socket=$work/socket" --skip-column-names finding -e "\$1"
 OTHER
 chmod +x "$work/other"
 # seen WHAT LINE…: prints what was seen, and fails if it is not what is written here.
