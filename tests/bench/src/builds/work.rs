@@ -169,9 +169,7 @@ async fn waiting(report: &mut Report) -> Result<()> {
     let file = stack.upload(documents.folder()).await?;
     let indexes = stack.indexes(WAITING, &file).await?;
     let worker = [stack.worker(&[]).await?];
-    for index in &indexes {
-        stack.enqueue(index).await?;
-    }
+    stack.enqueue_all(&indexes).await?;
     let attached = |calls: &Calls| {
         let operations = ["vector_stores.files.create", "vector_stores.file_batches.create"];
         operations
