@@ -187,6 +187,12 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
+    pub(crate) async fn enqueue_all(&self, indexes: &[String]) -> Result<()> {
+        let requests = indexes.iter().map(|index| self.enqueue(index));
+        let requests = futures::stream::iter(requests).buffer_unordered(CALLERS);
+        requests.try_for_each(|()| std::future::ready(Ok(()))).await
+    }
+
     /// Jobs that are not over.
     pub(crate) async fn active_jobs(&self) -> Result<i64> {
         let sql = "SELECT COUNT(*) FROM queue_jobs WHERE state IN ('scheduled', 'ready', 'blocked', 'running') \
@@ -199,9 +205,7 @@ impl<'a> Stack<'a> {
         let pids = workers.iter().map(Worker::pid).collect::<Result<Vec<_>>>()?;
         let (calls, cpu, counters) = (self.provider.calls().await?, cpu(&pids)?, self.counters().await?);
         let began = Instant::now();
-        for index in indexes {
-            self.enqueue(index).await?;
-        }
+        self.enqueue_all(indexes).await?;
         let mut looks = 1.0;
         while self.active_jobs().await? > 0 {
             looks += 1.0;
