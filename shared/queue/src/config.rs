@@ -34,8 +34,8 @@ pub struct QueueConfig {
 /// [`Queue::notify`](crate::Queue::notify).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// One statement a second that polls every `step` on the server's side: quick (half a step on average) at one
-    /// client statement a second. Needs a direct connection, or a proxy that lets compound statements through.
+    /// One statement a second that polls every `step` on the server's side, and six times as often for two seconds after a
+    /// job: quick (half of that on average) at one client statement a second. Needs a direct connection, or a proxy that lets compound statements through.
     Server { step: Duration },
     /// The client polls: after `min` when it was busy, then ever more slowly up to `max`.
     Client { min: Duration, max: Duration },
@@ -65,7 +65,7 @@ impl Default for QueueConfig {
             backoff_base: Duration::from_secs(5),
             backoff_cap: Duration::from_mins(15),
             wait: Wait::Server {
-                step: Duration::from_millis(10),
+                step: Duration::from_millis(30),
             },
             batch: 500,
             retention: Retention::default(),

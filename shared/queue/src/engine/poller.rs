@@ -21,6 +21,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long one statement may wait: a kind that frees a slot meanwhile is not waited for until the next.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 const BUSY_WAIT: Duration = Duration::from_millis(150);
+/// Jobs come in bursts: for so long after one, ready jobs are looked for so many times as often.
+const BURST: Duration = Duration::from_secs(2);
+const BURST_FACTOR: u32 = 6;
 /// Jobs that come due are looked for less often than ready ones: that costs more, and they have waited anyway.
 const LOOK_FOR_DUE: Duration = Duration::from_millis(50);
 /// Between two promotions, whoever does them.
@@ -212,7 +215,7 @@ fn poll_statement(engine: &Engine) -> String {
     let now = now_us!();
     let slots = engine.slots();
     let (kinds, exhausted, idle_kinds) = (slots.kinds(), slots.exhausted(), slots.idle_kinds());
-    let idle = slots.is_idle();
+    let (idle, in_burst) = (slots.is_idle(), slots.had_job_within(BURST));
     drop(slots);
 
     let mut waiting = String::new();
@@ -221,9 +224,10 @@ fn poll_statement(engine: &Engine) -> String {
         && !idle_kinds.is_empty()
     {
         let wait = if idle { IDLE_WAIT } else { BUSY_WAIT };
+        let step = if in_burst { step / BURST_FACTOR } else { step };
         let step = step.max(Duration::from_millis(1));
         let polls = wait.as_micros().div_ceil(step.as_micros());
-        let each_due = (LOOK_FOR_DUE.as_micros() / step.as_micros()).max(1);
+        let each_due = LOOK_FOR_DUE.as_micros().div_ceil(step.as_micros());
         let due: Vec<String> = kinds.iter().map(|kind| has_due(kind)).collect();
         waiting = format!(
             "DECLARE polls INT DEFAULT {polls}; \

@@ -24,6 +24,8 @@ pub(super) struct Slots {
     retired: bool,
     /// Where the last claim went, for taking turns.
     last: &'static str,
+    /// When a job was claimed last.
+    last_job: Option<Instant>,
 }
 
 struct KindSlots {
@@ -179,6 +181,9 @@ impl Slots {
         let Some(slots) = self.open.get_mut(order.want.kind) else {
             return;
         };
+        if !got.taken.is_empty() {
+            self.last_job = Some(Instant::now());
+        }
         let missing = order.want.limit.saturating_sub(got.taken.len());
         slots.occupied = slots.occupied.saturating_sub(missing);
         if order.want.floor.is_none() {
@@ -239,6 +244,11 @@ impl Slots {
             .iter()
             .filter(|(_, slots)| !slots.may_have_jobs() && !slots.paused && slots.free() > 0);
         idle_kinds.map(|(kind, _)| *kind).collect()
+    }
+
+    /// A job was claimed within this time.
+    pub(super) fn had_job_within(&self, time: Duration) -> bool {
+        self.last_job.is_some_and(|at| at.elapsed() < time)
     }
 
     pub(super) fn is_idle(&self) -> bool {
