@@ -25,6 +25,8 @@ use crate::upload::{Declaration, Ended, Sent, Uploaded, send, send_inherited};
 
 /// What has arrived is written down at this age at the latest: a worker that is killed uploads it again.
 const WRITE_AGE: Duration = Duration::from_millis(250);
+/// Where fewer arrive in that time, waiting for more saves little: it is written down at once.
+const WORTH_WAITING: usize = 4;
 /// … or when there is so much of it.
 const WRITE_FILES: usize = 64;
 /// So much is declared ahead of what is on the wire: what goes up in this time. A worker that is killed has to be thought to
@@ -246,7 +248,12 @@ impl<'b> Stage<'b> {
             wanted.saturating_sub(self.sending.len()).min(self.queue.len())
         };
         let declares = room > 0 && self.sending.len() <= limit + ahead / 2;
-        let is_old = self.sent_at.is_some_and(|at| now >= at + WRITE_AGE);
+        let age = if self.pace.files_in(WRITE_AGE, now) < WORTH_WAITING {
+            Duration::ZERO
+        } else {
+            WRITE_AGE
+        };
+        let is_old = self.sent_at.is_some_and(|at| now >= at + age);
         let is_last = self.sending.is_empty() && !(self.sent.is_empty() && self.not_sent.is_empty());
         if !declares && !is_old && !is_last && self.sent.len() < WRITE_FILES {
             return;
