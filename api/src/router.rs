@@ -104,9 +104,12 @@ async fn around(State(group): State<Arc<Group>>, mut request: Request, next: Nex
     let is_transfer = *is_transfer;
     let carry_out = {
         let app = app.clone();
-        async move |request| match is_transfer {
-            true => next.run(request).await,
-            false => deadline(&app, next.run(request)).await,
+        async move |request| {
+            if is_transfer {
+                next.run(request).await
+            } else {
+                deadline(&app, next.run(request)).await
+            }
         }
     };
     // The deadline is inside: a request with an Idempotency-Key is carried out even if its caller goes away.

@@ -27,6 +27,9 @@ const TRY_AGAIN_AFTER: [Duration; 6] = [
     Duration::from_millis(2500),
 ];
 
+/// What is known of a file that was to be declared.
+pub(super) type Declared = (Member, Declaration);
+
 /// The work of one transaction.
 pub(super) struct Group {
     /// The provider has these.
@@ -42,7 +45,7 @@ pub(super) async fn write(
     build: &Build<'_>,
     signals: &Signals,
     group: Group,
-) -> Result<Vec<(Member, Declaration)>, StepError> {
+) -> Result<Vec<Declared>, StepError> {
     let declared = match write_again_and_again(build, &group).await {
         // The claim was lost while the uploads were on the wire. Whoever has it now makes other ones.
         Err(StepError::Stopped) => {

@@ -19,7 +19,7 @@ use super::attach_files;
 use super::signals::Signals;
 use super::snapshot::{BuildSnapshot, Pages};
 use super::state::Build;
-use super::upload_writes::{Group, write};
+use super::upload_writes::{Declared, Group, write};
 use crate::step_error::StepError;
 use crate::upload::{Declaration, Ended, Sent, Uploaded, send, send_inherited};
 
@@ -117,7 +117,7 @@ struct Stage<'b> {
     sent_at: Option<Instant>,
     not_sent: Vec<Intent>,
     pace: Pace,
-    writing: Option<BoxFuture<'b, Result<Vec<(Member, Declaration)>, StepError>>>,
+    writing: Option<BoxFuture<'b, Result<Vec<Declared>, StepError>>>,
     first_error: Option<StepError>,
     summary: Summary,
 }
@@ -267,7 +267,7 @@ impl<'b> Stage<'b> {
         self.writing = Some(write(self.build, self.signals, group).boxed());
     }
 
-    fn declared(&mut self, declared: Vec<(Member, Declaration)>) {
+    fn declared(&mut self, declared: Vec<Declared>) {
         for (member, declaration) in declared {
             match declaration {
                 Declaration::There => self.summary.come_again = true,
