@@ -10,7 +10,7 @@ use crate::fixtures::indexes::{built_with, index_with};
 use crate::fixtures::ledger::{assert_no_orphans, effects, spare_copies};
 use crate::fixtures::rows::count;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const FILES: usize = 12;
 
 /// The upload of one file waits until the gate is opened.
@@ -109,7 +109,7 @@ async fn a_kill_while_files_are_declared_and_nothing_has_arrived() {
 #[tokio::test]
 async fn a_kill_while_some_files_are_indexed_and_one_goes_up() {
     survives_a_kill(hold_upload("page-5.md", "up"), async |stack| {
-        completed(stack, FILES - 1).await
+        completed(stack, FILES - 1).await;
     })
     .await;
 }
