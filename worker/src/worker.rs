@@ -21,7 +21,7 @@ use crate::maintenance::{self, files_root, schedule};
 use crate::{jobs, server};
 
 /// The queue's engine has connections of its own beside the pool's: it claims, acknowledges, polls for work, and keeps leases.
-const ENGINE_CONNECTIONS: u32 = 4;
+const ENGINE_CONNECTIONS: u32 = 5;
 
 /// Runs jobs until `shutdown` resolves, then stops claiming, lets running jobs stop within the grace time and
 /// releases what is not finished.
