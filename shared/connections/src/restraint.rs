@@ -22,8 +22,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 const FIRST_TRY_AFTER: Duration = Duration::from_secs(30);
 const LONGEST_BETWEEN_TRIES: Duration = Duration::from_mins(15);
 
-/// Requests that bring something to the provider wait; the others go on.
+/// Of an exhausted account: requests that bring something to the provider wait, and the others go on.
 const GROWTH: &str = "growth";
+/// All requests wait.
 const ALL: &str = "all";
 
 #[derive(Debug)]

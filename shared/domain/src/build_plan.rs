@@ -80,7 +80,7 @@ pub struct BuildPlan {
     pub held: Vec<AttachmentId>,
     /// Files that are attached to the store as wanted, whatever their state.
     pub keep: Vec<AttachmentId>,
-    /// Files whose upload failed for good in this build.
+    /// Files whose upload failed for good; a build gives earlier failures another try before it plans.
     pub upload_failed: Vec<FileId>,
     /// The states of all desired files: what the index's status follows from.
     pub counts: FileCounts,
@@ -117,26 +117,26 @@ impl BuildPlan {
     }
 
     fn add(&mut self, file: &DesiredFile, rows: &[&PresentFile]) {
-        let copy = Copy::of(file);
+        let copy = CopyState::of(file);
         let as_wanted = rows
             .iter()
             .find(|row| file.is_met_by(row))
-            .filter(|_| copy == Copy::Current);
+            .filter(|_| copy == CopyState::Current);
         match (copy, as_wanted) {
-            (Copy::Failed, _) => {
+            (CopyState::Failed, _) => {
                 self.upload_failed.push(file.file_id);
                 self.counts.failed += 1;
             }
-            (Copy::Missing, _) => {
+            (CopyState::Missing, _) => {
                 self.upload.push(file.file_id);
                 self.attach.push(file.file_id);
                 self.counts.in_progress += 1;
             }
-            (Copy::Current, None) => {
+            (CopyState::Current, None) => {
                 self.attach.push(file.file_id);
                 self.counts.in_progress += 1;
             }
-            (Copy::Current, Some(row)) => {
+            (CopyState::Current, Some(row)) => {
                 self.keep.push(row.attachment_id);
                 match row.state {
                     AttachmentState::Completed => self.counts.completed += 1,
@@ -146,7 +146,7 @@ impl BuildPlan {
                 }
             }
         }
-        let replacement_failed = copy == Copy::Failed
+        let replacement_failed = copy == CopyState::Failed
             || as_wanted
                 .is_some_and(|row| matches!(row.state, AttachmentState::Failed | AttachmentState::Cancelled));
         for row in rows
@@ -164,13 +164,13 @@ impl BuildPlan {
 
 /// The copy of a file at the provider, against the bytes that we hold now.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Copy {
+enum CopyState {
     Current,
     Missing,
     Failed,
 }
 
-impl Copy {
+impl CopyState {
     fn of(file: &DesiredFile) -> Self {
         match &file.upload {
             Some(upload)

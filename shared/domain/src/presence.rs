@@ -1,8 +1,8 @@
 //! When something at a provider is gone: pure, and the same for builds and syncs.
 //!
 //! A 404 alone proves nothing: a proxy, a restart, a wrong path and a server without the route answer so too. Gone is what
-//! two witnesses (asking for it by its id, and a complete listing) agree on, some time apart, at a server that is known to
-//! answer for it. Everything else is unknown, and nothing is given up, made anew or deleted because of it.
+//! two witnesses (asking for it by its id, and a complete listing) agree on, some time apart. Where the listing is empty, the server must also be known to
+//! find such things by their ids. Everything else is unknown, and nothing is given up, made anew or deleted because of it.
 
 use std::time::Duration;
 

@@ -223,7 +223,7 @@ impl ProviderError {
             || (self.kind == ErrorKind::InvalidRequest && self.status == Some(400) && says_so())
     }
 
-    /// What to do about it. The only place where kinds become decisions.
+    /// What to do about it, for whoever has no answer of its own to this kind.
     pub fn disposition(&self) -> Disposition {
         match self.kind {
             ErrorKind::RateLimited

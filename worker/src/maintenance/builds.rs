@@ -9,7 +9,8 @@ use rag_db::indexes;
 use crate::context::Context;
 use crate::step_error::StepError;
 
-/// A running build touches its row more often than this, except while it waits: then its job is read, and is fine.
+/// A running build touches its row more often than this, except while it waits. Then its job is read, which says that it is not
+/// over.
 const STALE_SECONDS: u32 = 3;
 /// Rows per statement.
 const ROWS: u32 = 200;
@@ -49,7 +50,7 @@ async fn repair(context: &Context, build: &Build) -> Result<(), StepError> {
 async fn end(context: &Context, stale: &Build, job_id: JobId) -> Result<(), StepError> {
     let mut tx = context.pool.begin().await?;
     let index = indexes::find_for_update(&mut tx, &stale.domain_id, stale.index_id).await?;
-    // Again, now that the job cannot be run once more.
+    // Read again under the index's lock, which whoever runs the job once more would need.
     let job = context.queue.find_job(job_id).await?;
     if job.as_ref().is_some_and(|job| !job.state.is_finished()) {
         return Ok(());

@@ -1,5 +1,6 @@
 //! An index whose store is gone at the provider: it gives up the store and the copies of its files; the index, its
-//! links and its files stay, and the next build makes everything anew.
+//! links and its files stay, and the next build makes everything anew. A build that comes before the sync makes nothing: it fails
+//! (`build::store_check`).
 //!
 //! The copies themselves, if they outlived the store, are left at the provider: a sync deletes nothing there.
 

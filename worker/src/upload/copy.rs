@@ -1,7 +1,7 @@
-//! One file's copy at the provider: never twice for the same content, except once more for each answer that was lost,
-//! and uploaded once when two workers want it at once.
+//! The upload of one file by itself, for jobs without an index; builds upload in groups (`build::uploads`), by the same steps.
 //!
-//! Safe to repeat because the intent is written first and goes in the transaction that records the outcome.
+//! A file goes up once for the same content, also when two workers want it at once; it goes up again for each answer
+//! that was lost. Safe to repeat because the intent is written first and is removed by the transaction that records the outcome.
 
 use rag_db::composition::Member;
 

@@ -48,12 +48,13 @@ fn kind_of_status(call: &Call, status: StatusCode, body: &ErrorBody) -> ErrorKin
         404 if body.form == Form::Empty => call.kind_of_empty_404,
         404 => kind_of_404(body),
         408 | 504 => ErrorKind::Timeout,
-        // Two writers got in each other's way; the loser may try again. Something that exists already will go on existing.
+        // What exists already will go on existing.
         409 if body.code_is("ALREADY_EXISTS") => ErrorKind::InvalidRequest,
         405 | 501 => ErrorKind::Unsupported,
         410 => ErrorKind::NotFound,
         413 => ErrorKind::TooLarge,
         429 => ErrorKind::RateLimited,
+        // A 409: two writers got in each other's way, and the loser may try again.
         409 | 425 | 499 | 500..=599 => ErrorKind::Unavailable,
         400 if call.operation == Operation::FileContent
             && body.message.contains("Not allowed to download") =>
