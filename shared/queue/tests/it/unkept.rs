@@ -88,13 +88,13 @@ impl JobKind for Early {
 
 type Seen = Arc<Mutex<Vec<Option<CancelReason>>>>;
 
-/// Completes its job in a transaction of its own, and goes on for longer than from one heartbeat to the next.
+/// Completes its job in a transaction of its own, and goes on for longer than a lease.
 async fn complete_early(_: Early, claim: Claim, context: Data<(Queue, Seen)>) -> Result<Outcome, QueueError> {
     let (queue, seen) = &*context;
     let mut tx = queue.begin().await?;
     claim.complete(&mut tx, &Value::Null).await?;
     tx.commit().await?;
-    tokio::time::sleep(Duration::from_millis(2200)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     seen.lock().unwrap().push(claim.reason());
     Ok(Outcome::done())
 }
