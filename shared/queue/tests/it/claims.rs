@@ -318,7 +318,7 @@ async fn too_many_lost_leases_end_a_job_and_free_its_keys(pool: MySqlPool) {
     assert!(failed.last_error.unwrap().contains("lease was lost 5 times"));
     assert_eq!(puppet.claim().await.0.job_id(), next);
     // Handlers that do not notice are dropped after a while.
-    until(Duration::from_secs(10), async || {
+    until(Duration::from_secs(40), async || {
         match puppet.aborted.load(Ordering::Relaxed) {
             5 => Ok(()),
             aborted => Err(json!(aborted)),
