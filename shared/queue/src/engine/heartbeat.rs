@@ -117,11 +117,11 @@ fn apply(engine: &Engine, token: ClaimToken, status: ClaimStatus, lease_until: O
                 held.claim.cancel(CancelReason::Requested);
             }
         }
-        // Its handler may go on: there is no lease any more that could run out.
-        ClaimStatus::Ended => held.lease_until = Instant::now() + engine.config.lease,
-        ClaimStatus::Gone if held.claim.is_over() => {
+        // Its handler has ended it, and may go on: there is no lease any more that could run out.
+        ClaimStatus::Ended | ClaimStatus::Gone if held.claim.is_over() => {
             held.lease_until = Instant::now() + engine.config.lease;
         }
+        ClaimStatus::Ended => {}
         ClaimStatus::Lost | ClaimStatus::Gone => {
             tracing::warn!(job.id = %token.job_id(), "a job was rescued from this worker: its lease had ended");
             held.lost = true;
