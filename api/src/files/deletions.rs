@@ -189,7 +189,7 @@ pub(super) async fn give_up_file_deletion(
         return Err(Problem::not_found("deletion"));
     };
     // The file's job finds nothing to do, or, if it is running, writes nothing: its writes need the tombstone.
-    intents::forget_file(&mut tx, file_id).await?;
+    intents::forget(&mut tx, intents::Owner::File(file_id)).await?;
     files::delete_tombstone(&mut tx, file_id).await?;
     tx.commit().await?;
     tracing::warn!(file.id = %file_id, "a file's deletion was given up: what is at providers stays");

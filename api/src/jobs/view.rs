@@ -2,7 +2,7 @@
 
 use apalis_mariadb::{EndedClaim, Job, JobId, State as JobState, UnreadableJob};
 use chrono::{DateTime, Utc};
-use rag_db::builds::{Build, Progress};
+use rag_db::builds::Build;
 use rag_db::syncs::Run;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -235,24 +235,16 @@ fn waiting(job: &Job) -> Option<WaitingOut> {
 
 impl From<Build> for ProgressOut {
     fn from(build: Build) -> Self {
-        let Progress {
-            files_total,
-            files_uploaded,
-            files_attached,
-            files_completed,
-            files_failed,
-            bytes_total,
-            bytes_uploaded,
-        } = build.progress;
+        let progress = build.progress;
         Self {
             step: build.step,
-            files_total,
-            files_uploaded,
-            files_attached,
-            files_completed,
-            files_failed,
-            bytes_total,
-            bytes_uploaded,
+            files_total: progress.files_total,
+            files_uploaded: progress.files_uploaded,
+            files_attached: progress.files_attached,
+            files_completed: progress.files_completed,
+            files_failed: progress.files_failed,
+            bytes_total: progress.bytes_total,
+            bytes_uploaded: progress.bytes_uploaded,
             updated_at: build.updated_at,
         }
     }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::http::problem::{FieldError, Problem};
-use crate::http::validate::present;
+use crate::http::problem::Problem;
+use crate::http::validate::{Checks, present};
 use crate::openapi::schemas::CredentialSchema;
 use crate::state::App;
 
@@ -152,20 +152,13 @@ fn check_limits(per_second: Option<u32>, concurrent: Option<u32>) -> Result<(), 
         ("max_requests_per_second", per_second, 10_000),
         ("max_concurrent_requests", concurrent, 1000),
     ];
-    let wrong = limits
-        .into_iter()
-        .filter(|(_, limit, max)| limit.is_some_and(|limit| !(1..=*max).contains(&limit)));
-    let errors: Vec<FieldError> = wrong
-        .map(|(field, _, max)| FieldError {
-            field: field.to_owned(),
-            message: format!("must be 1 to {max}"),
-        })
-        .collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Problem::invalid(errors))
+    let mut checks = Checks::default();
+    for (field, limit, max) in limits {
+        if limit.is_some_and(|limit| !(1..=max).contains(&limit)) {
+            checks.fail(field, format!("must be 1 to {max}"));
+        }
     }
+    checks.finish()
 }
 
 fn config(
@@ -175,29 +168,20 @@ fn config(
     auth_type: &str,
     credentials: Option<&Value>,
 ) -> Result<ConnectionConfig, Problem> {
-    let mut errors = Vec::new();
+    let mut checks = Checks::default();
     if base_url.is_some_and(|url| url.len() > 1024) {
-        errors.push(FieldError {
-            field: "base_url".to_owned(),
-            message: "must not be longer than 1024 bytes".to_owned(),
-        });
+        checks.fail("base_url", "must not be longer than 1024 bytes");
     }
     let mut config = ConnectionConfig::new(provider_type, auth_type);
     config.network = app.connections.network();
     config.base_url = base_url.map(str::to_owned);
     match credentials.map(Credentials::from_value).transpose() {
         Ok(credentials) => config.credentials = credentials,
-        Err(error) => errors.push(FieldError {
-            field: error.field,
-            message: error.message,
-        }),
+        Err(error) => checks.fail(error.field, error.message),
     }
     app.connections.complete(&mut config);
-    if errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(Problem::invalid(errors))
-    }
+    checks.finish()?;
+    Ok(config)
 }
 
 fn validate(app: &App, config: &ConnectionConfig, counts: impl Fn(&str) -> bool) -> Result<(), Problem> {
@@ -208,22 +192,15 @@ fn validate(app: &App, config: &ConnectionConfig, counts: impl Fn(&str) -> bool)
         Err(error @ OpenError::Client(_)) => return Err(Problem::internal(error)),
     };
     let withheld = app.connections.withheld(config);
-    let errors: Vec<FieldError> = errors
-        .into_iter()
-        .filter(|error| counts(&error.field))
-        .map(|error| FieldError {
-            message: match &withheld {
-                Some(why) if error.field.starts_with("credentials") => format!("{}; {why}", error.message),
-                _ => error.message,
-            },
-            field: error.field,
-        })
-        .collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Problem::invalid(errors))
+    let mut checks = Checks::default();
+    for error in errors.into_iter().filter(|error| counts(&error.field)) {
+        let message = match &withheld {
+            Some(why) if error.field.starts_with("credentials") => format!("{}; {why}", error.message),
+            _ => error.message,
+        };
+        checks.fail(error.field, message);
     }
+    checks.finish()
 }
 
 fn seal(app: &App, provider_type: &str, credentials: &Value) -> Result<Value, Problem> {

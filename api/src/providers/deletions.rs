@@ -107,7 +107,7 @@ pub(super) async fn give_up_deletion(
         return Err(Problem::not_found("deletion"));
     }
     // The job finds nothing to do when it comes to it, and writes nothing if it is at it: its writes need the tombstone.
-    intents::forget_index(&mut tx, index_id).await?;
+    intents::forget(&mut tx, intents::Owner::Index(index_id)).await?;
     attachments::forget_index(&mut tx, index_id).await?;
     indexes::delete_tombstone(&mut tx, index_id).await?;
     tx.commit().await?;

@@ -94,8 +94,18 @@ pub async fn insert(db: &mut MySqlConnection, file: &NewFile) -> Result<(), DbEr
 }
 
 pub async fn find(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<Option<File>, DbError> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ? AND deleted_at IS NULL");
+    select(db, domain, id, "").await
+}
+
+async fn select(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    id: FileId,
+    lock: &'static str,
+) -> Result<Option<File>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ? AND deleted_at IS NULL {lock}"
+    );
     Ok(sqlx::query_as(AssertSqlSafe(sql))
         .bind(Text(id))
         .bind(domain.as_str())
@@ -109,14 +119,7 @@ pub async fn get(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Res
 
 /// As [`get`], and locks the row until the transaction ends.
 pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: FileId) -> Result<File, DbError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_files WHERE id = ? AND domain_id = ? AND deleted_at IS NULL FOR UPDATE"
-    );
-    let row = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(Text(id))
-        .bind(domain.as_str())
-        .fetch_optional(db)
-        .await?;
+    let row = select(db, domain, id, "FOR UPDATE").await?;
     row.ok_or(DbError::NotFound("file"))
 }
 

@@ -35,7 +35,13 @@ pub(super) async fn find(build: &Build<'_>, intent: &Intent) -> Result<Option<St
             "a second vector store carries the same tag: it will be deleted"
         );
         let mut tx = build.write().await?;
-        intents::retire_store(&mut tx, &build.index.provider_type, build.index.id, &surplus.id).await?;
+        intents::retire_store(
+            &mut tx,
+            &build.index.provider_type,
+            Some(build.index.id),
+            &surplus.id,
+        )
+        .await?;
         tx.commit().await?;
     }
     Ok(Some(adopted.id))

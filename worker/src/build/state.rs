@@ -248,7 +248,7 @@ async fn begin(
         && let Some(store) = index.external_id.take()
     {
         indexes::clear_external_id(tx, index.id, &store).await?;
-        intents::retire_store(tx, &index.provider_type, index.id, &store).await?;
+        intents::retire_store(tx, &index.provider_type, Some(index.id), &store).await?;
         for file in attachments::forget_store(tx, &store).await? {
             intents::retire_file(tx, &index.provider_type, &file).await?;
         }

@@ -13,11 +13,7 @@ use crate::step_error::StepError;
 pub(crate) async fn detach(scope: &Scope<'_>, rows: &[&Attachment]) -> Result<(), StepError> {
     mark_detaching(scope, rows).await?;
     for row in rows {
-        scope.check_running()?;
-        scope
-            .provider
-            .detach_file(&row.external_store_id, row.store_file_id())
-            .await?;
+        call(scope, row).await?;
         let mut tx = scope.write_progress().await?;
         attachments::delete_detached(&mut tx, row.id).await?;
         let owner = intents::Owner::File(row.local_file_id);
@@ -36,11 +32,7 @@ pub(crate) async fn detach_to_reattach(
 ) -> Result<(), StepError> {
     mark_detaching(scope, rows).await?;
     for row in rows {
-        scope.check_running()?;
-        scope
-            .provider
-            .detach_file(&row.external_store_id, row.store_file_id())
-            .await?;
+        call(scope, row).await?;
         let mut tx = scope.write().await?;
         attachments::mark_pending_again(&mut tx, row.id).await?;
         tx.commit().await?;
@@ -51,6 +43,13 @@ pub(crate) async fn detach_to_reattach(
             "{why}: detached, to be attached again"
         );
     }
+    Ok(())
+}
+
+async fn call(scope: &Scope<'_>, row: &Attachment) -> Result<(), StepError> {
+    scope.check_running()?;
+    let store = &row.external_store_id;
+    scope.provider.detach_file(store, row.store_file_id()).await?;
     Ok(())
 }
 

@@ -32,12 +32,7 @@ pub(crate) async fn disown_file(
         );
     }
     tx.commit().await?;
-    let site = Site {
-        // The claim is lost, and with it went its token.
-        stop: &CancellationToken::new(),
-        ..Site::from(scope)
-    };
-    delete_retired(site, 1).await
+    delete_now(scope).await
 }
 
 /// As [`disown_file`], for a store that is not the index's. Under the index's lock: the claim that is live now may be about
@@ -53,11 +48,16 @@ pub(crate) async fn disown_store(
     let index = indexes::find_for_update(&mut tx, &scope.domain_id, index_id).await?;
     if index.is_none_or(|index| index.external_id.as_deref() != Some(store)) {
         ownership::confirm(&mut tx, provider_type, Kind::VectorStore, intent.id, store).await?;
-        intents::retire_store(&mut tx, provider_type, index_id, store).await?;
+        intents::retire_store(&mut tx, provider_type, Some(index_id), store).await?;
         tracing::warn!(store, "made under a lost claim: it will be deleted");
     }
     tx.commit().await?;
+    delete_now(scope).await
+}
+
+async fn delete_now(scope: &Scope<'_>) -> Result<(), StepError> {
     let site = Site {
+        // The claim is lost, and with it went its token.
         stop: &CancellationToken::new(),
         ..Site::from(scope)
     };

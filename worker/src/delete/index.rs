@@ -132,7 +132,7 @@ impl<'a> DeletedIndex<'a> {
     async fn give_up_store(&self) -> Result<(), StepError> {
         let (mut tx, index) = self.write().await?;
         if let Some(store) = &index.external_id {
-            intents::retire_store(&mut tx, &index.provider_type, index.id, store).await?;
+            intents::retire_store(&mut tx, &index.provider_type, Some(index.id), store).await?;
             indexes::clear_external_id(&mut tx, index.id, store).await?;
         }
         Ok(tx.commit().await?)

@@ -73,7 +73,7 @@ impl Deletion<'_> {
         let (Some(store), true) = (&index.external_id, index.external_id == self.job.external_id) else {
             return Ok(());
         };
-        intents::retire_store(&mut tx, &index.provider_type, index.id, store).await?;
+        intents::retire_store(&mut tx, &index.provider_type, Some(index.id), store).await?;
         indexes::clear_external_id(&mut tx, index.id, store).await?;
         let owner = Owner::Index(index.id);
         for file in attachments::forget_store(&mut tx, store).await? {

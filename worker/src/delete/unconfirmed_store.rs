@@ -59,7 +59,7 @@ impl UnconfirmedStore {
     /// Marks them for deletion, in a transaction that may write what the deletion stands for.
     pub(super) async fn retire(self, tx: &mut MySqlConnection, provider_type: &str) -> Result<(), StepError> {
         for store in &self.stores {
-            intents::retire_store(tx, provider_type, self.index_id, store).await?;
+            intents::retire_store(tx, provider_type, Some(self.index_id), store).await?;
         }
         intents::give_up(tx, self.intent.id, self.intent.claim_token.as_deref()).await?;
         Ok(())

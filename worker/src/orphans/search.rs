@@ -96,7 +96,7 @@ impl Search<'_> {
         if self.judge_store(&mut tx, store, is_made).await? != Verdict::Orphan {
             return Ok(false);
         }
-        intents::retire_orphaned_store(&mut tx, &self.scope.provider_type, &store.id).await?;
+        intents::retire_store(&mut tx, &self.scope.provider_type, None, &store.id).await?;
         tx.commit().await?;
         tracing::warn!(store = store.id, "an orphaned vector store will be deleted");
         Ok(true)

@@ -110,7 +110,7 @@ async fn retire(
     external_id: &str,
 ) -> Result<(), StepError> {
     match kind {
-        Kind::VectorStore => intents::retire_orphaned_store(db, provider, external_id).await?,
+        Kind::VectorStore => intents::retire_store(db, provider, None, external_id).await?,
         Kind::File => {
             intents::retire_file(db, provider, external_id).await?;
         }

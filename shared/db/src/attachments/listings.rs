@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rag_domain::{AttachmentId, AttachmentState, DomainId, FileId, IndexId};
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection, QueryBuilder};
+use sqlx::{AssertSqlSafe, Encode, MySql, MySqlConnection, QueryBuilder, Type};
 
 use super::{Attachment, COLUMNS};
 use crate::DbError;
@@ -14,14 +14,7 @@ pub async fn list_of_files(
     index: IndexId,
     files: &[FileId],
 ) -> Result<Vec<Attachment>, DbError> {
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut query = select(index);
-    query.push(" AND local_file_id IN ");
-    push_list(&mut query, files.iter().copied().map(Text));
-    query.push(" ORDER BY created_at, id");
-    Ok(query.build_query_as().fetch_all(db).await?)
+    list_where(db, index, "local_file_id", files.iter().copied().map(Text)).await
 }
 
 /// Those of these attachments that there are.
@@ -30,13 +23,7 @@ pub async fn list_some(
     index: IndexId,
     ids: &[AttachmentId],
 ) -> Result<Vec<Attachment>, DbError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut query = select(index);
-    query.push(" AND id IN ");
-    push_list(&mut query, ids.iter().copied().map(Text));
-    Ok(query.build_query_as().fetch_all(db).await?)
+    list_where(db, index, "id", ids.iter().copied().map(Text)).await
 }
 
 /// All attachments of an index, by id, behind `after`.
@@ -106,31 +93,33 @@ pub async fn list_by_external_ids(
     store: &str,
     ids: &[&str],
 ) -> Result<Vec<Attachment>, DbError> {
-    if ids.is_empty() {
+    let mut found = list_where(db, index, "external_file_id", ids.iter().copied()).await?;
+    if found.len() < ids.len() {
+        found.extend(list_where(db, index, "external_store_file_id", ids.iter().copied()).await?);
+    }
+    found.retain(|row| row.external_store_id == store);
+    found.sort_by_key(|row| row.id);
+    found.dedup_by_key(|row| row.id);
+    Ok(found)
+}
+
+async fn list_where<'q, T>(
+    db: &mut MySqlConnection,
+    index: IndexId,
+    column: &'static str,
+    values: impl ExactSizeIterator<Item = T>,
+) -> Result<Vec<Attachment>, DbError>
+where
+    T: Clone + Encode<'q, MySql> + Type<MySql>,
+{
+    if values.len() == 0 {
         return Ok(Vec::new());
     }
     let mut query = select(index);
-    query
-        .push(" AND external_store_id = ")
-        .push_bind(store.to_owned())
-        .push(" AND external_file_id IN ");
-    push_list(&mut query, ids.iter().copied());
-    let mut found: Vec<Attachment> = query.build_query_as().fetch_all(&mut *db).await?;
-    if found.len() < ids.len() {
-        let mut query = select(index);
-        query
-            .push(" AND external_store_id = ")
-            .push_bind(store.to_owned())
-            .push(" AND external_store_file_id IN ");
-        push_list(&mut query, ids.iter().copied());
-        let others: Vec<Attachment> = query.build_query_as().fetch_all(db).await?;
-        for row in others {
-            if !found.iter().any(|known| known.id == row.id) {
-                found.push(row);
-            }
-        }
-    }
-    Ok(found)
+    query.push(" AND ").push(column).push(" IN ");
+    push_list(&mut query, values);
+    query.push(" ORDER BY created_at, id");
+    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
 async fn page(

@@ -131,8 +131,18 @@ pub async fn find(
     domain: &DomainId,
     id: IndexId,
 ) -> Result<Option<Index>, DbError> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL");
+    select(db, domain, id, "").await
+}
+
+async fn select(
+    db: &mut MySqlConnection,
+    domain: &DomainId,
+    id: IndexId,
+    lock: &'static str,
+) -> Result<Option<Index>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL {lock}"
+    );
     Ok(sqlx::query_as(AssertSqlSafe(sql))
         .bind(Text(id))
         .bind(domain.as_str())
@@ -153,14 +163,7 @@ pub async fn find_for_update(
     domain: &DomainId,
     id: IndexId,
 ) -> Result<Option<Index>, DbError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_indexes WHERE id = ? AND domain_id = ? AND deleted_at IS NULL FOR UPDATE"
-    );
-    Ok(sqlx::query_as(AssertSqlSafe(sql))
-        .bind(Text(id))
-        .bind(domain.as_str())
-        .fetch_optional(db)
-        .await?)
+    select(db, domain, id, "FOR UPDATE").await
 }
 
 /// As [`find_for_update`], and errors if there is none.

@@ -6,7 +6,7 @@
 use rag_domain::{FileId, IndexId, IntentId};
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::{COLUMNS, Intent, Operation};
+use super::{COLUMNS, Intent, Operation, exists};
 use crate::DbError;
 use crate::sql::Text;
 
@@ -26,6 +26,14 @@ impl Owner {
             Self::File(id) => (None, Some(Text(id))),
         }
     }
+
+    fn column(self) -> Option<(&'static str, String)> {
+        match self {
+            Self::Nobody => None,
+            Self::Index(id) => Some(("index_id", id.to_string())),
+            Self::File(id) => Some(("local_file_id", id.to_string())),
+        }
+    }
 }
 
 /// Whether this store of the provider waits to be deleted.
@@ -34,14 +42,7 @@ pub async fn is_store_retired(
     provider: &str,
     store: &str,
 ) -> Result<bool, DbError> {
-    let row: Option<i64> = sqlx::query_scalar(
-        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_vector_store' AND subject = ?",
-    )
-    .bind(provider)
-    .bind(store)
-    .fetch_optional(db)
-    .await?;
-    Ok(row.is_some())
+    exists(db, provider, Operation::DeleteVectorStore, store).await
 }
 
 /// Marks a file of ours at the provider for deletion, unless it is still the copy of a file or attached to a store. Call it in
@@ -88,29 +89,11 @@ pub async fn retire_file_for(
     Ok(result.rows_affected() == 1)
 }
 
-/// As [`retire_store`], for a store of which no index's row speaks.
-pub async fn retire_orphaned_store(
-    db: &mut MySqlConnection,
-    provider: &str,
-    external_store_id: &str,
-) -> Result<(), DbError> {
-    sqlx::query(
-        "INSERT IGNORE INTO rag_provider_intents (id, provider_id, operation, subject, created_at, due_at) \
-         VALUES (?, ?, 'delete_vector_store', ?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
-    )
-    .bind(Text(IntentId::new()))
-    .bind(provider)
-    .bind(external_store_id)
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Marks a store of ours for deletion.
+/// Marks a store of ours for deletion; `index_id`: whose it is, if an index's row speaks of it.
 pub async fn retire_store(
     db: &mut MySqlConnection,
     provider: &str,
-    index_id: IndexId,
+    index_id: Option<IndexId>,
     external_store_id: &str,
 ) -> Result<(), DbError> {
     sqlx::query(
@@ -121,7 +104,7 @@ pub async fn retire_store(
     .bind(Text(IntentId::new()))
     .bind(provider)
     .bind(external_store_id)
-    .bind(Text(index_id))
+    .bind(index_id.map(Text))
     .execute(db)
     .await?;
     Ok(())
@@ -153,10 +136,8 @@ pub async fn list_deletions_of(
     operation: Operation,
     limit: u32,
 ) -> Result<Vec<Intent>, DbError> {
-    let (column, id) = match owner {
-        Owner::Nobody => return Ok(Vec::new()),
-        Owner::Index(id) => ("index_id", id.to_string()),
-        Owner::File(id) => ("local_file_id", id.to_string()),
+    let Some((column, id)) = owner.column() else {
+        return Ok(Vec::new());
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM rag_provider_intents WHERE {column} = ? AND operation = ? ORDER BY due_at, id LIMIT ?"
@@ -250,20 +231,13 @@ pub async fn resolve_deletion_of(
     Ok(())
 }
 
-/// The index's deletion is given up: nothing of it is looked for or deleted any more.
-pub async fn forget_index(db: &mut MySqlConnection, index_id: IndexId) -> Result<(), DbError> {
-    sqlx::query("DELETE FROM rag_provider_intents WHERE index_id = ?")
-        .bind(Text(index_id))
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-/// The file's deletion is given up: none of its copies is deleted any more. An upload that is under way comes to its own end.
-pub async fn forget_file(db: &mut MySqlConnection, file: FileId) -> Result<(), DbError> {
-    sqlx::query("DELETE FROM rag_provider_intents WHERE local_file_id = ?")
-        .bind(Text(file))
-        .execute(db)
-        .await?;
+/// The owner's own deletion is given up: nothing of an index is looked for or deleted any more, and no copy of a file. An
+/// upload of the file that is under way comes to its own end.
+pub async fn forget(db: &mut MySqlConnection, owner: Owner) -> Result<(), DbError> {
+    let Some((column, id)) = owner.column() else {
+        return Ok(());
+    };
+    let sql = format!("DELETE FROM rag_provider_intents WHERE {column} = ?");
+    sqlx::query(AssertSqlSafe(sql)).bind(id).execute(db).await?;
     Ok(())
 }

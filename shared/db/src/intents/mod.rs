@@ -16,9 +16,9 @@ use crate::DbError;
 use crate::sql::{Text, exactly_one};
 
 pub use deletions::{
-    Owner, forget_file, forget_index, is_store_retired, list_deletions, list_deletions_of, postpone_deletion,
-    postpone_deletion_of, resolve_deletion, resolve_deletion_of, retire_file, retire_file_for,
-    retire_orphaned_store, retire_store, take_deletion,
+    Owner, forget, is_store_retired, list_deletions, list_deletions_of, postpone_deletion,
+    postpone_deletion_of, resolve_deletion, resolve_deletion_of, retire_file, retire_file_for, retire_store,
+    take_deletion,
 };
 pub use groups::{declare_uploads, resolve_many, take_over_many};
 
@@ -129,15 +129,7 @@ async fn try_declare(db: &mut MySqlConnection, intent: &NewIntent<'_>) -> Result
     .bind(intent.claim_token)
     .execute(&mut *db)
     .await?;
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rag_provider_intents WHERE provider_id = ? AND operation = ? AND subject = ? FOR UPDATE"
-    );
-    let row: Option<Intent> = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(intent.provider_id)
-        .bind(intent.operation.as_str())
-        .bind(intent.subject)
-        .fetch_optional(db)
-        .await?;
+    let row = find_for_update(db, intent.provider_id, intent.operation, intent.subject).await?;
     Ok(row.map(|row| {
         if result.rows_affected() == 1 {
             Declared::New(row)
@@ -194,11 +186,21 @@ pub async fn resolve(db: &mut MySqlConnection, id: IntentId, claim_token: &str) 
 
 /// Whether this file is on its way to the provider, or may be.
 pub async fn is_uploading(db: &mut MySqlConnection, provider: &str, file: FileId) -> Result<bool, DbError> {
+    exists(db, provider, Operation::UploadFile, &file.to_string()).await
+}
+
+async fn exists(
+    db: &mut MySqlConnection,
+    provider: &str,
+    operation: Operation,
+    subject: &str,
+) -> Result<bool, DbError> {
     let row: Option<i64> = sqlx::query_scalar(
-        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'upload_file' AND subject = ?",
+        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = ? AND subject = ?",
     )
     .bind(provider)
-    .bind(Text(file))
+    .bind(operation.as_str())
+    .bind(subject)
     .fetch_optional(db)
     .await?;
     Ok(row.is_some())
@@ -293,17 +295,8 @@ pub async fn is_file_referenced(
     provider: &str,
     external_file_id: &str,
 ) -> Result<bool, DbError> {
-    if is_file_in_use(db, provider, external_file_id).await? {
-        return Ok(true);
-    }
-    let row: Option<i64> = sqlx::query_scalar(
-        "SELECT 1 FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject = ?",
-    )
-    .bind(provider)
-    .bind(external_file_id)
-    .fetch_optional(db)
-    .await?;
-    Ok(row.is_some())
+    Ok(is_file_in_use(db, provider, external_file_id).await?
+        || exists(db, provider, Operation::DeleteFile, external_file_id).await?)
 }
 
 /// Whether this file of the provider is the copy of a file of ours, or is attached to a store of ours.

@@ -242,7 +242,9 @@ async fn files_that_are_being_deleted_are_listed_and_given_up(pool: MySqlPool) {
     }
     assert_eq!(seen, all, "the longest deleted first");
 
-    intents::forget_file(&mut db, all[0]).await.unwrap();
+    intents::forget(&mut db, intents::Owner::File(all[0]))
+        .await
+        .unwrap();
     files::delete_tombstone(&mut db, all[0]).await.unwrap();
     assert!(
         intents::list_deletions(&mut db, OPENAI, Operation::DeleteFile, 9)
