@@ -10,6 +10,7 @@ use rag_files::FileStore;
 use rag_jobs::JobLimits;
 use rag_settings::{FilesSettings, SyncSettings, WorkerSettings};
 use sqlx::MySqlPool;
+use tokio::sync::Semaphore;
 
 /// Shared by all jobs of a process; cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,9 +26,16 @@ pub struct Context {
     pub sync: Arc<SyncSettings>,
     /// Of indexes that a provider sync makes.
     pub default_domain: DomainId,
+    /// One permit for each build that this process may run at once; builds that run hold one.
+    pub build_slots: Arc<Semaphore>,
 }
 
 impl Context {
+    /// Whether another build could begin at once here, so that one that only waits is in nobody's way.
+    pub fn has_free_build_slot(&self) -> bool {
+        self.build_slots.available_permits() > 0
+    }
+
     pub fn job_limits(&self) -> JobLimits {
         JobLimits {
             build_max_attempts: self.settings.build_max_attempts,

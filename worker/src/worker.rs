@@ -14,6 +14,7 @@ use rag_jobs::{
 use rag_mariadb::Purpose;
 use rag_settings::{QueueSettings, Settings};
 use rag_telemetry::Metrics;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -53,6 +54,7 @@ pub async fn run(
         sync: Arc::new(settings.sync.clone()),
         default_domain: DomainId::try_from(settings.providers.default_domain_id.clone())
             .context("DEFAULT_DOMAIN_ID")?,
+        build_slots: Arc::new(Semaphore::new(settings.worker.concurrency)),
     };
 
     let stop = CancellationToken::new();

@@ -286,3 +286,27 @@ async fn a_call_that_hangs_does_not_keep_a_build_from_being_cancelled() {
     );
     assert_no_orphans(&stack).await;
 }
+
+#[tokio::test]
+async fn a_build_that_waits_for_its_provider_leaves_its_slot_to_the_next() {
+    let stack = Stack::builder().setting("WORKER_CONCURRENCY", "1").start().await;
+    stack.control().add_fault(hold_indexing("page", "builds")).unwrap();
+    let mut builds = Vec::new();
+    for _ in 0..8 {
+        let (index, _) = index_with(&stack, 1).await;
+        builds.push(stack.client.build(&index).await);
+    }
+    let begun = Instant::now();
+    let _worker = stack.worker("worker");
+    eventually("all files at the provider", LIMIT, || async {
+        (effects(&stack, Effect::Attached).len() == builds.len()).then_some(())
+    })
+    .await;
+    // A first pause is 100 ms, and grows to half a second within five seconds.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    stack.control().open_gate("builds");
+    for build in builds {
+        let job = stack.client.finished(&build, LIMIT).await;
+        assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    }
+}

@@ -6,8 +6,8 @@
 //! server's own fault goes in again, see `server_errors`.
 //!
 //! The pause between two polls is a tenth of the time that the build has waited already: quick answers for small builds, few
-//! questions for long ones. Short pauses are waited for here; at a longer one the job is snoozed, which frees its slot and spends
-//! no attempt.
+//! questions for long ones. Short pauses are waited for here, as long as another build could begin beside this one; else the job is
+//! snoozed, which frees its slot and spends no attempt.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ const LIST_ALWAYS: u64 = 500;
 const LIST_AFTER_PAUSES: u32 = 8;
 /// Up to so many batches are asked for one by one, rather than the store for its counts.
 const FEW_BATCHES: u32 = 3;
-/// A pause that is longer frees the job's slot.
+/// A pause that is longer frees the job's slot, whoever wants it.
 const LONGEST_PAUSE_HERE: Duration = Duration::from_millis(500);
 /// Rows of a page.
 const PAGE: u32 = 500;
@@ -62,7 +62,7 @@ pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
             return next(build).await;
         }
         let pause = pause(build, since);
-        if pause > LONGEST_PAUSE_HERE {
+        if pause > LONGEST_PAUSE_HERE || !build.context.has_free_build_slot() {
             build.report().await?;
             let unconfirmed = match counts.attaching {
                 0 => String::new(),

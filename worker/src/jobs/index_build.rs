@@ -20,6 +20,7 @@ pub(crate) async fn handle(
     claim: Claim,
     context: Data<Context>,
 ) -> Result<Outcome, Infallible> {
+    let _slot = context.build_slots.try_acquire();
     // The queue's own span around it has the job's id and attempt.
     let span = tracing::info_span!("index_build", index.id = %job.index_id, domain.id = %job.domain_id);
     Ok(run(&job, &claim, &context).instrument(span).await)
