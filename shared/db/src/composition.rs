@@ -89,13 +89,14 @@ pub async fn list_page(
     let mut query = select(domain, index);
     if let Some(after) = after {
         query
+            // The first condition is what makes it a range of the key.
+            .push(" AND l.include_order >= ")
+            .push_bind(after.include_order)
             .push(" AND (l.include_order > ")
             .push_bind(after.include_order)
-            .push(" OR (l.include_order = ")
-            .push_bind(after.include_order)
-            .push(" AND l.file_id > ")
+            .push(" OR l.file_id > ")
             .push_bind(Text(after.file_id))
-            .push("))");
+            .push(")");
     }
     query
         .push(" ORDER BY l.include_order, l.file_id LIMIT ")

@@ -18,6 +18,7 @@ use rag_domain::AttachmentState;
 
 use super::failed_files::fail;
 use super::poll::{self, Unfinished};
+use super::snapshot::PAGE;
 use super::state::Build;
 use super::step::Step;
 use super::{server_errors, store_check};
@@ -34,8 +35,6 @@ const LIST_AFTER_PAUSES: u32 = 8;
 const FEW_BATCHES: u32 = 3;
 /// A pause that is longer frees the job's slot, whoever wants it.
 const LONGEST_PAUSE_HERE: Duration = Duration::from_millis(500);
-/// Rows of a page.
-const PAGE: u32 = 500;
 /// What a file fails with that the provider did not index in time.
 const INDEXING_TIMEOUT: &str = "indexing_timeout";
 

@@ -13,6 +13,7 @@ use rag_providers::Ability;
 
 use super::absent_files;
 use super::observed_files::write;
+use super::snapshot::PAGE;
 use super::state::Build;
 use super::store_check;
 use crate::observe::is_absent;
@@ -21,8 +22,6 @@ use crate::observe::presence::{self, Direct};
 use crate::observe::store_file::SeenFile;
 use crate::step_error::StepError;
 
-/// Rows of a page.
-const PAGE: u32 = 500;
 /// Files that are asked for one by one in one poll, where there is no listing.
 const ASKED_DIRECTLY: u32 = 200;
 

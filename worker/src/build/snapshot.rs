@@ -11,8 +11,8 @@ use sqlx::MySqlConnection;
 
 use crate::step_error::StepError;
 
-/// Files of a page.
-const PAGE: u32 = 500;
+/// Files, or rows of attachments, of a page. Pages of 500 had the allocator keep some 20 MiB more, at the same speed.
+pub(super) const PAGE: u32 = 128;
 
 /// What is wanted, what is there, and the difference, of some files.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ use rag_domain::{AttachmentId, AttachmentState, StoreDiff};
 use rag_providers::Ability;
 
 use super::poll::rows_of;
+use super::snapshot::PAGE;
 use super::state::{Build, MAX_REPAIR_ROUNDS};
 use super::step::Step;
 use super::store_check;
@@ -29,8 +30,6 @@ use crate::observe::presence::{self, Direct};
 use crate::observe::store_file::SeenFile;
 use crate::step_error::StepError;
 
-/// Rows of a page.
-const PAGE: u32 = 500;
 
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
     build.unverified.clear();
