@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::openapi::schemas::ChunkingSchema;
+use crate::openapi::schemas::{ChunkingSchema, SentChunkingSchema};
 use crate::state::App;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -68,6 +68,9 @@ pub(super) struct FileOut {
     /// How it is chunked, unless the index link says otherwise; null: as the index says, or the provider.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
+    /// The same as providers are asked for it, in tokens.
+    #[schema(value_type = Option<SentChunkingSchema>)]
+    chunking_strategy_sent: Option<ChunkingStrategy>,
     /// Only of files that were imported from a provider.
     external_file_id: Option<String>,
     external_uploaded_at: Option<DateTime<Utc>>,
@@ -87,6 +90,7 @@ impl From<File> for FileOut {
             tags: file.tags.unwrap_or_default(),
             notes: file.notes,
             chunking_strategy: file.chunking_strategy,
+            chunking_strategy_sent: file.chunking_strategy.map(ChunkingStrategy::sent),
             external_file_id: file.external_file_id,
             external_uploaded_at: file.external_uploaded_at,
             created_at: file.created_at,

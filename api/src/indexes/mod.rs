@@ -25,7 +25,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::openapi::schemas::{ChunkingSchema, ExpiresAfterSchema, IndexingStatusSchema};
+use crate::openapi::schemas::{ChunkingSchema, ExpiresAfterSchema, IndexingStatusSchema, SentChunkingSchema};
 use crate::state::App;
 
 /// What to do if a vector store has expired at the provider.
@@ -73,6 +73,9 @@ pub(super) struct IndexOut {
     /// For files that have no strategy of their own; null: the provider's default.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
+    /// The same as providers are asked for it, in tokens.
+    #[schema(value_type = Option<SentChunkingSchema>)]
+    chunking_strategy_sent: Option<ChunkingStrategy>,
     #[schema(value_type = Option<ExpiresAfterSchema>)]
     expires_after: Option<Value>,
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
@@ -99,6 +102,7 @@ impl From<Index> for IndexOut {
             provider_type: index.provider_type,
             external_id: index.external_id,
             chunking_strategy: index.chunking_strategy,
+            chunking_strategy_sent: index.chunking_strategy.map(ChunkingStrategy::sent),
             expires_after: index.expires_after,
             metadata: index.metadata,
             indexing_status: index.indexing_status.as_str(),

@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::store_files::{self, StoreFilesOut};
 use crate::http::extract::{Domain, Id, Params};
 use crate::http::problem::Problem;
-use crate::openapi::schemas::ChunkingSchema;
+use crate::openapi::schemas::SentChunkingSchema;
 use crate::providers::ListingParams;
 use crate::state::App;
 
@@ -45,7 +45,7 @@ struct ProviderFileOut {
     /// `contents_missing` (the bytes that we hold), `given_up` and `not_attached` (a build that ended early).
     error_code: Option<String>,
     /// The strategy it is to be chunked with: the link's, else the file's, else the index's; null: the provider's default.
-    #[schema(value_type = Option<ChunkingSchema>)]
+    #[schema(value_type = Option<SentChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
     /// Whether the vector store has that strategy; null while the file is not attached as wanted.
     chunking: Option<ChunkingOut>,
@@ -60,7 +60,7 @@ struct ProviderFileOut {
 #[schema(as = ChunkingProof)]
 struct ChunkingOut {
     /// null: nothing was asked for.
-    #[schema(value_type = Option<ChunkingSchema>)]
+    #[schema(value_type = Option<SentChunkingSchema>)]
     asked: Option<ChunkingStrategy>,
     /// null: the provider reports nothing, or has not yet.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
@@ -111,7 +111,7 @@ struct AttachmentOut {
     state: &'static str,
     content_sha256: String,
     /// As asked for.
-    #[schema(value_type = Option<ChunkingSchema>)]
+    #[schema(value_type = Option<SentChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
     /// As the provider reports it.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]

@@ -91,6 +91,28 @@ pub(crate) enum ChunkingSchema {
     /// Fixed sizes.
     #[schema(title = "StaticChunking")]
     Static { r#static: StaticSizes },
+    /// Sizes in characters. A provider is asked for tokens: four characters are taken for one, rounded up.
+    #[schema(title = "RecursiveChunking")]
+    Recursive {
+        #[schema(minimum = 400, maximum = 16_384)]
+        chunk_size: u32,
+        /// At most half of `chunk_size`.
+        #[schema(minimum = 0, maximum = 8192)]
+        chunk_overlap: u32,
+    },
+}
+
+/// How a provider is asked to cut a file into chunks.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = SentChunkingStrategy)]
+pub(crate) enum SentChunkingSchema {
+    /// The provider's choice.
+    #[schema(title = "SentAutoChunking")]
+    Auto,
+    /// Fixed sizes.
+    #[schema(title = "SentStaticChunking")]
+    Static { r#static: StaticSizes },
 }
 
 /// Sizes in tokens.

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The provider's `chunking_strategy`, in its wire form: `{"type":"auto"}` or
-/// `{"type":"static","static":{"max_chunk_size_tokens":800,"chunk_overlap_tokens":400}}`.
+/// A `chunking_strategy` as callers give it. Two forms are the providers' own, `{"type":"auto"}` and
+/// `{"type":"static","static":{"max_chunk_size_tokens":800,"chunk_overlap_tokens":400}}`; the third counts characters,
+/// `{"type":"recursive","chunk_size":1000,"chunk_overlap":200}`, and is sent as tokens, see [`sent`](Self::sent).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ChunkingStrategy {
@@ -12,7 +13,12 @@ pub enum ChunkingStrategy {
     Auto {},
     /// Fixed sizes, in tokens.
     Static { r#static: StaticChunking },
+    /// Sizes in characters, as text splitters and the former service have them.
+    Recursive { chunk_size: u32, chunk_overlap: u32 },
 }
+
+/// So many characters are taken for a token: about what tokenizers make of English prose.
+const CHARACTERS_PER_TOKEN: u32 = 4;
 
 /// Sizes in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,6 +37,11 @@ pub enum InvalidChunking {
     Size(u32),
     #[error("chunk_overlap_tokens is {overlap}, it must not exceed half of max_chunk_size_tokens ({half})")]
     Overlap { overlap: u32, half: u32 },
+    #[error("chunk_size is {0} characters, it must be between {min} and {max}", min = 100 * CHARACTERS_PER_TOKEN,
+        max = 4096 * CHARACTERS_PER_TOKEN)]
+    Characters(u32),
+    #[error("chunk_overlap is {overlap} characters, it must not exceed half of chunk_size ({half})")]
+    CharactersOverlap { overlap: u32, half: u32 },
 }
 
 impl ChunkingStrategy {
@@ -46,7 +57,24 @@ impl ChunkingStrategy {
         }
     }
 
-    /// The wire form.
+    /// As it is sent to a provider: sizes in characters become tokens, four characters each, rounded up.
+    ///
+    /// The overlap stays within half of the size, which is what providers take.
+    pub const fn sent(self) -> Self {
+        match self {
+            Self::Recursive {
+                chunk_size,
+                chunk_overlap,
+            } => {
+                let size = chunk_size.div_ceil(CHARACTERS_PER_TOKEN);
+                let overlap = chunk_overlap.div_ceil(CHARACTERS_PER_TOKEN);
+                Self::fixed(size, if overlap > size / 2 { size / 2 } else { overlap })
+            }
+            known => known,
+        }
+    }
+
+    /// As JSON, in the form that it was given.
     pub fn to_value(self) -> serde_json::Value {
         match self {
             Self::Auto {} => json!({"type": "auto"}),
@@ -57,27 +85,32 @@ impl ChunkingStrategy {
                     "chunk_overlap_tokens": sizes.chunk_overlap_tokens,
                 },
             }),
+            Self::Recursive {
+                chunk_size,
+                chunk_overlap,
+            } => json!({"type": "recursive", "chunk_size": chunk_size, "chunk_overlap": chunk_overlap}),
         }
     }
 
-    /// Reads and validates the wire form.
+    /// Reads and validates any of the forms.
     pub fn from_json(value: &serde_json::Value) -> Result<Self, InvalidChunking> {
         let strategy = Self::deserialize(value).map_err(|error| InvalidChunking::Shape(error.to_string()))?;
         strategy.validate()?;
         Ok(strategy)
     }
 
-    /// The rules of the OpenAI protocol, which every provider here shares.
+    /// The rules of the OpenAI protocol, which every provider here shares; in characters where the sizes are.
     pub const fn validate(&self) -> Result<(), InvalidChunking> {
-        let Self::Static {
-            r#static:
-                StaticChunking {
-                    max_chunk_size_tokens,
-                    chunk_overlap_tokens,
-                },
-        } = *self
-        else {
-            return Ok(());
+        let StaticChunking {
+            max_chunk_size_tokens,
+            chunk_overlap_tokens,
+        } = match *self {
+            Self::Auto {} => return Ok(()),
+            Self::Static { r#static: sizes } => sizes,
+            Self::Recursive {
+                chunk_size,
+                chunk_overlap,
+            } => return validate_characters(chunk_size, chunk_overlap),
         };
         if max_chunk_size_tokens < 100 || max_chunk_size_tokens > 4096 {
             return Err(InvalidChunking::Size(max_chunk_size_tokens));
@@ -92,10 +125,21 @@ impl ChunkingStrategy {
         Ok(())
     }
 
-    /// The link's strategy, else the file's, else the index's (R-B2, R-10.2); `None` leaves it to the provider.
+    /// The link's strategy, else the file's, else the index's (R-B2, R-10.2), as it is sent; `None` leaves it to the provider.
     pub fn effective(link: Option<Self>, file: Option<Self>, index: Option<Self>) -> Option<Self> {
-        link.or(file).or(index)
+        link.or(file).or(index).map(Self::sent)
     }
+}
+
+const fn validate_characters(size: u32, overlap: u32) -> Result<(), InvalidChunking> {
+    if size < 100 * CHARACTERS_PER_TOKEN || size > 4096 * CHARACTERS_PER_TOKEN {
+        return Err(InvalidChunking::Characters(size));
+    }
+    let half = size / 2;
+    if overlap > half {
+        return Err(InvalidChunking::CharactersOverlap { overlap, half });
+    }
+    Ok(())
 }
 
 /// What a provider did with a strategy that it was asked for.
@@ -178,6 +222,45 @@ mod tests {
     }
 
     #[test]
+    fn characters_are_sent_as_tokens() {
+        let recursive = |chunk_size, chunk_overlap| ChunkingStrategy::Recursive {
+            chunk_size,
+            chunk_overlap,
+        };
+        let asked = json!({"type": "recursive", "chunk_size": 1000, "chunk_overlap": 200});
+        assert_eq!(ChunkingStrategy::from_json(&asked), Ok(recursive(1000, 200)));
+        assert_eq!(recursive(1000, 200).to_value(), asked);
+        assert_eq!(serde_json::to_value(recursive(1000, 200)).unwrap(), asked);
+        for (size, overlap, tokens) in [
+            (1000, 200, Some((250, 50))),
+            (1001, 201, Some((251, 51))),
+            (400, 0, Some((100, 0))),
+            (16_384, 8192, Some((4096, 2048))),
+            // Half of the size rounds to more than half of the tokens.
+            (402, 201, Some((101, 50))),
+            (399, 0, None),
+            (16_385, 0, None),
+            (1000, 501, None),
+        ] {
+            let strategy = recursive(size, overlap);
+            assert_eq!(strategy.validate().is_ok(), tokens.is_some(), "{size}/{overlap}");
+            if let Some((size, overlap)) = tokens {
+                assert_eq!(strategy.sent(), ChunkingStrategy::fixed(size, overlap));
+                assert_eq!(strategy.sent().validate(), Ok(()));
+                assert_eq!(
+                    ChunkingStrategy::effective(None, Some(strategy), None),
+                    Some(strategy.sent())
+                );
+            }
+        }
+        let fixed = ChunkingStrategy::fixed(800, 400);
+        assert_eq!(
+            (fixed.sent(), ChunkingStrategy::AUTO.sent()),
+            (fixed, ChunkingStrategy::AUTO)
+        );
+    }
+
+    #[test]
     fn other_shapes_are_refused_with_the_reason() {
         for wrong in [
             json!(null),
@@ -185,6 +268,8 @@ mod tests {
             json!({"type": "magic"}),
             json!({"type": "static"}),
             json!({"type": "auto", "size": 1}),
+            json!({"type": "recursive", "chunk_size": 1000}),
+            json!({"type": "recursive", "chunk_size": 1000.5, "chunk_overlap": 0}),
         ] {
             assert!(
                 matches!(

@@ -59,6 +59,67 @@ async fn an_index_is_built_with_each_files_own_strategy() {
 }
 
 #[tokio::test]
+async fn sizes_in_characters_are_sent_in_tokens() {
+    let stack = Stack::start().await;
+    let _worker = stack.worker("worker");
+    let client = &stack.client;
+    let recursive = json!({"type": "recursive", "chunk_size": 1000, "chunk_overlap": 200});
+    let index = client.create_index("handbook", "openai").await;
+    let file = client
+        .upload("rules.md", &prose("alpha", 1000), Some(recursive.clone()))
+        .await;
+    client.link(&index, &file).await;
+    let row = client.get(&format!("/files/{file}")).await.expect(200);
+    assert_eq!(
+        (&row["chunking_strategy"], &row["chunking_strategy_sent"]),
+        (&recursive, &fixed(250, 50)),
+        "{row}"
+    );
+    let job = client.finished(&client.build(&index).await, LIMIT).await;
+    assert_eq!(job["output"]["indexing_status"], "done", "{job}");
+    let items = client.provider_files(&index).await;
+    let proof = json!({"asked": fixed(250, 50), "reported": fixed(250, 50), "matches": true});
+    assert_eq!(items[0]["chunking"], proof, "{items:?}");
+    let status = client.get(&format!("/indexes/{index}/status")).await.expect(200);
+    assert_eq!(status["file_counts"]["completed"], 1, "{status}");
+
+    // The same tokens in other words change nothing; other sizes do.
+    let path = format!("/files/{file}");
+    let patch = json!({"chunking_strategy": fixed(250, 50)});
+    client.patch(&path, &patch).await.expect(200);
+    client.finished(&client.build(&index).await, LIMIT).await;
+    assert_eq!(effects(&stack, Effect::Attached).len(), 1);
+    let other = json!({"chunking_strategy": {"type": "recursive", "chunk_size": 2000, "chunk_overlap": 0}});
+    client.patch(&path, &other).await.expect(200);
+    client.finished(&client.build(&index).await, LIMIT).await;
+    assert_eq!(effects(&stack, Effect::Attached).len(), 2);
+    let items = client.provider_files(&index).await;
+    assert_eq!(items[0]["chunking"]["reported"], fixed(500, 0), "{items:?}");
+
+    for (refused, reason) in [
+        (
+            json!({"type": "recursive", "chunk_size": 399, "chunk_overlap": 0}),
+            "between 400 and 16384",
+        ),
+        (
+            json!({"type": "recursive", "chunk_size": 1000, "chunk_overlap": 501}),
+            "half of chunk_size (500)",
+        ),
+        (json!({"type": "recursive", "chunk_size": 1000}), "chunk_overlap"),
+        (json!({"type": "semantic"}), "semantic"),
+    ] {
+        let answer = client
+            .patch(&path, &json!({"chunking_strategy": refused}))
+            .await
+            .expect(422);
+        assert!(
+            answer["errors"][0]["message"].as_str().unwrap().contains(reason),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn many_builds_at_once_are_one_job_and_one_store() {
     let stack = Stack::start().await;
     let _workers = [stack.worker("one"), stack.worker("two")];

@@ -290,7 +290,10 @@ async fn a_call_that_hangs_does_not_keep_a_build_from_being_cancelled() {
 #[tokio::test]
 async fn a_build_that_waits_for_its_provider_leaves_its_slot_to_the_next() {
     let stack = Stack::builder().setting("WORKER_CONCURRENCY", "1").start().await;
-    stack.control().add_fault(hold_indexing("page", "builds")).unwrap();
+    stack
+        .control()
+        .add_fault(hold_indexing("page", "builds"))
+        .unwrap();
     let mut builds = Vec::new();
     for _ in 0..8 {
         let (index, _) = index_with(&stack, 1).await;

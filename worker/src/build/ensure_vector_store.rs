@@ -10,7 +10,7 @@ use chrono::Utc;
 use rag_db::intents::{self, Declared, Intent, NewIntent, Operation};
 use rag_db::ownership::{self, Kind};
 use rag_db::{DbError, indexes};
-use rag_domain::StoreSettings;
+use rag_domain::{ChunkingStrategy, StoreSettings};
 use rag_providers::{Effect, ExpiresAfter, Metadata, NewVectorStore};
 
 use super::state::Build;
@@ -152,7 +152,7 @@ fn new_store(build: &Build<'_>, intent: &Intent, settings: &StoreSettings) -> Ne
         name: Some(settings.name.clone()),
         description: index.description.clone(),
         expires_after: settings.expires_after_days.map(ExpiresAfter::days_after_last_use),
-        chunking_strategy: index.chunking_strategy,
+        chunking_strategy: index.chunking_strategy.map(ChunkingStrategy::sent),
         metadata,
         file_ids: Vec::new(),
     }

@@ -30,7 +30,6 @@ use crate::observe::presence::{self, Direct};
 use crate::observe::store_file::SeenFile;
 use crate::step_error::StepError;
 
-
 pub(crate) async fn run(build: &mut Build<'_>) -> Result<Step, StepError> {
     build.unverified.clear();
     let store = build.store_id()?.to_owned();

@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::files::FileOut;
-use crate::openapi::schemas::ChunkingSchema;
+use crate::openapi::schemas::{ChunkingSchema, SentChunkingSchema};
 
 /// A file in an index.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,6 +26,9 @@ pub(super) struct LinkOut {
     /// Overrides the file's own strategy within this index.
     #[schema(value_type = Option<ChunkingSchema>)]
     chunking_strategy: Option<ChunkingStrategy>,
+    /// The same as providers are asked for it, in tokens.
+    #[schema(value_type = Option<SentChunkingSchema>)]
+    chunking_strategy_sent: Option<ChunkingStrategy>,
     /// When it was linked.
     created_at: DateTime<Utc>,
     file: FileOut,
@@ -37,6 +40,7 @@ impl LinkOut {
             file_id: link.file_id,
             include_order: link.include_order,
             chunking_strategy: link.chunking_strategy,
+            chunking_strategy_sent: link.chunking_strategy.map(ChunkingStrategy::sent),
             created_at: link.created_at,
             file: file.into(),
         }
