@@ -14,6 +14,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::http::auth::{self, Role};
 use crate::http::idempotency::{self, Idempotency};
 use crate::http::problem::{Kind, Problem};
+use crate::http::undeclared::Declared;
 use crate::http::upload::upload_limit;
 use crate::http::{edge, limits};
 use crate::state::App;
@@ -61,10 +62,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// The whole application.
 pub fn router(app: App) -> Router {
+    let document = document();
+    let declared = Arc::new(Declared::of(&document));
     let layer = |routes, role, is_transfer| {
         let group = Group {
             app: app.clone(),
             once: Idempotency::new(app.db.clone(), &app.settings.api),
+            declared: Arc::clone(&declared),
             role,
             is_transfer,
         };
@@ -77,7 +81,7 @@ pub fn router(app: App) -> Router {
         .merge(layer(transfers(), Role::Service, true))
         .merge(layer(admin(), Role::Admin, false))
         .merge(Router::from(health::routes()).route_layer(deadline))
-        .merge(SwaggerUi::new("/docs").url("/api/v1/openapi.json", document()))
+        .merge(SwaggerUi::new("/docs").url("/api/v1/openapi.json", document))
         // The router's own 404 would bypass the layer below.
         .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"));
     edge::around(router).with_state(app)
@@ -87,6 +91,7 @@ pub fn router(app: App) -> Router {
 struct Group {
     app: App,
     once: Idempotency,
+    declared: Arc<Declared>,
     role: Role,
     /// Of contents of files: without a deadline.
     is_transfer: bool,
@@ -98,17 +103,24 @@ async fn around(State(group): State<Arc<Group>>, mut request: Request, next: Nex
     let Group {
         app,
         once,
+        declared,
         role,
         is_transfer,
     } = &*group;
     let is_transfer = *is_transfer;
     let carry_out = {
-        let app = app.clone();
+        let (app, declared) = (app.clone(), Arc::clone(declared));
         async move |request| {
+            let carried_out = async {
+                match declared.check(request).await {
+                    Ok(request) => next.run(request).await,
+                    Err(problem) => problem.into_response(),
+                }
+            };
             if is_transfer {
-                next.run(request).await
+                carried_out.await
             } else {
-                deadline(&app, next.run(request)).await
+                deadline(&app, carried_out).await
             }
         }
     };

@@ -24,6 +24,9 @@ pub(super) struct FilesParams {
     /// Only files with this tag.
     #[param(example = "contract", max_length = 128)]
     tag: Option<String>,
+    /// Only files with these contents: their SHA-256, 64 hex digits.
+    #[param(pattern = "^[0-9A-Fa-f]{64}$")]
+    sha256: Option<String>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
@@ -44,10 +47,15 @@ pub(super) async fn list_files(
 ) -> Result<Json<Page<FileOut>>, Problem> {
     check_length("name", params.name.as_deref(), 255)?;
     check_length("tag", params.tag.as_deref(), 128)?;
+    let is_hash = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !params.sha256.as_ref().is_none_or(is_hash) {
+        return Err(Problem::malformed("sha256 must be 64 hex digits"));
+    }
     let (limit, cursor) = (params.limit, params.cursor);
     let filter = FileFilter {
         name: params.name,
         tag: params.tag,
+        sha256: params.sha256.map(|hash| hash.to_ascii_lowercase()),
     };
     let page = PageParams { limit, cursor }.check::<FileId>()?;
     let rows = files::list(

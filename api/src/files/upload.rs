@@ -132,6 +132,10 @@ impl Received {
                     )
                     .await
                     .map_err(|error| not_saved(error, room))?;
+                if saved.size_bytes == 0 {
+                    // As when contents are replaced; providers fail to index an empty file.
+                    return Err(Problem::invalid_field("file", "is empty"));
+                }
                 self.contents = Some((file_name, saved));
                 return Ok(());
             }

@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use rag_db::indexes;
-use rag_domain::IndexId;
+use rag_db::indexes::{self, IndexFilter};
+use rag_domain::{IndexId, IndexingStatus};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -11,6 +11,7 @@ use super::IndexOut;
 use crate::http::extract::{Domain, Id, Params, check_length};
 use crate::http::paging::{Page, PageParams};
 use crate::http::problem::Problem;
+use crate::openapi::schemas::IndexingStatusSchema;
 use crate::state::App;
 
 /// Which indexes to list.
@@ -21,6 +22,9 @@ pub(super) struct IndexesParams {
     /// Only indexes with this in their name, in whatever case.
     #[param(example = "contracts", max_length = 255)]
     name: Option<String>,
+    /// Only indexes that stand so.
+    #[param(inline, value_type = Option<IndexingStatusSchema>)]
+    indexing_status: Option<String>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
@@ -40,12 +44,18 @@ pub(super) async fn list_indexes(
     Params(params): Params<IndexesParams>,
 ) -> Result<Json<Page<IndexOut>>, Problem> {
     check_length("name", params.name.as_deref(), 255)?;
+    let status = params.indexing_status.map(IndexingStatus::try_from).transpose();
+    let filter = IndexFilter {
+        name: params.name,
+        indexing_status: status
+            .map_err(|_| Problem::malformed("indexing_status is not one of an index's"))?,
+    };
     let (limit, cursor) = (params.limit, params.cursor);
     let page = PageParams { limit, cursor }.check::<IndexId>()?;
     let rows = indexes::list(
         &mut *app.connection().await?,
         &domain,
-        params.name.as_deref(),
+        &filter,
         page.before,
         page.limit + 1,
     )

@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use rag_db::indexes;
+use rag_db::indexes::{self, IndexFilter};
 use rag_domain::DomainId;
 use rag_jobs::DomainSync;
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ async fn items(app: &App, domain: &DomainId, provider: Option<&str>) -> Result<V
     let (mut items, mut before) = (Vec::new(), None);
     let mut connection = app.connection().await?;
     loop {
-        let page = indexes::list(&mut connection, domain, None, before, PAGE).await?;
+        let page = indexes::list(&mut connection, domain, &IndexFilter::default(), before, PAGE).await?;
         let Some(last) = page.last() else {
             return Ok(items);
         };

@@ -65,6 +65,7 @@ pub(super) fn mend(document: &mut OpenApi) {
             form.properties.values_mut().for_each(without_null);
             form.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }
+        without_null_defaults(schema);
         if sent.contains(name) {
             close_variants(schema);
         } else {
@@ -108,6 +109,21 @@ fn without_null(schema: &mut RefOr<Schema>) {
             }
         }
         _ => {}
+    }
+}
+
+/// A field of a change that is left out stays as it is, and null clears it: a default of null would have generated clients and
+/// forms send null. The derivation states it of every field that may be left out.
+fn without_null_defaults(schema: &mut Schema) {
+    let Schema::Object(object) = schema else { return };
+    for field in object.properties.values_mut() {
+        let default = match field {
+            RefOr::T(Schema::Object(field)) => &mut field.default,
+            RefOr::T(Schema::Array(field)) => &mut field.default,
+            RefOr::T(Schema::OneOf(field)) => &mut field.default,
+            _ => continue,
+        };
+        default.take_if(|default| default.is_null());
     }
 }
 

@@ -27,6 +27,12 @@ async fn lists_are_filtered_page_by_page(pool: MySqlPool) {
     tagged(&api, "100%.txt", r#"["contract"]"#).await;
     tagged(&api, "report_2026.txt", r#"["contract"]"#).await;
     api.upload("ОТЧЁТ.txt", "text").await;
+    let hash = api.upload("other.md", "other text").await["sha256"].to_string();
+    let hash = hash.trim_matches('"');
+    let (by_hash, by_upper_hash) = (
+        format!("sha256={hash}"),
+        format!("sha256={}", hash.to_uppercase()),
+    );
     for (query, expected) in [
         ("name=REPORT", vec!["report_2026.txt", "Report 2025.txt"]),
         ("name=%25", vec!["100%.txt"]),
@@ -36,6 +42,8 @@ async fn lists_are_filtered_page_by_page(pool: MySqlPool) {
         ("tag=contrac", vec![]),
         ("tag=a%22b", vec!["Report 2025.txt"]),
         ("tag=contract&name=report", vec!["report_2026.txt"]),
+        (&by_hash, vec!["other.md"]),
+        (&by_upper_hash, vec!["other.md"]),
     ] {
         assert_eq!(
             names(&api, &format!("files?{query}"), "file_name").await,
@@ -52,13 +60,18 @@ async fn lists_are_filtered_page_by_page(pool: MySqlPool) {
     )
     .await;
     assert_eq!(next, ["100%.txt"]);
-    api.get("/api/v1/files?nam=x")
-        .await
-        .expect_problem(400, "malformed-request");
+    for wrong in ["files?nam=x", "files?sha256=abc", "indexes?indexing_status=ready"] {
+        let answer = api.get(&format!("/api/v1/{wrong}")).await;
+        answer.expect_problem(400, "malformed-request");
+    }
 
     api.make_index().await;
     assert_eq!(names(&api, "indexes?name=TRACT", "name").await, ["Contracts"]);
     assert!(names(&api, "indexes?name=letters", "name").await.is_empty());
+    let standing =
+        async |status: &str| names(&api, &format!("indexes?indexing_status={status}"), "name").await;
+    assert_eq!(standing("not_indexed").await, ["Contracts"]);
+    assert!(standing("done").await.is_empty());
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]

@@ -104,3 +104,14 @@ fn the_committed_document_is_the_served_one() {
         "api/openapi.json is not what the API serves. If the change is meant: `cargo run -p rag-api -- openapi > api/openapi.json`"
     );
 }
+
+/// A form or a generated client that fills in a null would clear the field.
+#[test]
+fn no_field_that_may_be_left_out_is_null_by_default() {
+    let document = serde_json::to_value(rag_api::document()).unwrap();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
+            assert_ne!(schema.get("default"), Some(&Value::Null), "{name}.{field}");
+        }
+    }
+}

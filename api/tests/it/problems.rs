@@ -1,6 +1,6 @@
 //! Every error answer is a problem with the request's id, whoever made it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::MySqlPool;
 
 use crate::harness::Api;
@@ -30,6 +30,68 @@ async fn the_router_and_the_extractors_speak_problem_json(pool: MySqlPool) {
     api.get("/api/v1/files/%FF")
         .await
         .expect_problem(404, "not-found");
+}
+
+/// Each operation of the document, with the ids of nothing in its path.
+fn operations() -> Vec<(String, String, Value)> {
+    let document = serde_json::to_value(rag_api::document()).unwrap();
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let parts = path.split('/').map(|part| match part {
+                "{provider_type}" => "openai",
+                part if part.starts_with('{') => "6b0c1d7e-55a2-4c0e-9d8e-2f1f0a3b4c5d",
+                part => part,
+            });
+            let path = parts.collect::<Vec<_>>().join("/");
+            operations.push((method.to_uppercase(), path, operation.clone()));
+        }
+    }
+    operations
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn what_an_operation_does_not_take_is_refused(pool: MySqlPool) {
+    let api = Api::new(pool).await;
+    let mut refused = (0, 0);
+    for (method, path, operation) in operations() {
+        if !path.starts_with("/api/v1/") {
+            continue;
+        }
+        let call = |path: &str| {
+            let call = api.call(&method, path);
+            if path.contains("/admin/") {
+                call.key(api.admin_key())
+            } else {
+                call
+            }
+        };
+        if operation.get("requestBody").is_none() {
+            let answer = call(&path).json(&json!({"recreate": true})).send().await;
+            let problem = answer.expect_problem(400, "malformed-request");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("takes no body"), "{method} {path}: {problem}");
+            assert_eq!(detail.contains("recreate"), path.ends_with("/build"), "{problem}");
+            refused.0 += 1;
+            // Many clients send this with every POST.
+            for nothing in ["{}", " ", "null"] {
+                let answer = call(&path).body(nothing).send().await;
+                let text = String::from_utf8_lossy(&answer.bytes).into_owned();
+                assert!(!text.contains("takes no body"), "{method} {path}: {text}");
+            }
+        }
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        if !parameters.clone().any(|parameter| parameter["in"] == "query") {
+            let answer = call(&format!("{path}?page_size=5")).json(&json!({})).send().await;
+            let problem = answer.expect_problem(400, "malformed-request");
+            assert!(
+                problem["detail"].as_str().unwrap().contains("page_size"),
+                "{method} {path}: {problem}"
+            );
+            refused.1 += 1;
+        }
+    }
+    assert!(refused.0 > 35 && refused.1 > 35, "{refused:?}");
 }
 
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]

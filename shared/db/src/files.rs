@@ -158,6 +158,8 @@ pub struct FileFilter {
     pub name: Option<String>,
     /// One of the tags, as it is.
     pub tag: Option<String>,
+    /// Of the contents, 64 hex digits.
+    pub sha256: Option<String>,
 }
 
 /// Newest first; `before` is the (created_at, id) of the last row of the page before.
@@ -184,6 +186,9 @@ pub async fn list(
             .push(" AND JSON_CONTAINS(tags, ")
             .push_bind(Json(tag))
             .push(")");
+    }
+    if let Some(sha256) = &filter.sha256 {
+        query.push(" AND sha256 = ").push_bind(sha256);
     }
     newest_first(&mut query, before, limit);
     Ok(query.build_query_as().fetch_all(db).await?)

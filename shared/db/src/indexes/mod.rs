@@ -173,12 +173,19 @@ pub async fn lock(db: &mut MySqlConnection, domain: &DomainId, id: IndexId) -> R
         .ok_or(DbError::NotFound("index"))
 }
 
-/// Newest first; `before` is the (created_at, id) of the last row of the page before. `name`: only indexes whose name has
-/// this part, in whatever case.
+/// Which indexes to list; nothing set: all.
+#[derive(Debug, Clone, Default)]
+pub struct IndexFilter {
+    /// Part of the name, in whatever case.
+    pub name: Option<String>,
+    pub indexing_status: Option<IndexingStatus>,
+}
+
+/// Newest first; `before` is the (created_at, id) of the last row of the page before.
 pub async fn list(
     db: &mut MySqlConnection,
     domain: &DomainId,
-    name: Option<&str>,
+    filter: &IndexFilter,
     before: Option<(DateTime<Utc>, IndexId)>,
     limit: u32,
 ) -> Result<Vec<Index>, DbError> {
@@ -187,11 +194,14 @@ pub async fn list(
         .push(COLUMNS)
         .push(" FROM rag_indexes WHERE deleted_at IS NULL AND domain_id = ");
     query.push_bind(domain.as_str().to_owned());
-    if let Some(name) = name {
+    if let Some(name) = &filter.name {
         query
             .push(" AND INSTR(LOWER(name), LOWER(")
-            .push_bind(name.to_owned())
+            .push_bind(name)
             .push(")) > 0");
+    }
+    if let Some(status) = filter.indexing_status {
+        query.push(" AND indexing_status = ").push_bind(Text(status));
     }
     newest_first(&mut query, before, limit);
     Ok(query.build_query_as().fetch_all(db).await?)

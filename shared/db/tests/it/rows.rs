@@ -1,5 +1,6 @@
 //! Rows: what goes in comes out, pages, stores, intents, compositions and builds.
 
+use rag_db::indexes::IndexFilter;
 use rag_db::intents::{self, Declared, Operation};
 use rag_db::{DbError, attachments, builds, composition, files, index_files, indexes, uploads};
 use rag_domain::{ChunkingStrategy, IndexingStatus, UploadStatus};
@@ -30,7 +31,7 @@ async fn rows_come_back_as_they_went_in(pool: MySqlPool) {
     assert!(indexes::find(&mut db, &other, index).await.unwrap().is_none());
     assert!(files::find(&mut db, &other, file).await.unwrap().is_none());
     assert!(
-        indexes::list(&mut db, &other, None, None, 10)
+        indexes::list(&mut db, &other, &IndexFilter::default(), None, 10)
             .await
             .unwrap()
             .is_empty()
@@ -47,7 +48,9 @@ async fn pages_follow_each_other_without_gaps(pool: MySqlPool) {
     let mut seen = Vec::new();
     let mut before = None;
     loop {
-        let page = indexes::list(&mut db, &mine, None, before, 2).await.unwrap();
+        let page = indexes::list(&mut db, &mine, &IndexFilter::default(), before, 2)
+            .await
+            .unwrap();
         let Some(last) = page.last() else { break };
         before = Some((last.created_at, last.id));
         seen.extend(page.iter().map(|index| index.id));
