@@ -182,6 +182,11 @@ fn add_domain_header(operation: &mut Operation) {
 
 fn add_key_errors(operation: &mut Operation) {
     operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]);
+    add(
+        operation,
+        400,
+        "The request holds what this operation does not take, or cannot be read",
+    );
     add(operation, 401, "No API key, or not a valid one");
     add(operation, 403, "The API key does not allow this");
     add(
