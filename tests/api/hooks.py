@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import schemathesis
 
-SIZES = {"max_chunk_size_tokens", "chunk_overlap_tokens"}
+SIZES = [("max_chunk_size_tokens", "chunk_overlap_tokens"), ("chunk_size", "chunk_overlap")]
 
 
 def mend(value: Any) -> Any:
-    """The same with overlaps of at most half a chunk, as `chunk_overlap_tokens` says of itself in words."""
+    """The same with overlaps of at most half a chunk, as `chunk_overlap_tokens` and `chunk_overlap` say of themselves in words."""
     if isinstance(value, list):
         return [mend(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -19,10 +19,10 @@ def mend(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     value = {name: mend(item) for name, item in value.items()}
-    if SIZES <= value.keys():
-        size, overlap = value["max_chunk_size_tokens"], value["chunk_overlap_tokens"]
+    for of_size, of_overlap in SIZES:
+        size, overlap = value.get(of_size), value.get(of_overlap)
         if isinstance(size, int) and isinstance(overlap, int):
-            value["chunk_overlap_tokens"] = min(overlap, size // 2)
+            value[of_overlap] = min(overlap, size // 2)
     return value
 
 
