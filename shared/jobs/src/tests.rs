@@ -124,6 +124,7 @@ fn jobs_of_a_provider_belong_to_nobody() {
         dry_run,
         strict: true,
         force: true,
+        compare: Compare::Full,
     };
     assert_eq!(policy(&sync(false)), of_provider("provider_sync:openai", 10));
     assert_eq!(

@@ -37,19 +37,44 @@ pub async fn put_many(
     findings: &[(String, Value)],
 ) -> Result<(), DbError> {
     for chunk in pieces(findings) {
-        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
-            "INSERT INTO rag_sync_findings (job_id, kind, subject, detail) ",
-        );
-        query.push_values(chunk, |mut row, (subject, detail)| {
-            row.push_bind(job_id)
-                .push_bind(kind.as_str())
-                .push_bind(cut(subject))
-                .push_bind(Json(detail));
-        });
+        let mut query = insert("INSERT", job_id, kind, chunk);
         query.push(" ON DUPLICATE KEY UPDATE detail = VALUES(detail)");
         query.build().execute(&mut *db).await?;
     }
     Ok(())
+}
+
+/// As [`put_many`], but what is known of a subject already stays. Answers of how many nothing was.
+pub async fn put_missing(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    kind: FindingKind,
+    findings: &[(String, Value)],
+) -> Result<u64, DbError> {
+    let mut added = 0;
+    for chunk in pieces(findings) {
+        let mut query = insert("INSERT IGNORE", job_id, kind, chunk);
+        added += query.build().execute(&mut *db).await?.rows_affected();
+    }
+    Ok(added)
+}
+
+fn insert<'a>(
+    verb: &str,
+    job_id: &'a str,
+    kind: FindingKind,
+    findings: &'a [(String, Value)],
+) -> sqlx::QueryBuilder<sqlx::MySql> {
+    let mut query = sqlx::QueryBuilder::new(format!(
+        "{verb} INTO rag_sync_findings (job_id, kind, subject, detail) "
+    ));
+    query.push_values(findings, |mut row, (subject, detail)| {
+        row.push_bind(job_id)
+            .push_bind(kind.as_str())
+            .push_bind(cut(subject))
+            .push_bind(Json(detail));
+    });
+    query
 }
 
 /// Those of these subjects that there are, in no order.

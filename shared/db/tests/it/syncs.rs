@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rag_db::attachments::{NewAttachment, SeenAttachment};
-use rag_db::imports::{self, SeenCopy};
+use rag_db::imports::{self, ImportedFile, SeenCopy};
 use rag_db::{DbError, attachments, index_files, indexes, schedules, uploads};
 use rag_domain::{AttachmentState, DomainId, FileId, IndexId, IndexingStatus};
 use sqlx::{MySqlConnection, MySqlPool};
@@ -20,7 +20,12 @@ async fn index(db: &mut MySqlConnection, store: &str) -> IndexId {
 /// A file that came with this id.
 async fn file(db: &mut MySqlConnection, domain: &DomainId, external_id: &str) -> FileId {
     let new = file_row(domain);
-    imports::insert_file(db, &new, external_id, None).await.unwrap();
+    let imported = ImportedFile {
+        file: &new,
+        external_file_id: external_id,
+        external_uploaded_at: None,
+    };
+    imports::insert_files(db, &[imported]).await.unwrap();
     new.id
 }
 
@@ -31,6 +36,7 @@ async fn copy(db: &mut MySqlConnection, file: FileId, external_id: &str, files_a
         files_api_id,
         uploaded_at: None,
         content_sha256: "b",
+        is_compared: false,
         raw: None,
     };
     imports::insert_copy(db, "openai", &copy).await.unwrap()
