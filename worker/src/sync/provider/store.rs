@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use rag_db::imports::{self, Known, SeenLink};
+use rag_db::index_files::Link;
 use rag_db::indexes::{self, Index};
 use rag_db::syncs::items::{self, Item};
 use rag_db::{attachments, builds, index_files, uploads};
@@ -15,11 +16,12 @@ use rag_domain::{AttachmentId, DomainId, FileId, FindingKind, IndexId, ItemState
 use rag_jobs::index_concurrency_key;
 use rag_providers::VectorStore;
 use serde_json::json;
-use sqlx::{MySql, MySqlConnection, Transaction};
+use sqlx::MySqlConnection;
 
 use super::plan::{StoreChanges, find};
-use super::run::{StoreError, Sync, WHOLE_RUN};
-use super::{file, settings};
+use super::file::{self, Files};
+use super::run::{StoreError, Sync, WHOLE_RUN, totals_of};
+use super::settings;
 use crate::observe::is_absent;
 use crate::observe::listing::{StoreListing, files_in};
 use crate::observe::missing_files::{self, Absent};
@@ -52,6 +54,7 @@ pub(super) enum StoreOutcome {
 
 pub(super) async fn run(
     sync: &Sync<'_>,
+    files: &Files<'_>,
     item: &Item,
     store: VectorStore,
     owner: StoreOwner,
@@ -64,10 +67,11 @@ pub(super) async fn run(
         };
         drop(db);
         let begun_at = chrono::Utc::now();
-        let files = match files_in(sync.provider.as_ref(), &store).await {
-            Ok(files) => files,
+        let listed = match files_in(sync.provider.as_ref(), &store, Some(&sync.calls)).await {
+            Ok(listed) => listed,
             Err(error) if is_absent(&error) => {
-                return match sync.provider.get_vector_store(&store.id).await {
+                let asked = sync.provider.get_vector_store(&store.id);
+                return match sync.calls.make(asked).await {
                     Err(gone) if is_absent(&gone) => Ok(Ok(StoreOutcome::Vanished)),
                     _ => Ok(Ok(StoreOutcome::Unknown(format!(
                         "its files could not be listed: {error}"
@@ -78,7 +82,7 @@ pub(super) async fn run(
         };
         let listing = StoreListing {
             store,
-            files,
+            files: listed,
             begun_at,
         };
         let left = match &owner {
@@ -97,7 +101,7 @@ pub(super) async fn run(
             StoreOwner::Known { domain, .. } => domain,
             StoreOwner::Unknown => sync.default_domain(),
         };
-        if let Err(error) = file::all(sync, domain, &listing.files).await? {
+        if let Err(error) = files.all(domain, &listing.files).await {
             return Ok(Err(error));
         }
         if conclude(sync, item, &listing, &owner, &before, &left).await? {
@@ -139,7 +143,7 @@ async fn conclude(
     before: &Mark,
     left: &HashSet<AttachmentId>,
 ) -> Result<bool, StepError> {
-    let mut tx = sync.context.pool.begin().await?;
+    let mut tx = sync.begin().await?;
     let index = match owner {
         StoreOwner::Known { id, domain } => {
             let index = indexes::find_for_update(&mut tx, domain, *id).await?;
@@ -156,7 +160,14 @@ async fn conclude(
             None
         }
     };
-    let known = known_files(&mut tx, sync, index.as_ref(), &listing.files).await?;
+    let run = sync.read_in(&mut tx).await?;
+    let totals = totals_of(&run);
+    if totals.stopped.is_some() {
+        // By another store, meanwhile.
+        return Ok(true);
+    }
+    let domain = index.as_ref().map_or(sync.default_domain(), |index| &index.domain_id);
+    let known = known_files(&mut tx, sync, domain, &listing.files).await?;
     let (rows, links) = match &index {
         Some(index) => (
             attachments::list(&mut tx, index.id).await?,
@@ -174,7 +185,6 @@ async fn conclude(
         sync.job.strict,
     );
 
-    let totals = sync.totals_in(&mut tx).await?;
     let allowance = sync.deletion_threshold().allowance(totals.files_known);
     let removed = totals.files_removed + changes.plan.removed;
     if changes.plan.removed > 0 && removed > allowance && !sync.job.force {
@@ -186,16 +196,20 @@ async fn conclude(
         if !sync.job.dry_run {
             sync.stop(&mut tx, &reason).await?;
             tx.commit().await?;
+            sync.wind_down();
             return Ok(true);
         }
         sync.error(&mut tx, WHOLE_RUN, &reason).await?;
     }
     found(sync, &mut tx, listing, index.as_ref(), &changes).await?;
     if !sync.job.dry_run {
-        write(sync, &mut tx, listing, index.as_ref(), &known, &changes).await?;
+        write(sync, &mut tx, listing, index.as_ref(), &known, &links, &changes).await?;
     }
-    sync.count(&mut tx, 1, |totals| {
+    let skipped = file::matched_before(sync, &mut tx, domain, &listing.files, &known).await?;
+    sync.count_from(&mut tx, &run, 1, |totals| {
         let counts = &mut totals.counts;
+        counts.files_kept += skipped;
+        counts.files_skipped += skipped;
         counts.indexes_created += u64::from(index.is_none());
         counts.indexes_updated += u64::from(index.is_some() && changes.settings.is_some());
         counts.index_files_created += changes.plan.links.len() as u64;
@@ -213,12 +227,11 @@ async fn conclude(
 
 /// Which of the store's files are ours, in the index's domain.
 async fn known_files(
-    tx: &mut Transaction<'static, MySql>,
+    tx: &mut MySqlConnection,
     sync: &Sync<'_>,
-    index: Option<&Index>,
+    domain: &DomainId,
     files: &[SeenFile],
 ) -> Result<HashMap<String, Known>, StepError> {
-    let domain = index.map_or(sync.default_domain(), |index| &index.domain_id);
     let mut known = imports::find_known(tx, &sync.job.provider_type, domain, &file::ids(files)).await?;
     if sync.job.dry_run {
         // As it would be if they had been taken over.
@@ -269,14 +282,14 @@ async fn write(
     listing: &StoreListing,
     index: Option<&Index>,
     known: &HashMap<String, Known>,
+    links: &[Link],
     changes: &StoreChanges<'_>,
 ) -> Result<(), StepError> {
     let index = match index {
         Some(index) => index.clone(),
         None => import(sync, tx, listing).await?,
     };
-    let linked = index_files::list(tx, index.id).await?;
-    let linked: HashSet<FileId> = linked
+    let linked: HashSet<FileId> = links
         .iter()
         .map(|link| link.file_id)
         .filter(|id| !changes.plan.unlink.contains(id))
@@ -309,8 +322,10 @@ async fn write(
         })
         .collect();
     attachments::insert_seen(tx, &seen).await?;
-    let links: Vec<_> = changes.plan.links.iter().map(seen_link).collect();
-    imports::link(tx, index.id, &links).await?;
+    if !changes.plan.links.is_empty() {
+        let links: Vec<_> = changes.plan.links.iter().map(seen_link).collect();
+        imports::link(tx, index.id, &links).await?;
+    }
     for file in &changes.plan.unlink {
         index_files::delete(tx, index.id, *file).await?;
     }
