@@ -107,7 +107,11 @@ pub async fn find_known(
     ];
     let mut known: HashMap<String, Known> = HashMap::new();
     for select in sources {
-        let unknown: Vec<&str> = ids.iter().copied().filter(|id| !known.contains_key(*id)).collect();
+        let unknown: Vec<&str> = ids
+            .iter()
+            .copied()
+            .filter(|id| !known.contains_key(*id))
+            .collect();
         for chunk in pieces(&unknown) {
             let marks = vec!["?"; chunk.len()].join(",");
             let sql = format!("{select}({marks}) ORDER BY f.created_at, f.id");

@@ -152,9 +152,8 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_halves_the_limit_and_an_absent_file_does_not() {
         let calls = calls();
-        let refuse = |kind| async move {
-            Err::<(), _>(ProviderError::new(kind, Operation::FileContent, "no"))
-        };
+        let refuse =
+            |kind| async move { Err::<(), _>(ProviderError::new(kind, Operation::FileContent, "no")) };
         let _ = calls.make(refuse(ErrorKind::NotFound)).await;
         assert_eq!(calls.limit(), 4);
         let _ = calls.make(refuse(ErrorKind::RateLimited)).await;

@@ -202,7 +202,10 @@ impl Sync<'_> {
             return Err(StepError::snooze(Duration::ZERO, "lets other jobs have a turn"));
         }
         if self.is_winding_down() {
-            return Err(StepError::snooze(Duration::ZERO, "something else has ended the slice"));
+            return Err(StepError::snooze(
+                Duration::ZERO,
+                "something else has ended the slice",
+            ));
         }
         Ok(())
     }

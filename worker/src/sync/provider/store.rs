@@ -18,8 +18,8 @@ use rag_providers::VectorStore;
 use serde_json::json;
 use sqlx::MySqlConnection;
 
-use super::plan::{StoreChanges, find};
 use super::file::{self, Files};
+use super::plan::{StoreChanges, find};
 use super::run::{StoreError, Sync, WHOLE_RUN, totals_of};
 use super::settings;
 use crate::observe::is_absent;
@@ -166,7 +166,9 @@ async fn conclude(
         // By another store, meanwhile.
         return Ok(true);
     }
-    let domain = index.as_ref().map_or(sync.default_domain(), |index| &index.domain_id);
+    let domain = index
+        .as_ref()
+        .map_or(sync.default_domain(), |index| &index.domain_id);
     let known = known_files(&mut tx, sync, domain, &listing.files).await?;
     let (rows, links) = match &index {
         Some(index) => (

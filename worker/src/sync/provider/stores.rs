@@ -64,8 +64,7 @@ pub(super) async fn run(sync: &Sync<'_>, run: &Run) -> Result<(), StepError> {
             return Err(error);
         }
         if let Some(TryAgain { after, store }) = pass.try_again {
-            let reason =
-                format!("store {store} does not show files that were in it: a second check decides");
+            let reason = format!("store {store} does not show files that were in it: a second check decides");
             return Err(StepError::snooze(after, reason));
         }
         if sync.is_winding_down() {
@@ -136,7 +135,11 @@ impl Pass<'_> {
         match result {
             Ok(None) => {}
             Ok(Some(again)) => {
-                if self.try_again.as_ref().is_none_or(|other| other.after < again.after) {
+                if self
+                    .try_again
+                    .as_ref()
+                    .is_none_or(|other| other.after < again.after)
+                {
                     self.try_again = Some(again);
                 }
             }

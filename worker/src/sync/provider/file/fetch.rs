@@ -8,9 +8,7 @@ use rag_files::{FilesError, SaveError, Saved};
 use rag_providers::{ErrorKind, ProviderError, ProviderFile};
 use sha2::{Digest as _, Sha256};
 
-use super::status::{
-    DIFFERS, FAILED, LOCAL_MISSING, MATCHES, MISSING, UNAVAILABLE, WOULD_BE_CREATED,
-};
+use super::status::{DIFFERS, FAILED, LOCAL_MISSING, MATCHES, MISSING, UNAVAILABLE, WOULD_BE_CREATED};
 use crate::observe::store_file::SeenFile;
 use crate::step_error::{StepError, chain};
 use crate::sync::provider::run::{LONG_SLICE, StoreError, Sync};
@@ -202,11 +200,7 @@ async fn import(
 
 /// A report: would the file be created? The bytes themselves are not wanted.
 async fn probe(sync: &Sync<'_>, file: &SeenFile) -> Result<Fetched, StoreError> {
-    match sync
-        .calls
-        .make(sync.provider.file_content(&file.file_id))
-        .await
-    {
+    match sync.calls.make(sync.provider.file_content(&file.file_id)).await {
         Ok(_) => Ok(nothing(file, WOULD_BE_CREATED, None)),
         Err(error) => not_to_be_had(file, error),
     }

@@ -95,7 +95,10 @@ mod tests {
 
         let mut second = vec!["b", "c"];
         let own = in_hand.take(&mut second, name).now_or_never().unwrap();
-        assert_eq!((own.items.as_slice(), second.as_slice()), (["c"].as_slice(), ["b"].as_slice()));
+        assert_eq!(
+            (own.items.as_slice(), second.as_slice()),
+            (["c"].as_slice(), ["b"].as_slice())
+        );
         drop(own);
         let mut waits = Box::pin(in_hand.take(&mut second, name));
         assert!(waits.as_mut().now_or_never().is_none());

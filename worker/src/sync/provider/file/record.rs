@@ -94,7 +94,11 @@ pub(super) async fn all(
 }
 
 /// The rows of what was downloaded. Answers how many copies were written down.
-async fn new_files(sync: &Sync<'_>, tx: &mut MySqlConnection, arrivals: &[Arrival]) -> Result<u64, StepError> {
+async fn new_files(
+    sync: &Sync<'_>,
+    tx: &mut MySqlConnection,
+    arrivals: &[Arrival],
+) -> Result<u64, StepError> {
     let new = arrivals.iter().filter_map(|arrival| match &arrival.fetched.ours {
         Ours::New(new, _) => Some((&arrival.fetched, new.as_ref())),
         _ => None,
