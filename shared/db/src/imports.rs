@@ -12,7 +12,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow, MySql, MySqlConnection, QueryBuilder};
 
 use crate::files::NewFile;
-use crate::sql::{Move, Text, exactly_one, make_move, pieces};
+use crate::sql::{MOST_ROWS, Move, Text, exactly_one, make_move, pieces};
 use crate::{DbError, index_files, uploads};
 
 /// A file of ours that a provider's file is a copy of.
@@ -112,14 +112,14 @@ pub async fn find_known(
             .copied()
             .filter(|id| !known.contains_key(*id))
             .collect();
-        for chunk in pieces(&unknown) {
-            let marks = vec!["?"; chunk.len()].join(",");
-            let sql = format!("{select}({marks}) ORDER BY f.created_at, f.id");
+        for chunk in unknown.chunks(MOST_ROWS) {
+            let ids = padded(chunk);
+            let sql = format!("{select}({}) ORDER BY f.created_at, f.id", marks(&ids));
             let mut query = sqlx::query_as(AssertSqlSafe(sql))
                 .bind(provider)
                 .bind(domain.as_str());
-            for id in chunk {
-                query = query.bind(*id);
+            for id in ids {
+                query = query.bind(id);
             }
             let rows: Vec<Row> = query.fetch_all(&mut *db).await?;
             for row in rows {
@@ -147,18 +147,32 @@ pub async fn find_retired(
     ids: &[&str],
 ) -> Result<HashSet<String>, DbError> {
     let mut retired = HashSet::new();
-    for chunk in pieces(ids) {
-        let marks = vec!["?"; chunk.len()].join(",");
+    for chunk in ids.chunks(MOST_ROWS) {
+        let ids = padded(chunk);
         let sql = format!(
-            "SELECT subject FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject IN ({marks})"
+            "SELECT subject FROM rag_provider_intents WHERE provider_id = ? AND operation = 'delete_file' AND subject IN ({})",
+            marks(&ids)
         );
         let mut query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(provider);
-        for id in chunk {
-            query = query.bind(*id);
+        for id in ids {
+            query = query.bind(id);
         }
         retired.extend(query.fetch_all(&mut *db).await?);
     }
     Ok(retired)
+}
+
+/// As [`crate::sql::push_list`] makes lists of few lengths.
+fn padded<'a>(ids: &[&'a str]) -> Vec<&'a str> {
+    let mut all = ids.to_vec();
+    if let Some(last) = ids.last() {
+        all.resize(ids.len().next_power_of_two(), last);
+    }
+    all
+}
+
+fn marks(ids: &[&str]) -> String {
+    vec!["?"; ids.len()].join(",")
 }
 
 /// A file whose bytes came from a provider.

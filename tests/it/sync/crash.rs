@@ -46,7 +46,7 @@ async fn a_sync_of_many_stores_side_by_side_survives_its_workers() {
         files_per_store: 10,
         at_once: 32,
         download_ms: 250,
-        kill_every: Duration::from_millis(1500),
+        kill_every: Duration::from_millis(2500),
         limit: Duration::from_mins(5),
     })
     .await;

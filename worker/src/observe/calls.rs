@@ -33,7 +33,8 @@ impl Calls {
         self.turn().await.make(call).await
     }
 
-    /// Waits for its turn. For calls whose answers take long to read: the turn is over when this is dropped.
+    /// Waits for its turn. For several calls in a row, and for answers that take long to read: the turn is over when this is
+    /// dropped.
     pub(crate) async fn turn(&self) -> Turn {
         let waiting = Waiting::new(self);
         let entry = self.throttle.enter().await;
@@ -82,7 +83,7 @@ impl Drop for Waiting<'_> {
 #[must_use = "the next call may begin when this is dropped"]
 pub(crate) struct Turn {
     entry: Option<Entry>,
-    /// From the request to the head of its answer: what comes after it depends on the size of a file.
+    /// From the last request to the head of its answer: what comes after it depends on the size of a file.
     took: Option<Duration>,
 }
 

@@ -209,17 +209,18 @@ async fn known(db: &mut MySqlConnection, id: &str) -> imports::Known {
     known.remove(id).unwrap()
 }
 
+/// When the only upload changed last, and what it was found equal with.
+async fn upload_row(db: &mut MySqlConnection) -> String {
+    let sql = "SELECT CONCAT(updated_at, IFNULL(compared_sha256, '-')) FROM rag_provider_file_uploads";
+    sqlx::query_scalar(sql).fetch_one(db).await.unwrap()
+}
+
 #[sqlx::test(migrator = "rag_db::MIGRATOR")]
 async fn a_copy_was_found_equal_as_long_as_it_and_the_contents_here_are_the_same(pool: MySqlPool) {
     let mut db = pool.acquire().await.unwrap();
     let file = file(&mut db, &domain(), "unused").await;
     copy(&mut db, file, "in-store", Some("file-1")).await;
-    let now = |db| async move {
-        let sql = "SELECT CONCAT(updated_at, IFNULL(compared_sha256, '-')) FROM rag_provider_file_uploads";
-        let row: String = sqlx::query_scalar(sql).fetch_one(db).await.unwrap();
-        row
-    };
-    let before = now(&mut *db).await;
+    let before = upload_row(&mut db).await;
     assert!(!known(&mut db, "file-1").await.was_found_equal("file-1"));
     let sha256 = known(&mut db, "file-1").await.sha256;
     let equal = |external_file_id| FoundEqual {
@@ -234,12 +235,16 @@ async fn a_copy_was_found_equal_as_long_as_it_and_the_contents_here_are_the_same
     uploads::mark_equal(&mut db, "yandex", &[equal("in-store")])
         .await
         .unwrap();
-    assert_eq!(now(&mut *db).await, before, "that is not the copy of this row");
+    assert_eq!(
+        upload_row(&mut db).await,
+        before,
+        "that is not the copy of this row"
+    );
     uploads::mark_equal(&mut db, "openai", &[equal("in-store")])
         .await
         .unwrap();
     assert_eq!(
-        now(&mut *db).await,
+        upload_row(&mut db).await,
         format!("{}{sha256}", before.trim_end_matches('-')),
         "the copy has not changed"
     );
@@ -252,7 +257,7 @@ async fn a_copy_was_found_equal_as_long_as_it_and_the_contents_here_are_the_same
     }
 
     uploads::clear_equal(&mut db, "openai", &[file]).await.unwrap();
-    assert_eq!(now(&mut *db).await, before);
+    assert_eq!(upload_row(&mut db).await, before);
     uploads::mark_equal(&mut db, "openai", &[equal("in-store")])
         .await
         .unwrap();

@@ -43,7 +43,7 @@ use apalis_mariadb::Claim;
 use rag_db::syncs;
 use rag_domain::SyncPhase;
 use rag_jobs::ProviderSync;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::context::Context;
 use crate::observe::calls::Calls;
@@ -71,6 +71,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
                 .connections
                 .sync_throttle(&job.provider_type, context.sync.file_concurrency),
         ),
+        disk: Semaphore::new(context.sync.file_concurrency),
         turn: Mutex::default(),
         winding_down: AtomicBool::default(),
     };

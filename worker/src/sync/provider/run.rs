@@ -14,7 +14,7 @@ use rag_providers::{Disposition, ErrorKind, Provider, ProviderError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{MySql, MySqlConnection, Transaction};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use crate::context::Context;
 use crate::observe::Observer;
@@ -59,6 +59,8 @@ pub(super) struct Sync<'a> {
     pub(super) begun: Instant,
     /// What reads stores and files goes through this.
     pub(super) calls: Calls,
+    /// Files that are read from disk at once.
+    pub(super) disk: Semaphore,
     /// One transaction at a time: all of them lock the job's row, and would wait there with locks and connections of their own.
     pub(super) turn: Mutex<()>,
     /// Nothing is begun any more.

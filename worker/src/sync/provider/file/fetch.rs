@@ -124,6 +124,8 @@ async fn compare(sync: &Sync<'_>, file: &SeenFile, known: Known) -> Result<Fetch
 
 async fn on_disk(sync: &Sync<'_>, known: &Known) -> Result<OnDisk, StoreError> {
     let files = &sync.context.files;
+    // It is never closed.
+    let _permit = sync.disk.acquire().await.ok();
     match files.sha256(&known.local_path).await {
         Ok(found) if found == known.sha256 => Ok(OnDisk::Intact),
         Ok(found) => Ok(OnDisk::Corrupted(found)),
@@ -149,12 +151,12 @@ async fn import(
         let removed = removed.map_err(|error| StoreError::StopsRun(storage(sync, &error)))?;
         tracing::debug!(file.id = %id, removed, "an earlier download was cut off");
     }
-    let described = match sync.calls.make(sync.provider.get_file(&file.file_id)).await {
+    // One turn for all of it, until the bytes are on disk: the first files are through before the last ones are asked for.
+    let mut turn = sync.calls.turn().await;
+    let described = match turn.make(sync.provider.get_file(&file.file_id)).await {
         Ok(described) => described,
         Err(error) => return not_to_be_had(file, error),
     };
-    // Until the bytes are on disk.
-    let mut turn = sync.calls.turn().await;
     let content = match turn.make(sync.provider.file_content(&file.file_id)).await {
         Ok(content) => content,
         Err(error) => return not_to_be_had(file, error),
