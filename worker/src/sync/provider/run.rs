@@ -77,6 +77,10 @@ impl Writing<'_> {
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
         self.tx.commit().await
     }
+
+    pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.tx.rollback().await
+    }
 }
 
 impl Deref for Writing<'_> {
@@ -107,6 +111,14 @@ impl Sync<'_> {
     pub(super) async fn write(&self) -> Result<Writing<'_>, StepError> {
         let mut tx = self.begin().await?;
         // What is written is not done again: a run that gets on outlives any number of workers.
+        self.claim.progress(&mut tx).await?;
+        Ok(tx)
+    }
+
+    /// Waits for the turn with a transaction that has locked what is one store's alone, and fences it.
+    pub(super) async fn join(&self, tx: Transaction<'static, MySql>) -> Result<Writing<'_>, StepError> {
+        let turn = self.turn.lock().await;
+        let mut tx = Writing { tx, _turn: turn };
         self.claim.progress(&mut tx).await?;
         Ok(tx)
     }

@@ -20,7 +20,7 @@ use sqlx::MySqlConnection;
 
 use super::file::{self, Files};
 use super::plan::{StoreChanges, find};
-use super::run::{StoreError, Sync, WHOLE_RUN, totals_of};
+use super::run::{StoreError, Sync, Totals, WHOLE_RUN, totals_of};
 use super::settings;
 use crate::observe::is_absent;
 use crate::observe::listing::{StoreListing, files_in};
@@ -143,29 +143,17 @@ async fn conclude(
     before: &Mark,
     left: &HashSet<AttachmentId>,
 ) -> Result<bool, StepError> {
-    let mut tx = sync.begin().await?;
+    let mut tx = sync.context.pool.begin().await?;
     let index = match owner {
         StoreOwner::Known { id, domain } => {
             let index = indexes::find_for_update(&mut tx, domain, *id).await?;
-            sync.claim.progress(&mut tx).await?;
-            let index = index.filter(|index| index.external_id.as_ref() == Some(&listing.store.id));
-            let now = mark(sync, &mut tx, owner).await?;
-            match index {
-                Some(index) if now.as_ref() == Some(before) => Some(index),
-                _ => return Ok(false),
+            match index.filter(|index| index.external_id.as_ref() == Some(&listing.store.id)) {
+                Some(index) => Some(index),
+                None => return Ok(false),
             }
         }
-        StoreOwner::Unknown => {
-            sync.claim.progress(&mut tx).await?;
-            None
-        }
+        StoreOwner::Unknown => None,
     };
-    let run = sync.read_in(&mut tx).await?;
-    let totals = totals_of(&run);
-    if totals.stopped.is_some() {
-        // By another store, meanwhile.
-        return Ok(true);
-    }
     let domain = index
         .as_ref()
         .map_or(sync.default_domain(), |index| &index.domain_id);
@@ -187,15 +175,26 @@ async fn conclude(
         sync.job.strict,
     );
 
-    let allowance = sync.deletion_threshold().allowance(totals.files_known);
-    let removed = totals.files_removed + changes.plan.removed;
-    if changes.plan.removed > 0 && removed > allowance && !sync.job.force {
-        let reason = format!(
-            "{removed} of {} files would leave their indexes, more than the {allowance} that may at once: the sync stopped \
-             before store {}; force=true goes on",
-            totals.files_known, listing.store.id
-        );
+    // What is this index's alone, before the turn: no other transaction of the run waits for these rows.
+    found(sync, &mut tx, listing, index.as_ref(), &changes).await?;
+    if !sync.job.dry_run {
+        write(sync, &mut tx, listing, index.as_ref(), &known, &links, &changes).await?;
+    }
+
+    let mut tx = sync.join(tx).await?;
+    if mark(sync, &mut tx, owner).await?.as_ref() != Some(before) {
+        return Ok(false);
+    }
+    let run = sync.read_in(&mut tx).await?;
+    let totals = totals_of(&run);
+    if totals.stopped.is_some() {
+        // By another store, meanwhile.
+        return Ok(true);
+    }
+    if let Some(reason) = too_many(sync, listing, &changes, &totals) {
         if !sync.job.dry_run {
+            tx.rollback().await?;
+            let mut tx = sync.write().await?;
             sync.stop(&mut tx, &reason).await?;
             tx.commit().await?;
             sync.wind_down();
@@ -203,9 +202,8 @@ async fn conclude(
         }
         sync.error(&mut tx, WHOLE_RUN, &reason).await?;
     }
-    found(sync, &mut tx, listing, index.as_ref(), &changes).await?;
     if !sync.job.dry_run {
-        write(sync, &mut tx, listing, index.as_ref(), &known, &links, &changes).await?;
+        name_copies(sync, &mut tx, listing, &changes).await?;
     }
     let skipped = file::matched_before(sync, &mut tx, domain, &listing.files, &known).await?;
     sync.count_from(&mut tx, &run, 1, |totals| {
@@ -225,6 +223,38 @@ async fn conclude(
     items::move_on(&mut tx, &sync.job_id, &item.item, &from, ItemState::Done).await?;
     tx.commit().await?;
     Ok(true)
+}
+
+/// Why the run stops before this store, if it does.
+fn too_many(
+    sync: &Sync<'_>,
+    listing: &StoreListing,
+    changes: &StoreChanges<'_>,
+    totals: &Totals,
+) -> Option<String> {
+    let allowance = sync.deletion_threshold().allowance(totals.files_known);
+    let removed = totals.files_removed + changes.plan.removed;
+    (changes.plan.removed > 0 && removed > allowance && !sync.job.force).then(|| {
+        format!(
+            "{removed} of {} files would leave their indexes, more than the {allowance} that may at once: the sync stopped \
+             before store {}; force=true goes on",
+            totals.files_known, listing.store.id
+        )
+    })
+}
+
+/// R-4.10, for copies of which only the id in the Files API was known.
+async fn name_copies(
+    sync: &Sync<'_>,
+    tx: &mut MySqlConnection,
+    listing: &StoreListing,
+    changes: &StoreChanges<'_>,
+) -> Result<(), StepError> {
+    let unnamed = changes.plan.store_file_ids.iter();
+    for file in unnamed.filter_map(|at| listing.files.get(*at)) {
+        uploads::set_store_file_id(tx, &sync.job.provider_type, &file.file_id, &file.store_file_id).await?;
+    }
+    Ok(())
 }
 
 /// Which of the store's files are ours, in the index's domain.
@@ -325,20 +355,15 @@ async fn write(
         .collect();
     attachments::insert_seen(tx, &seen).await?;
     if !changes.plan.links.is_empty() {
+        let seen_link = |link: &NewLink| SeenLink {
+            file_id: link.file_id,
+            chunking_strategy: link.strategy,
+        };
         let links: Vec<_> = changes.plan.links.iter().map(seen_link).collect();
         imports::link(tx, index.id, &links).await?;
     }
     for file in &changes.plan.unlink {
         index_files::delete(tx, index.id, *file).await?;
-    }
-    // R-4.10, for copies of which only the id in the Files API was known.
-    for file in changes
-        .plan
-        .store_file_ids
-        .iter()
-        .filter_map(|at| listing.files.get(*at))
-    {
-        uploads::set_store_file_id(tx, &index.provider_type, &file.file_id, &file.store_file_id).await?;
     }
     let mut index = index;
     if let Some((changes, _)) = &changes.settings {
@@ -357,13 +382,6 @@ async fn write(
     }
     apply_listing(tx, &index, listing, &changes.difference, 0).await?;
     Ok(())
-}
-
-fn seen_link(link: &NewLink) -> SeenLink {
-    SeenLink {
-        file_id: link.file_id,
-        chunking_strategy: link.strategy,
-    }
 }
 
 /// A store that nobody of ours has becomes an index (R-6.4).
