@@ -48,7 +48,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::context::Context;
 use crate::observe::calls::Calls;
 use crate::step_error::StepError;
-use run::Sync;
+use run::{Sync, WRITERS};
 
 pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) -> Result<(), StepError> {
     let mut db = context.pool.acquire().await?;
@@ -73,6 +73,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
         ),
         disk: Semaphore::new(context.sync.file_concurrency),
         turn: Mutex::default(),
+        writers: Semaphore::new(WRITERS),
         winding_down: AtomicBool::default(),
     };
     let mut tx = context.pool.begin().await?;

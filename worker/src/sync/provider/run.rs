@@ -14,7 +14,7 @@ use rag_providers::{Disposition, ErrorKind, Provider, ProviderError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{MySql, MySqlConnection, Transaction};
-use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
 use crate::context::Context;
 use crate::observe::Observer;
@@ -27,6 +27,9 @@ pub(super) const SLICE: Duration = Duration::from_secs(4);
 pub(super) const LONG_SLICE: Duration = Duration::from_secs(6);
 /// So many failures without a success between them are the provider's, not a store's.
 pub(super) const FAILURES_IN_A_ROW: u32 = 3;
+
+/// Transactions of a run that are open at once.
+pub(super) const WRITERS: usize = 4;
 
 /// The subject of errors that are about nothing smaller.
 pub(super) const WHOLE_RUN: &str = "*";
@@ -63,23 +66,33 @@ pub(super) struct Sync<'a> {
     pub(super) disk: Semaphore,
     /// One transaction at a time: all of them lock the job's row, and would wait there with locks and connections of their own.
     pub(super) turn: Mutex<()>,
+    /// Transactions that are open, with a connection each: the one that has the turn, and a few that wait for it.
+    pub(super) writers: Semaphore,
     /// Nothing is begun any more.
     pub(super) winding_down: AtomicBool,
 }
 
-/// A transaction of this run, the only one while it lasts. Rolled back unless committed.
+/// A transaction that has not had its turn yet.
+pub(super) struct Opened<'s> {
+    pub(super) tx: Transaction<'static, MySql>,
+    permit: Option<SemaphorePermit<'s>>,
+}
+
+/// A transaction of this run that has its turn, the only one while it lasts. Rolled back unless committed.
 pub(super) struct Writing<'s> {
-    tx: Transaction<'static, MySql>,
+    opened: Opened<'s>,
     _turn: MutexGuard<'s, ()>,
 }
 
 impl Writing<'_> {
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.tx.commit().await
+        let committed = self.opened.tx.commit().await;
+        drop(self.opened.permit);
+        committed
     }
 
     pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
-        self.tx.rollback().await
+        self.opened.tx.rollback().await
     }
 }
 
@@ -87,13 +100,13 @@ impl Deref for Writing<'_> {
     type Target = MySqlConnection;
 
     fn deref(&self) -> &MySqlConnection {
-        &self.tx
+        &self.opened.tx
     }
 }
 
 impl DerefMut for Writing<'_> {
     fn deref_mut(&mut self) -> &mut MySqlConnection {
-        &mut self.tx
+        &mut self.opened.tx
     }
 }
 
@@ -109,26 +122,36 @@ impl Sync<'_> {
 
     /// A transaction that may write on the job's behalf, but not an index's row: that is locked before the job's.
     pub(super) async fn write(&self) -> Result<Writing<'_>, StepError> {
-        let mut tx = self.begin().await?;
         // What is written is not done again: a run that gets on outlives any number of workers.
-        self.claim.progress(&mut tx).await?;
-        Ok(tx)
-    }
-
-    /// Waits for the turn with a transaction that has locked what is one store's alone, and fences it.
-    pub(super) async fn join(&self, tx: Transaction<'static, MySql>) -> Result<Writing<'_>, StepError> {
-        let turn = self.turn.lock().await;
-        let mut tx = Writing { tx, _turn: turn };
-        self.claim.progress(&mut tx).await?;
-        Ok(tx)
+        self.join(self.open().await?).await
     }
 
     /// A transaction that is not fenced yet: for what locks an index's row, which comes before the job's.
     pub(super) async fn begin(&self) -> Result<Writing<'_>, StepError> {
-        let turn = self.turn.lock().await;
-        Ok(Writing {
+        self.take_turn(self.open().await?).await
+    }
+
+    /// A transaction that is to take its turn, and writes what is one store's alone before.
+    pub(super) async fn open(&self) -> Result<Opened<'_>, StepError> {
+        // In the order that all keep: who has the turn has a connection already, and waits for nobody of this run.
+        let permit = self.writers.acquire().await.ok();
+        Ok(Opened {
             tx: self.context.pool.begin().await?,
-            _turn: turn,
+            permit,
+        })
+    }
+
+    /// Waits for the turn, and fences the transaction.
+    pub(super) async fn join<'s>(&'s self, opened: Opened<'s>) -> Result<Writing<'s>, StepError> {
+        let mut tx = self.take_turn(opened).await?;
+        self.claim.progress(&mut tx).await?;
+        Ok(tx)
+    }
+
+    async fn take_turn<'s>(&'s self, opened: Opened<'s>) -> Result<Writing<'s>, StepError> {
+        Ok(Writing {
+            opened,
+            _turn: self.turn.lock().await,
         })
     }
 

@@ -143,10 +143,11 @@ async fn conclude(
     before: &Mark,
     left: &HashSet<AttachmentId>,
 ) -> Result<bool, StepError> {
-    let mut tx = sync.context.pool.begin().await?;
+    let mut opened = sync.open().await?;
+    let tx = &mut opened.tx;
     let index = match owner {
         StoreOwner::Known { id, domain } => {
-            let index = indexes::find_for_update(&mut tx, domain, *id).await?;
+            let index = indexes::find_for_update(tx, domain, *id).await?;
             match index.filter(|index| index.external_id.as_ref() == Some(&listing.store.id)) {
                 Some(index) => Some(index),
                 None => return Ok(false),
@@ -157,11 +158,11 @@ async fn conclude(
     let domain = index
         .as_ref()
         .map_or(sync.default_domain(), |index| &index.domain_id);
-    let known = known_files(&mut tx, sync, domain, &listing.files).await?;
+    let known = known_files(tx, sync, domain, &listing.files).await?;
     let (rows, links) = match &index {
         Some(index) => (
-            attachments::list(&mut tx, index.id).await?,
-            index_files::list(&mut tx, index.id).await?,
+            attachments::list(tx, index.id).await?,
+            index_files::list(tx, index.id).await?,
         ),
         None => (Vec::new(), Vec::new()),
     };
@@ -176,12 +177,12 @@ async fn conclude(
     );
 
     // What is this index's alone, before the turn: no other transaction of the run waits for these rows.
-    found(sync, &mut tx, listing, index.as_ref(), &changes).await?;
+    found(sync, tx, listing, index.as_ref(), &changes).await?;
     if !sync.job.dry_run {
-        write(sync, &mut tx, listing, index.as_ref(), &known, &links, &changes).await?;
+        write(sync, tx, listing, index.as_ref(), &known, &links, &changes).await?;
     }
 
-    let mut tx = sync.join(tx).await?;
+    let mut tx = sync.join(opened).await?;
     if mark(sync, &mut tx, owner).await?.as_ref() != Some(before) {
         return Ok(false);
     }
