@@ -6,9 +6,9 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
 use rag_db::connections;
-use rag_jobs::ProviderSync;
+use rag_jobs::{Compare, ProviderSync};
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::require_known;
 use crate::http::edge::RequestId;
@@ -16,6 +16,18 @@ use crate::http::extract::{Id, Params, Prefer, PreferHeader};
 use crate::http::problem::Problem;
 use crate::jobs::JobOut;
 use crate::state::App;
+
+/// Which files are downloaded to be compared.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = SyncCompare)]
+pub(super) enum CompareIn {
+    /// All that we hold.
+    #[default]
+    Full,
+    /// Those that were not found equal before under the same id at the provider, with the same contents here.
+    Once,
+}
 
 /// How to sync.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -31,6 +43,9 @@ pub(super) struct SyncParams {
     /// Detach however much is gone.
     #[param(default = false)]
     force: bool,
+    /// `once` skips files that were compared before: neither the provider's bytes nor those on disk are read again.
+    #[param(inline, default = "full")]
+    compare: CompareIn,
 }
 
 /// Bring indexes and files into agreement with a provider
@@ -38,13 +53,15 @@ pub(super) struct SyncParams {
 /// Goes through all vector stores of the provider and all files in them. The provider is right about which stores there are,
 /// what they are called and which files they hold; nothing is changed there. A store that no index has becomes one, in the
 /// domain `DEFAULT_DOMAIN_ID`; a file that we do not hold is downloaded; a file that we hold stays as it is, and its bytes
-/// are compared. An index whose store is gone is detached from it, with its files and links kept.
+/// are compared: of all files, or with `compare=once` of those that were not found equal before, under the same id at the
+/// provider and with the same contents here. An index whose store is gone is detached from it, with its files and links kept.
 ///
 /// If more than `SYNC_DELETION_THRESHOLD_PERCENT` of the indexes or files (and more than three) would be detached, the listing may be
 /// wrong: the sync stops, and its result says so; `force` goes on.
 ///
 /// The job's `output` has `status` (`done` or `stopped`), the numbers `indexes_created`, `indexes_updated`,
-/// `indexes_detached`, `files_created`, `files_kept`, `index_files_created`, `index_files_deleted`,
+/// `indexes_detached`, `files_created`, `files_kept` (of those `files_compared`, and `files_skipped` as compared before),
+/// `index_files_created`, `index_files_deleted`,
 /// `provider_uploads_created`, `provider_uploads_deleted`, and the lists `file_results`, `files_byte_mismatches`,
 /// `files_corrupted` (files whose bytes here are not those of their record, whatever the provider has), `errors`,
 /// `stores_missing`, `stores_extra`, `stores_skipped`, `settings_differ`, `files_missing`, `files_extra`. Lists are cut there
@@ -60,7 +77,7 @@ pub(super) struct SyncParams {
         (status = 202, description = "The job that syncs", body = JobOut,
             headers(("Location" = String, description = "Where admins read the job"),
                 ("Preference-Applied" = String, description = "`wait=N`, if the server has waited, in vain"))),
-        (status = 400, description = "The query string cannot be read"),
+        (status = 400, description = "The query string cannot be read, or `compare` is not one of its values"),
         (status = 404, description = "No such provider"),
         (status = 409, description = "The provider has no connection, or it is switched off"),
     ))]
@@ -88,6 +105,10 @@ pub(super) async fn sync_provider(
         dry_run: params.dry_run,
         strict: params.strict,
         force: params.force,
+        compare: match params.compare {
+            CompareIn::Full => Compare::Full,
+            CompareIn::Once => Compare::Once,
+        },
     };
     let id = app.enqueue(tx, &payload, Some(&request_id)).await?;
     let location = format!("/api/v1/admin/providers/{provider_type}/syncs/{id}");

@@ -167,7 +167,13 @@ async fn a_provider_is_synced_for_admins_and_by_one_job(pool: MySqlPool) {
         .send()
         .await
         .expect_problem(404, "not-found");
-    for query in ["dry_run=perhaps", "strictly=true"] {
+    for query in [
+        "dry_run=perhaps",
+        "strictly=true",
+        "compare=twice",
+        "compare=Once",
+        "compare=",
+    ] {
         let path = format!("{PROVIDER_SYNC}?{query}");
         api.call("POST", &path)
             .send()
@@ -187,13 +193,18 @@ async fn a_provider_is_synced_for_admins_and_by_one_job(pool: MySqlPool) {
         id(&job)
     );
     let report = api
-        .call("POST", &format!("{PROVIDER_SYNC}?dry_run=true"))
+        .call("POST", &format!("{PROVIDER_SYNC}?dry_run=true&compare=once"))
         .send()
         .await
         .expect(202);
     assert_ne!(id(&report), id(&job), "a report may be made beside a sync");
 
-    assert_eq!(api.get(&path).await.expect(200)["input"]["strict"], true);
+    assert_eq!(report["input"]["compare"], "once");
+    let input = &api.get(&path).await.expect(200)["input"];
+    assert_eq!(
+        (&input["strict"], &input["compare"]),
+        (&json!(true), &json!("full"))
+    );
     api.get(&path.replace("openai", "yandex"))
         .await
         .expect_problem(404, "not-found");

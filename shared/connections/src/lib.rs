@@ -2,7 +2,7 @@
 //!
 //! `rag-db` knows rows and no providers, `rag-providers` knows providers and no rows; this crate is where they meet, for the
 //! API (health, search, listings) and the worker (everything else). It also keeps what a fleet's processes share about a
-//! connection: its access token and its request budget; and what a process's builds share: its throttle.
+//! connection: its access token and its request budget; and what a process's builds share, and its syncs: their throttles.
 
 mod budget;
 mod fallback;
@@ -56,8 +56,12 @@ pub struct Connections {
     pool: Option<MySqlPool>,
     open: Mutex<HashMap<String, Kept>>,
     /// A changed connection keeps its throttle.
-    throttles: Mutex<HashMap<String, Arc<Throttle>>>,
+    throttles: Throttles,
+    sync_throttles: Throttles,
 }
+
+/// By provider type.
+type Throttles = Mutex<HashMap<String, Arc<Throttle>>>;
 
 /// An open client.
 #[derive(Debug, Clone)]
@@ -93,6 +97,7 @@ impl Connections {
             pool: None,
             open: Mutex::default(),
             throttles: Mutex::default(),
+            sync_throttles: Mutex::default(),
         }
     }
 
@@ -195,12 +200,13 @@ impl Connections {
 
     /// What all builds of this process at this connection go through, with never more than `ceiling` requests under way.
     pub fn throttle(&self, provider_type: &str, ceiling: usize) -> Arc<Throttle> {
-        let mut throttles = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
-        let throttle = throttles
-            .entry(provider_type.to_owned())
-            .or_insert_with(|| Arc::new(Throttle::new(ceiling)));
-        throttle.set_ceiling(ceiling);
-        Arc::clone(throttle)
+        throttle_of(&self.throttles, provider_type, ceiling)
+    }
+
+    /// As [`throttle`](Self::throttle), for what syncs read. One of their own: listings and downloads take other times than
+    /// uploads, and one throttle would take the change from one to the other for a queue at the provider.
+    pub fn sync_throttle(&self, provider_type: &str, ceiling: usize) -> Arc<Throttle> {
+        throttle_of(&self.sync_throttles, provider_type, ceiling)
     }
 
     fn kept(&self, row: &Connection) -> Option<Arc<dyn Provider>> {
@@ -262,4 +268,13 @@ impl Connections {
         }
         Ok(config)
     }
+}
+
+fn throttle_of(throttles: &Throttles, provider_type: &str, ceiling: usize) -> Arc<Throttle> {
+    let mut throttles = throttles.lock().unwrap_or_else(PoisonError::into_inner);
+    let throttle = throttles
+        .entry(provider_type.to_owned())
+        .or_insert_with(|| Arc::new(Throttle::new(ceiling)));
+    throttle.set_ceiling(ceiling);
+    Arc::clone(throttle)
 }

@@ -36,6 +36,10 @@ const FROZEN: &[(&str, &str)] = &[
         "673cb7283226c5e3abe730aedcf80f40a761e176092343db3f205bbd190e1b8c",
     ),
     (
+        "migrations/20261201000116_compared_copies.sql",
+        "ebdc00b2f36d830feba40ad10f4d7ee9ffc341863ce9c238c7b7c37e808a064a",
+    ),
+    (
         "shared/queue/migrations/20261201000020_queue_row_width.sql",
         "db53be3ed00489260010bd2d2a638bec31be770180f3a3ead086283e0c43a715",
     ),

@@ -15,6 +15,10 @@ pub struct SyncCounts {
     pub files_created: u64,
     /// Files of stores that we hold already.
     pub files_kept: u64,
+    /// … of those, files whose bytes were compared with the provider's.
+    pub files_compared: u64,
+    /// … of those, files that were not downloaded, because they were found equal before.
+    pub files_skipped: u64,
     pub index_files_created: u64,
     pub index_files_deleted: u64,
     pub provider_uploads_created: u64,

@@ -12,7 +12,7 @@ mod spec;
 pub use file::{FileDelete, FileDetach, FileUpload};
 pub use index::{DomainSync, IndexBuild, IndexCancel, IndexDelete, IndexStoreDelete, IndexSync};
 pub use probe_report::{Check, CheckResult, ProbeReport, ProbeVerdict};
-pub use provider::{OrphanMode, OrphanReconcile, ProviderProbe, ProviderSync};
+pub use provider::{Compare, OrphanMode, OrphanReconcile, ProviderProbe, ProviderSync};
 pub use spec::{Attempts, JobLimits, JobSpec, index_concurrency_key};
 
 spec::kinds!(

@@ -4,6 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{Attempts, JobSpec};
 
+/// Which files a provider sync downloads to compare them with ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compare {
+    /// All that we hold.
+    #[default]
+    Full,
+    /// Those that were not found equal before, under the same id at the provider and with the same contents here.
+    Once,
+}
+
 /// Brings indexes and files into agreement with what a provider has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderSync {
@@ -17,6 +28,8 @@ pub struct ProviderSync {
     /// Detach however much is gone.
     #[serde(default)]
     pub force: bool,
+    #[serde(default)]
+    pub compare: Compare,
 }
 
 impl JobSpec for ProviderSync {

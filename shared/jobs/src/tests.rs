@@ -124,6 +124,7 @@ fn jobs_of_a_provider_belong_to_nobody() {
         dry_run,
         strict: true,
         force: true,
+        compare: Compare::Full,
     };
     assert_eq!(policy(&sync(false)), of_provider("provider_sync:openai", 10));
     assert_eq!(
@@ -155,4 +156,8 @@ fn payloads_of_older_versions_are_read() {
         (job.index_id, job.recreate, job.force_upload),
         (index_id(), false, false)
     );
+    let old =
+        serde_json::json!({"provider_type": "openai", "dry_run": true, "strict": false, "force": false});
+    let job: ProviderSync = serde_json::from_value(old).unwrap();
+    assert_eq!((job.dry_run, job.compare), (true, Compare::Full));
 }

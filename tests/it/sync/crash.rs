@@ -9,16 +9,17 @@ use rag_emulator::{Action, Emulator, LedgerQuery, Rule, Seed, When};
 use rag_tests::Stack;
 use serde_json::{Value, json};
 
+use super::provider::dump;
 use crate::fixtures::killing::Killing;
 
-/// As many files are on their way at once, and as many may have come and not been written down: they are downloaded again
-/// when their worker dies.
-const AT_ONCE: usize = 4;
 const MOST_MEMORY_KIB: u64 = 100 * 1024;
 
 struct Scale {
     stores: usize,
     files_per_store: usize,
+    /// At most so many calls are under way at once. So many files are downloaded again when their worker dies, and those that came
+    /// while others were being written down.
+    at_once: usize,
     /// Each download takes so long.
     download_ms: u64,
     kill_every: Duration,
@@ -30,8 +31,22 @@ async fn a_sync_survives_its_workers() {
     survives(&Scale {
         stores: 40,
         files_per_store: 8,
+        at_once: 4,
         download_ms: 40,
         kill_every: Duration::from_secs(3),
+        limit: Duration::from_mins(5),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sync_of_many_stores_side_by_side_survives_its_workers() {
+    survives(&Scale {
+        stores: 60,
+        files_per_store: 10,
+        at_once: 32,
+        download_ms: 250,
+        kill_every: Duration::from_millis(2500),
         limit: Duration::from_mins(5),
     })
     .await;
@@ -46,6 +61,7 @@ async fn two_thousand_stores_of_fifty_files_survive_their_workers() {
     survives(&Scale {
         stores: number("SYNC_STORES").unwrap_or(2000),
         files_per_store: 50,
+        at_once: 32,
         download_ms: 0,
         kill_every: Duration::from_secs(number("SYNC_KILL_SECONDS").unwrap_or(5) as u64),
         limit: Duration::from_hours(1),
@@ -60,7 +76,7 @@ async fn survives(scale: &Scale) {
         .ledger_reads();
     let stack = Stack::builder()
         .emulator(emulator)
-        .setting("SYNC_FILE_CONCURRENCY", &AT_ONCE.to_string())
+        .setting("SYNC_FILE_CONCURRENCY", &scale.at_once.to_string())
         .setting("QUEUE_LEASE_SECONDS", "1")
         .start()
         .await;
@@ -123,10 +139,45 @@ async fn survives(scale: &Scale) {
     );
     assert!(kills > 0, "it was over before anybody was killed");
     assert!(
-        downloads >= files && downloads <= files + kills * 2 * AT_ONCE,
+        downloads >= files && downloads <= files + kills * 3 * scale.at_once,
         "{downloads} downloads of {files} files"
     );
     assert!(peak_kib > 0 && peak_kib < MOST_MEMORY_KIB, "{peak_kib} KiB");
+    compared_before(&stack, files, &killing).await;
+}
+
+/// What was imported is not downloaded again, whoever is killed meanwhile.
+async fn compared_before(stack: &Stack, files: usize, killing: &Killing) {
+    let (rows, (before, _)) = (dump(stack).await, downloads(stack));
+    let answer = stack
+        .admin
+        .post("/admin/providers/openai/sync?compare=once", &json!({}))
+        .await
+        .expect(202);
+    let path = format!("/admin/providers/openai/syncs/{}", answer["id"].as_str().unwrap());
+    let killing = Killing {
+        every: Duration::from_millis(400),
+        ..*killing
+    };
+    let (job, kills, _) = killing.until_over(stack, &stack.admin, &path).await;
+    let output = &job["output"];
+    assert_eq!(
+        (&job["state"], &output["status"]),
+        (&json!("done"), &json!("done")),
+        "{job}"
+    );
+    for (name, count) in [
+        ("files_kept", files),
+        ("files_skipped", files),
+        ("files_compared", 0),
+        ("files_created", 0),
+        ("indexes_updated", 0),
+    ] {
+        assert_eq!(output[name], json!(count), "{name}: {output}");
+    }
+    eprintln!("{files} files that were compared before: {kills} kills");
+    assert_eq!(downloads(stack).0, before);
+    assert_eq!(dump(stack).await, rows, "a second sync changes nothing");
 }
 
 /// Every store is one index with exactly its files, in their order.

@@ -10,7 +10,7 @@ use apalis_mariadb::{NewJob, QueueError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rag_db::{connections, indexes, schedules};
-use rag_jobs::{DomainSync, JobSpec as _, OrphanMode, OrphanReconcile, ProviderSync};
+use rag_jobs::{Compare, DomainSync, JobSpec as _, OrphanMode, OrphanReconcile, ProviderSync};
 use sqlx::MySqlConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -122,6 +122,7 @@ async fn provider_syncs(context: &Context, db: &mut MySqlConnection) -> Result<V
                 dry_run: false,
                 strict: false,
                 force: false,
+                compare: Compare::Full,
             };
             job.to_job(limits)
         })

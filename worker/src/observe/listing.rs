@@ -12,6 +12,7 @@ use rag_providers::{
     ProviderFile, VectorStore, VectorStoreStatus,
 };
 
+use super::calls::Calls;
 use super::store_file::SeenFile;
 
 /// How far the provider's clock may be behind the database's.
@@ -63,6 +64,7 @@ pub(crate) struct Pages<'a, T> {
     seen: HashSet<Cursor>,
     items: usize,
     ended: bool,
+    calls: Option<&'a Calls>,
 }
 
 impl<'a> Pages<'a, VectorStore> {
@@ -115,7 +117,14 @@ impl<'a, T> Pages<'a, T> {
             seen: HashSet::new(),
             items: 0,
             ended: false,
+            calls: None,
         }
+    }
+
+    /// Each page waits for its turn among these calls.
+    pub(crate) fn among(mut self, calls: Option<&'a Calls>) -> Self {
+        self.calls = calls;
+        self
     }
 
     /// Goes on where another claim's listing ended.
@@ -139,7 +148,11 @@ impl<'a, T> Pages<'a, T> {
             after: self.after.take(),
             order: Some(self.order),
         };
-        let page = (self.fetch)(request).await?;
+        let page = (self.fetch)(request);
+        let page = match self.calls {
+            Some(calls) => calls.make(page).await?,
+            None => page.await?,
+        };
         self.items += page.items.len();
         match page.next {
             Some(_) if self.items > MAX_ITEMS => return Err(self.broken("the listing does not end")),
@@ -189,12 +202,15 @@ fn has_expired(store: &VectorStore) -> bool {
     store.status == VectorStoreStatus::Expired
 }
 
-/// As [`files_of`]; an expired store that does not list its files any more has none to show.
+/// As [`files_of`]; an expired store that does not list its files any more has none to show. `calls`: what each page waits for
+/// its turn among.
 pub(crate) async fn files_in(
     provider: &dyn Provider,
     store: &VectorStore,
+    calls: Option<&Calls>,
 ) -> Result<Vec<SeenFile>, ProviderError> {
-    match files_of(provider, &store.id).await {
+    let pages = Pages::of_store(provider, &store.id).among(calls);
+    match pages.all(|file| file).await {
         Err(error) if has_expired(store) && error.disposition() == Disposition::Fail => Ok(Vec::new()),
         result => result,
     }

@@ -3,6 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `calls` | turns for calls, where a sync makes many at once |
 //! | `listing` | a store's files, page by page or all of them |
 //! | `store_file` | what rows keep of a file that was seen |
 //! | `presence` | whether a store, or a file in it, is there, gone, or not known to be either |
@@ -15,6 +16,7 @@
 //! [`rag_domain::Evidence`]).
 
 pub(crate) mod batches;
+pub(crate) mod calls;
 pub(crate) mod listing;
 pub(crate) mod missing_files;
 pub(crate) mod presence;

@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &IndexSync) -> Re
         }
         Presence::Gone => return gone(context, claim, job, provider.as_ref(), &store).await,
     };
-    let files = match files_in(provider.as_ref(), &found).await {
+    let files = match files_in(provider.as_ref(), &found, None).await {
         Ok(files) => files,
         // A server that has shown the files of stores will do so again.
         Err(error) if is_absent(&error) && learned.holds(Ability::ListStoreFiles) == Some(true) => {

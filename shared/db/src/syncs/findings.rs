@@ -1,12 +1,12 @@
 //! `rag_sync_findings`: what a run found, in lists of any length.
 
 use rag_domain::FindingKind;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::types::Json;
-use sqlx::{FromRow, MySqlConnection};
+use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 
 use crate::DbError;
-use crate::sql::{Text, pieces, push_list};
+use crate::sql::{MOST_ROWS, Text, pieces, push_list};
 
 const MAX_SUBJECT: usize = 600;
 
@@ -36,20 +36,49 @@ pub async fn put_many(
     kind: FindingKind,
     findings: &[(String, Value)],
 ) -> Result<(), DbError> {
-    for chunk in pieces(findings) {
-        let mut query = sqlx::QueryBuilder::<sqlx::MySql>::new(
-            "INSERT INTO rag_sync_findings (job_id, kind, subject, detail) ",
-        );
-        query.push_values(chunk, |mut row, (subject, detail)| {
-            row.push_bind(job_id)
-                .push_bind(kind.as_str())
-                .push_bind(cut(subject))
-                .push_bind(Json(detail));
-        });
-        query.push(" ON DUPLICATE KEY UPDATE detail = VALUES(detail)");
-        query.build().execute(&mut *db).await?;
-    }
+    let end = "ON DUPLICATE KEY UPDATE detail = VALUES(detail)";
+    insert(db, job_id, kind, findings, "INSERT", end).await?;
     Ok(())
+}
+
+/// As [`put_many`], but what is known of a subject already stays. Answers of how many nothing was.
+pub async fn put_missing(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    kind: FindingKind,
+    findings: &[(String, Value)],
+) -> Result<u64, DbError> {
+    insert(db, job_id, kind, findings, "INSERT IGNORE", "").await
+}
+
+async fn insert(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    kind: FindingKind,
+    findings: &[(String, Value)],
+    verb: &str,
+    end: &str,
+) -> Result<u64, DbError> {
+    let sql = format!(
+        "{verb} INTO rag_sync_findings (job_id, kind, subject, detail) \
+         SELECT ?, ?, s.subject, s.detail FROM JSON_TABLE(?, '$[*]' COLUMNS (subject VARCHAR({MAX_SUBJECT}) PATH '$.subject', \
+         detail LONGTEXT PATH '$.detail')) AS s {end}"
+    );
+    let mut affected = 0;
+    for chunk in findings.chunks(MOST_ROWS) {
+        let rows: Vec<Value> = chunk
+            .iter()
+            .map(|(subject, detail)| json!({"subject": cut(subject), "detail": detail.to_string()}))
+            .collect();
+        let result = sqlx::query(AssertSqlSafe(sql.as_str()))
+            .bind(job_id)
+            .bind(kind.as_str())
+            .bind(Json(rows))
+            .execute(&mut *db)
+            .await?;
+        affected += result.rows_affected();
+    }
+    Ok(affected)
 }
 
 /// Those of these subjects that there are, in no order.

@@ -73,12 +73,28 @@ pub async fn list(
     state: ItemState,
     limit: u32,
 ) -> Result<Vec<Item>, DbError> {
+    list_behind(db, job_id, state, None, limit).await
+}
+
+/// As [`list`], those behind this position and item.
+pub async fn list_behind(
+    db: &mut MySqlConnection,
+    job_id: &str,
+    state: ItemState,
+    behind: Option<(u32, &str)>,
+    limit: u32,
+) -> Result<Vec<Item>, DbError> {
+    // No item has an empty name.
+    let (position, item) = behind.unwrap_or((0, ""));
     Ok(sqlx::query_as(
         "SELECT item, state, position, detail FROM rag_sync_items WHERE job_id = ? AND state = ? \
-         ORDER BY position, item LIMIT ?",
+         AND position >= ? AND (position > ? OR item > ?) ORDER BY position, item LIMIT ?",
     )
     .bind(job_id)
     .bind(Text(state))
+    .bind(position)
+    .bind(position)
+    .bind(item)
     .bind(limit)
     .fetch_all(db)
     .await?)

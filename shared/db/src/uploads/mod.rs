@@ -7,6 +7,7 @@
 //! `files_api_id` is then the id in the Files API. In `rag_index_attachments` `external_file_id` always is the id in the
 //! Files API, and `external_store_file_id` the one in the store.
 
+mod compared;
 mod deleted;
 mod giving_up;
 mod groups;
@@ -20,6 +21,7 @@ use sqlx::{AssertSqlSafe, FromRow, MySqlConnection};
 use crate::DbError;
 use crate::sql::{Text, newest_first, pieces, push_list};
 
+pub use compared::{FoundEqual, clear_equal, mark_equal};
 pub(crate) use deleted::revive;
 pub use deleted::{
     Surplus, confirm_deleted, drop_record, mark_deleted, mark_deleted_of_file, mark_surplus_deleted,

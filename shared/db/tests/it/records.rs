@@ -108,6 +108,7 @@ async fn the_next_copy_takes_the_record_up(pool: MySqlPool) {
                     files_api_id: None,
                     uploaded_at: None,
                     content_sha256: &sha(),
+                    is_compared: false,
                     raw: None,
                 };
                 assert!(imports::insert_copy(&mut db, OPENAI, &seen).await.unwrap());

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use rag_db::attachments::{NewAttachment, SeenAttachment};
-use rag_db::imports::{self, SeenCopy};
+use rag_db::imports::{self, ImportedFile, SeenCopy};
+use rag_db::syncs::{findings, items};
+use rag_db::uploads::FoundEqual;
 use rag_db::{DbError, attachments, index_files, indexes, schedules, uploads};
-use rag_domain::{AttachmentState, DomainId, FileId, IndexId, IndexingStatus};
+use rag_domain::{AttachmentState, DomainId, FileId, FindingKind, IndexId, IndexingStatus, ItemState};
+use serde_json::json;
 use sqlx::{MySqlConnection, MySqlPool};
 
 use crate::fixtures::{attachment, domain, domain_named, file_row, new_index, observation};
@@ -20,7 +23,12 @@ async fn index(db: &mut MySqlConnection, store: &str) -> IndexId {
 /// A file that came with this id.
 async fn file(db: &mut MySqlConnection, domain: &DomainId, external_id: &str) -> FileId {
     let new = file_row(domain);
-    imports::insert_file(db, &new, external_id, None).await.unwrap();
+    let imported = ImportedFile {
+        file: &new,
+        external_file_id: external_id,
+        external_uploaded_at: None,
+    };
+    imports::insert_files(db, &[imported]).await.unwrap();
     new.id
 }
 
@@ -31,6 +39,7 @@ async fn copy(db: &mut MySqlConnection, file: FileId, external_id: &str, files_a
         files_api_id,
         uploaded_at: None,
         content_sha256: "b",
+        is_compared: false,
         raw: None,
     };
     imports::insert_copy(db, "openai", &copy).await.unwrap()
@@ -192,4 +201,157 @@ async fn one_of_many_is_told_that_it_is_time_and_new_work_waits_its_interval(poo
 
 async fn take_turn(db: &mut MySqlConnection, every: Duration) -> bool {
     schedules::take_turn(db, "test", every).await.unwrap()
+}
+
+/// What is known of the file with this id.
+async fn known(db: &mut MySqlConnection, id: &str) -> imports::Known {
+    let mut known = imports::find_known(db, "openai", &domain(), &[id]).await.unwrap();
+    known.remove(id).unwrap()
+}
+
+/// When the only upload changed last, and what it was found equal with.
+async fn upload_row(db: &mut MySqlConnection) -> String {
+    let sql = "SELECT CONCAT(updated_at, IFNULL(compared_sha256, '-')) FROM rag_provider_file_uploads";
+    sqlx::query_scalar(sql).fetch_one(db).await.unwrap()
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn a_copy_was_found_equal_as_long_as_it_and_the_contents_here_are_the_same(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let file = file(&mut db, &domain(), "unused").await;
+    copy(&mut db, file, "in-store", Some("file-1")).await;
+    let before = upload_row(&mut db).await;
+    assert!(!known(&mut db, "file-1").await.was_found_equal("file-1"));
+    let sha256 = known(&mut db, "file-1").await.sha256;
+    let equal = |external_file_id| FoundEqual {
+        file,
+        external_file_id,
+        files_api_id: "file-1",
+        sha256: &sha256,
+    };
+    uploads::mark_equal(&mut db, "openai", &[equal("another")])
+        .await
+        .unwrap();
+    uploads::mark_equal(&mut db, "yandex", &[equal("in-store")])
+        .await
+        .unwrap();
+    assert_eq!(
+        upload_row(&mut db).await,
+        before,
+        "that is not the copy of this row"
+    );
+    uploads::mark_equal(&mut db, "openai", &[equal("in-store")])
+        .await
+        .unwrap();
+    assert_eq!(
+        upload_row(&mut db).await,
+        format!("{}{sha256}", before.trim_end_matches('-')),
+        "the copy has not changed"
+    );
+    for id in ["file-1", "in-store"] {
+        let known = known(&mut db, id).await;
+        assert!(
+            known.was_found_equal("file-1") && !known.was_found_equal("file-2"),
+            "{id}"
+        );
+    }
+
+    uploads::clear_equal(&mut db, "openai", &[file]).await.unwrap();
+    assert_eq!(upload_row(&mut db).await, before);
+    uploads::mark_equal(&mut db, "openai", &[equal("in-store")])
+        .await
+        .unwrap();
+    sqlx::query("UPDATE rag_files SET sha256 = REPEAT('c', 64)")
+        .execute(&mut *db)
+        .await
+        .unwrap();
+    assert!(
+        !known(&mut db, "file-1").await.was_found_equal("file-1"),
+        "other contents here"
+    );
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn what_came_with_a_sync_is_equal_from_the_beginning(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let mut copies = Vec::new();
+    for (n, is_compared) in [(0, true), (1, true), (2, false)] {
+        let file = file(&mut db, &domain(), "unused").await;
+        copies.push((file, format!("file-{n}"), is_compared));
+    }
+    let sha256 = file_row(&domain()).sha256;
+    let seen: Vec<_> = copies
+        .iter()
+        .map(|(file, id, is_compared)| SeenCopy {
+            file_id: *file,
+            external_file_id: id,
+            files_api_id: None,
+            uploaded_at: None,
+            content_sha256: &sha256,
+            is_compared: *is_compared,
+            raw: None,
+        })
+        .collect();
+    assert_eq!(imports::insert_copies(&mut db, "openai", &seen).await.unwrap(), 3);
+    assert_eq!(imports::insert_copies(&mut db, "openai", &seen).await.unwrap(), 0);
+    for (file, id, is_compared) in &copies {
+        let known = known(&mut db, id).await;
+        assert_eq!((known.file_id, known.was_found_equal(id)), (*file, *is_compared));
+    }
+    // A copy that was deleted leaves a record, which becomes the row of the next one: the same id would not make them equal.
+    let (file, id, _) = &copies[0];
+    let row = uploads::find(&mut db, "openai", *file).await.unwrap().unwrap();
+    uploads::mark_deleted(&mut db, "openai", row.id).await.unwrap();
+    assert!(
+        imports::insert_copy(
+            &mut db,
+            "openai",
+            &SeenCopy {
+                is_compared: false,
+                ..seen[0].clone()
+            }
+        )
+        .await
+        .unwrap()
+    );
+    assert!(!known(&mut db, id).await.was_found_equal(id));
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn a_finding_that_is_there_is_not_replaced_by_one_that_is_put_if_missing(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let kind = FindingKind::FileResults;
+    let line = |subject: &str, n: i32| (subject.to_owned(), json!({"n": n}));
+    findings::put_many(&mut db, "job", kind, &[line("a", 1)])
+        .await
+        .unwrap();
+    let added = findings::put_missing(&mut db, "job", kind, &[line("a", 2), line("b", 2)])
+        .await
+        .unwrap();
+    assert_eq!(added, 1);
+    let found = findings::list(&mut db, "job", kind, None, 10).await.unwrap();
+    let numbers: Vec<_> = found.iter().map(|finding| finding.detail["n"].clone()).collect();
+    assert_eq!(numbers, [1, 2]);
+}
+
+#[sqlx::test(migrator = "rag_db::MIGRATOR")]
+async fn items_are_read_behind_the_last_one_also_where_positions_repeat(pool: MySqlPool) {
+    let mut db = pool.acquire().await.unwrap();
+    let nothing = json!(null);
+    for (position, item) in [(0, "c"), (1, "b"), (1, "a"), (2, "d")] {
+        items::add(&mut db, "job", position, &[(item, &nothing)])
+            .await
+            .unwrap();
+    }
+    let (mut seen, mut behind) = (Vec::new(), None::<(u32, String)>);
+    loop {
+        let from = behind.as_ref().map(|(position, item)| (*position, item.as_str()));
+        let page = items::list_behind(&mut db, "job", ItemState::Waiting, from, 1)
+            .await
+            .unwrap();
+        let Some(last) = page.last() else { break };
+        behind = Some((last.position, last.item.clone()));
+        seen.extend(page.into_iter().map(|item| item.item));
+    }
+    assert_eq!(seen, ["c", "a", "b", "d"]);
 }

@@ -84,7 +84,8 @@ section! {
         file_concurrency: usize = whole(
             "SYNC_FILE_CONCURRENCY",
             1..=64,
-            "Files one provider sync downloads or compares at once",
-        ).default("4"),
+            "At most so many calls of provider syncs are under way at once from one worker process at one connection, and so \
+             many stores are worked on. How many calls are follows the provider's answers",
+        ).default("32"),
     }
 }

@@ -12,6 +12,9 @@ pub(crate) struct Arguments {
     pub(crate) pairs: usize,
     /// Also what takes many minutes.
     pub(crate) large: bool,
+    /// Of the syncs without latency: stores, and files of each.
+    pub(crate) stores: usize,
+    pub(crate) files_per_store: usize,
     /// The document that gets the tables.
     pub(crate) write: Option<PathBuf>,
     only: Vec<String>,
@@ -21,6 +24,8 @@ impl Arguments {
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
         let mut arguments = Self {
             pairs: 5,
+            stores: 2000,
+            files_per_store: 50,
             ..Self::default()
         };
         while let Some(word) = words.next() {
@@ -29,6 +34,8 @@ impl Arguments {
                 "--pairs" => arguments.pairs = value()?.parse()?,
                 "--only" => arguments.only.push(value()?),
                 "--write" => arguments.write = Some(value()?.into()),
+                "--stores" => arguments.stores = value()?.parse()?,
+                "--files" => arguments.files_per_store = value()?.parse()?,
                 "--large" => arguments.large = true,
                 other => anyhow::bail!("`{other}` is not understood; the head of main.rs says what is"),
             }

@@ -4,10 +4,12 @@
 //! ```text
 //! cargo build --release -p rag-api -p rag-worker -p rag-emulator -p rag-bench --bins
 //! DATABASE_URL=mysql://user:password@host/mysql target/release/builds [--pairs 5] [--only NAME]… [--large] [--write FILE]
+//!     [--stores 2000] [--files 50]
 //! ```
 //!
 //! Each run has a database, an API, workers and an emulator of its own. `--pairs`: how often ours and the SDK take turns; medians
-//! are printed. `--only uploads --pairs 1` is a quick look; `work.rs` has the names. `--large` adds what takes many minutes.
+//! are printed. `--only uploads --pairs 1` is a quick look; `work.rs` has the names. `--stores` and `--files`: how many stores, and
+//! files of each, `syncs` has. `--large` adds what takes many minutes.
 //! `--write` puts the tables into a document. The SDK's environment is made under the target folder (`python3` with `venv`, and
 //! a package index for `pip`). The database server should serve nobody else meanwhile: its statements are counted.
 
@@ -18,6 +20,7 @@ mod provider;
 mod report;
 mod sdk;
 mod stack;
+mod syncs;
 mod usage;
 mod work;
 

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// Those of a build; whatever else comes counts as `other`.
-const OPERATIONS: [&str; 12] = [
+/// Those of a build or sync; whatever else comes counts as `other`.
+const OPERATIONS: [&str; 13] = [
+    "files.content",
     "files.create",
     "files.list",
     "files.retrieve",
@@ -76,6 +77,7 @@ impl Provider {
     pub(crate) async fn start(pace: Pace) -> Result<Self> {
         let mut program = Command::new(program("rag-emulator")?)
             .args(["--indexing-ms-per-kb", "0"])
+            .arg("--allow-content")
             .args(["--indexing-ms-base", &pace.indexing_ms.to_string()])
             .args(["--indexing-parallelism", &pace.indexing_at_once.to_string()])
             .stdout(Stdio::piped())
@@ -102,6 +104,14 @@ impl Provider {
         let mut rules: Vec<Value> = OPERATIONS.map(rule).to_vec();
         rules.push(json!({"when": {"times": times}, "then": {"action": "delay", "ms": ms}}));
         let answer = self.http.post(self.control("faults")).json(&rules).send().await?;
+        answer.error_for_status()?;
+        Ok(())
+    }
+
+    /// Fills it as if somebody had used it long ago.
+    pub(crate) async fn seed(&self, stores: usize, files_per_store: usize) -> Result<()> {
+        let seed = json!({"stores": stores, "files_per_store": files_per_store});
+        let answer = self.http.post(self.control("seed")).json(&seed).send().await?;
         answer.error_for_status()?;
         Ok(())
     }

@@ -35,6 +35,7 @@ pub(crate) struct Stack<'a> {
     env: Vec<(String, String)>,
     api: String,
     key: String,
+    admin_key: String,
     http: reqwest::Client,
     _api: Child,
 }
@@ -84,14 +85,15 @@ impl<'a> Stack<'a> {
             env,
             api,
             key,
+            admin_key,
             http: reqwest::Client::new(),
             _api: running,
         };
         let connection = json!({
             "auth_type": "api_key", "credentials": {"api_key": "bench"}, "base_url": provider.url,
         });
-        let request = stack.request(Method::POST, "/admin/providers/connections/openai");
-        send(request.bearer_auth(admin_key).json(&connection)).await?;
+        let path = "/admin/providers/connections/openai";
+        stack.call_as_admin(Method::POST, path, &connection).await?;
         Ok(stack)
     }
 
@@ -122,6 +124,11 @@ impl<'a> Stack<'a> {
 
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         send(self.authorized(method, path).json(body)).await
+    }
+
+    async fn call_as_admin(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        let request = self.request(method, path).bearer_auth(&self.admin_key);
+        send(request.json(body)).await
     }
 
     fn authorized(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -196,16 +203,41 @@ impl<'a> Stack<'a> {
     /// Jobs that are not over.
     pub(crate) async fn active_jobs(&self) -> Result<i64> {
         let sql = "SELECT COUNT(*) FROM queue_jobs WHERE state IN ('scheduled', 'ready', 'blocked', 'running') \
-                   AND kind = 'index_build'";
+                   AND kind IN ('index_build', 'provider_sync')";
         Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
     }
 
     /// Builds these indexes to the end, from the first request on; what the workers and the database had to do for it.
     pub(crate) async fn build(&self, indexes: &[String], workers: &[Worker]) -> Result<Usage> {
+        let usage = self.measure(workers, self.enqueue_all(indexes)).await?;
+        let sql = "SELECT COUNT(*) FROM rag_indexes WHERE indexing_status <> 'done'";
+        let undone: i64 = sqlx::query_scalar(sql).fetch_one(&self.pool).await?;
+        ensure!(undone == 0, "{undone} indexes are not done");
+        Ok(usage)
+    }
+
+    /// Syncs the provider to the end; answers the sync's result too.
+    pub(crate) async fn sync(&self, query: &str, workers: &[Worker]) -> Result<(Usage, Value)> {
+        let path = format!("/admin/providers/openai/sync?{query}");
+        let mut job = String::new();
+        let usage = self
+            .measure(workers, async {
+                job = id(&self.call_as_admin(Method::POST, &path, &json!({})).await?)?;
+                Ok(())
+            })
+            .await?;
+        let path = format!("/admin/providers/openai/syncs/{job}");
+        let mut over = self.call_as_admin(Method::GET, &path, &Value::Null).await?;
+        ensure!(over["output"]["status"] == "done", "the sync is not done: {over}");
+        Ok((usage, over["output"].take()))
+    }
+
+    /// From a request for jobs until all of them are over.
+    async fn measure(&self, workers: &[Worker], request: impl Future<Output = Result<()>>) -> Result<Usage> {
         let pids = workers.iter().map(Worker::pid).collect::<Result<Vec<_>>>()?;
         let (calls, cpu, counters) = (self.provider.calls().await?, cpu(&pids)?, self.counters().await?);
         let began = Instant::now();
-        self.enqueue_all(indexes).await?;
+        request.await?;
         let mut looks = 1.0;
         while self.active_jobs().await? > 0 {
             looks += 1.0;
@@ -213,18 +245,14 @@ impl<'a> Stack<'a> {
         }
         let wall = began.elapsed().as_secs_f64();
         let now = self.counters().await?;
-        let usage = Usage {
+        Ok(Usage {
             wall,
             cpu: cpu_seconds(&pids, cpu)?,
             peak_mib: peak(workers)?,
             statements: now.0 - counters.0 - looks,
             commits: now.1 - counters.1,
             calls: self.provider.calls().await?.since(&calls),
-        };
-        let sql = "SELECT COUNT(*) FROM rag_indexes WHERE indexing_status <> 'done'";
-        let undone: i64 = sqlx::query_scalar(sql).fetch_one(&self.pool).await?;
-        ensure!(undone == 0, "{undone} indexes are not done");
-        Ok(usage)
+        })
     }
 
     /// Statements and commits of the server since its start.

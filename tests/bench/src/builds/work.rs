@@ -12,10 +12,11 @@ use crate::provider::{Calls, Pace, Provider};
 use crate::report::Report;
 use crate::sdk::Sdk;
 use crate::stack::{Stack, peak};
+use crate::syncs;
 use crate::usage::Usage;
 
 /// For `--only`. `memory` has the rebuild with it; 100,000 files and `waiting` need `--large`.
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 10] = [
     "uploads",
     "indexing",
     "defaults",
@@ -24,6 +25,8 @@ pub(crate) const NAMES: [&str; 8] = [
     "waiting",
     "first-call",
     "fleet",
+    "syncs",
+    "sync-latency",
 ];
 
 const TRIES: usize = 30;
@@ -34,11 +37,19 @@ const FLEET_INDEXES: usize = 8;
 const FLEET_FILES: usize = 500;
 
 pub(crate) async fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    let sdk = Sdk::install().await?;
-    report.head(&machine(&sdk, arguments.pairs).await?);
-    for (name, compared) in compared() {
-        if arguments.wants(name) {
-            compared.measure(&sdk, arguments.pairs, report).await?;
+    let compared: Vec<_> = compared()
+        .into_iter()
+        .filter(|(name, _)| arguments.wants(name))
+        .collect();
+    let sdk = if compared.is_empty() {
+        None
+    } else {
+        Some(Sdk::install().await?)
+    };
+    report.head(&machine(sdk.as_ref(), arguments.pairs).await?);
+    if let Some(sdk) = &sdk {
+        for (_, compared) in compared {
+            compared.measure(sdk, arguments.pairs, report).await?;
         }
     }
     if arguments.wants("memory") {
@@ -56,18 +67,27 @@ pub(crate) async fn measure(arguments: &Arguments, report: &mut Report) -> Resul
     if arguments.wants("fleet") {
         fleet(report).await?;
     }
+    if arguments.wants("sync-latency") {
+        syncs::with_latency(report).await?;
+    }
+    if arguments.wants("syncs") {
+        syncs::twice(arguments.stores, arguments.files_per_store, report).await?;
+    }
     Ok(())
 }
 
-async fn machine(sdk: &Sdk, pairs: usize) -> Result<String> {
+async fn machine(sdk: Option<&Sdk>, pairs: usize) -> Result<String> {
     let provider = Provider::start(Pace::quick(0)).await?;
     let stack = Stack::start(&provider).await?;
     let server = stack.server().await?;
     stack.end().await?;
     let cores = std::thread::available_parallelism()?;
-    let sdk = sdk.version().await?;
+    let sdk = match sdk {
+        Some(sdk) => format!("; {}", sdk.version().await?),
+        None => String::new(),
+    };
     Ok(format!(
-        "{cores} cores, which all programs share; MariaDB {server}; {sdk}. Files of about {BYTES} bytes. Medians of {pairs} \
+        "{cores} cores, which all programs share; MariaDB {server}{sdk}. Files of about {BYTES} bytes. Medians of {pairs} \
          pairs in turns; what is compared with nothing ran once. CPU and memory are those of the worker, or of the SDK's process; \
          statements and commits those of the whole server."
     ))

@@ -1,9 +1,11 @@
 //! Syncs of a provider (R-6): what others did there, found and mended.
 
+mod compare_once;
 mod disturbances;
 mod drift;
 mod limits;
 mod ownership;
+mod side_by_side;
 
 use std::time::Duration;
 
@@ -38,7 +40,7 @@ pub(super) fn counters(result: &Value) -> [u64; 9] {
 }
 
 /// Everything that a sync may write, but for the syncs' own rows.
-pub(super) async fn dump(stack: &Stack) -> Vec<String> {
+pub(in crate::sync) async fn dump(stack: &Stack) -> Vec<String> {
     let mut all = Vec::new();
     for sql in [
         "SELECT CONCAT_WS('|', id, domain_id, name, IFNULL(description, '-'), IFNULL(external_id, '-'), IFNULL(metadata, '-'), \

@@ -150,7 +150,7 @@ async fn not_missing(sync: &Sync<'_>, missing: &Missing, store: &VectorStore) ->
 
 async fn gone(sync: &Sync<'_>, missing: &Missing) -> Result<(), StepError> {
     let store = &missing.external_id;
-    let mut tx = sync.context.pool.begin().await?;
+    let mut tx = sync.begin().await?;
     let index = indexes::find_for_update(&mut tx, &missing.domain_id, missing.id).await?;
     sync.claim.progress(&mut tx).await?;
     let Some(index) = index.filter(|index| index.external_id.as_ref() == Some(store)) else {

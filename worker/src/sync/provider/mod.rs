@@ -9,11 +9,22 @@
 //! | `list` | all stores are written down, page by page | with the page after the last one that was written |
 //! | `missing` | are too many of ours not among them? then the run stops before it has changed anything | from its start |
 //! | `detach` | those of ours that are really gone are detached (R-6.5) | with those that still have their store |
-//! | `stores` | one store after another: its files, then its rows | with the next store; in a store with the next file |
+//! | `stores` | stores side by side: of each its files, then its rows | with the next store; in a store with the next file |
 //! | finish | the result, with the end of the job | is one transaction |
 //!
-//! Work goes on in slices: after a second or a few the job snoozes for a moment, so that other jobs get its slot, and a worker that
-//! dies costs little.
+//! **Side by side.** As many stores are worked on as it takes to keep the provider busy (`stores`), and the files of each as
+//! they come (`file`); how many calls are under way is found out from the answers, for all syncs of a process at a connection
+//! (`observe::calls`). A store that fails, or has to wait, holds up no other. What comes is written by one transaction at a time, with
+//! all files that have come meanwhile, of whatever store; the end of a store is a transaction of its own. In memory are the
+//! stores that are worked on, each with its listing, and of the others a page.
+//!
+//! A file in several stores is dealt with once: a store leaves what another one is at until that is through (`file::in_hand`).
+//!
+//! **`compare=once`** leaves out files whose bytes were found equal before, under the same id in the Files API and with the same
+//! contents here (`rag_db::uploads::mark_equal`): neither side is read again. They are written down with the end of their store.
+//!
+//! Work goes on in slices: after some seconds the job snoozes for a moment, so that other jobs get its slot. What is under way by then
+//! comes to its end.
 
 mod file;
 mod listing;
@@ -25,16 +36,19 @@ mod settings;
 mod store;
 mod stores;
 
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use apalis_mariadb::Claim;
 use rag_db::syncs;
 use rag_domain::SyncPhase;
 use rag_jobs::ProviderSync;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::context::Context;
+use crate::observe::calls::Calls;
 use crate::step_error::StepError;
-use run::Sync;
+use run::{Sync, WRITERS};
 
 pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) -> Result<(), StepError> {
     let mut db = context.pool.acquire().await?;
@@ -52,6 +66,15 @@ pub(crate) async fn run(context: &Context, claim: &Claim, job: &ProviderSync) ->
         provider,
         learned,
         begun: Instant::now(),
+        calls: Calls::new(
+            context
+                .connections
+                .sync_throttle(&job.provider_type, context.sync.file_concurrency),
+        ),
+        disk: Semaphore::new(context.sync.file_concurrency),
+        turn: Mutex::default(),
+        writers: Semaphore::new(WRITERS),
+        winding_down: AtomicBool::default(),
     };
     let mut tx = context.pool.begin().await?;
     claim.fence(&mut tx).await?;

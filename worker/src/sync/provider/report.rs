@@ -48,6 +48,7 @@ pub(super) async fn finish(sync: &Sync<'_>) -> Result<(), StepError> {
         ("dry_run".to_owned(), json!(sync.job.dry_run)),
         ("strict".to_owned(), json!(sync.job.strict)),
         ("force".to_owned(), json!(sync.job.force)),
+        ("compare".to_owned(), json!(sync.job.compare)),
         ("stores_total".to_owned(), json!(run.items_total)),
         ("found".to_owned(), Value::Object(found)),
         ("truncated".to_owned(), json!(truncated)),

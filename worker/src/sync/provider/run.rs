@@ -1,6 +1,8 @@
 //! One claim's work on the sync of a provider: the run's row, its counts and findings, and what an error means for it.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use apalis_mariadb::Claim;
@@ -12,16 +14,22 @@ use rag_providers::{Disposition, ErrorKind, Provider, ProviderError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{MySql, MySqlConnection, Transaction};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
 use crate::context::Context;
 use crate::observe::Observer;
+use crate::observe::calls::Calls;
 use crate::step_error::{StepError, chain};
 
-pub(super) const SLICE: Duration = Duration::from_secs(1);
+/// After so long no store is begun.
+pub(super) const SLICE: Duration = Duration::from_secs(4);
 /// Within a store, whose listing the next slice has to fetch again.
-pub(super) const LONG_SLICE: Duration = Duration::from_secs(4);
+pub(super) const LONG_SLICE: Duration = Duration::from_secs(6);
 /// So many failures without a success between them are the provider's, not a store's.
 pub(super) const FAILURES_IN_A_ROW: u32 = 3;
+
+/// Transactions of a run that are open at once.
+pub(super) const WRITERS: usize = 4;
 
 /// The subject of errors that are about nothing smaller.
 pub(super) const WHOLE_RUN: &str = "*";
@@ -52,6 +60,54 @@ pub(super) struct Sync<'a> {
     pub(super) provider: Arc<dyn Provider>,
     pub(super) learned: Learned,
     pub(super) begun: Instant,
+    /// What reads stores and files goes through this.
+    pub(super) calls: Calls,
+    /// Files that are read from disk at once.
+    pub(super) disk: Semaphore,
+    /// One transaction at a time: all of them lock the job's row, and would wait there with locks and connections of their own.
+    pub(super) turn: Mutex<()>,
+    /// Transactions that are open, with a connection each: the one that has the turn, and a few that wait for it.
+    pub(super) writers: Semaphore,
+    /// Nothing is begun any more.
+    pub(super) winding_down: AtomicBool,
+}
+
+/// A transaction that has not had its turn yet.
+pub(super) struct Opened<'s> {
+    pub(super) tx: Transaction<'static, MySql>,
+    permit: Option<SemaphorePermit<'s>>,
+}
+
+/// A transaction of this run that has its turn, the only one while it lasts. Rolled back unless committed.
+pub(super) struct Writing<'s> {
+    opened: Opened<'s>,
+    _turn: MutexGuard<'s, ()>,
+}
+
+impl Writing<'_> {
+    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+        let committed = self.opened.tx.commit().await;
+        drop(self.opened.permit);
+        committed
+    }
+
+    pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.opened.tx.rollback().await
+    }
+}
+
+impl Deref for Writing<'_> {
+    type Target = MySqlConnection;
+
+    fn deref(&self) -> &MySqlConnection {
+        &self.opened.tx
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        &mut self.opened.tx
+    }
 }
 
 impl Sync<'_> {
@@ -65,11 +121,38 @@ impl Sync<'_> {
     }
 
     /// A transaction that may write on the job's behalf, but not an index's row: that is locked before the job's.
-    pub(super) async fn write(&self) -> Result<Transaction<'static, MySql>, StepError> {
-        let mut tx = self.context.pool.begin().await?;
+    pub(super) async fn write(&self) -> Result<Writing<'_>, StepError> {
         // What is written is not done again: a run that gets on outlives any number of workers.
+        self.join(self.open().await?).await
+    }
+
+    /// A transaction that is not fenced yet: for what locks an index's row, which comes before the job's.
+    pub(super) async fn begin(&self) -> Result<Writing<'_>, StepError> {
+        self.take_turn(self.open().await?).await
+    }
+
+    /// A transaction that is to take its turn, and writes what is one store's alone before.
+    pub(super) async fn open(&self) -> Result<Opened<'_>, StepError> {
+        // In the order that all keep: who has the turn has a connection already, and waits for nobody of this run.
+        let permit = self.writers.acquire().await.ok();
+        Ok(Opened {
+            tx: self.context.pool.begin().await?,
+            permit,
+        })
+    }
+
+    /// Waits for the turn, and fences the transaction.
+    pub(super) async fn join<'s>(&'s self, opened: Opened<'s>) -> Result<Writing<'s>, StepError> {
+        let mut tx = self.take_turn(opened).await?;
         self.claim.progress(&mut tx).await?;
         Ok(tx)
+    }
+
+    async fn take_turn<'s>(&'s self, opened: Opened<'s>) -> Result<Writing<'s>, StepError> {
+        Ok(Writing {
+            opened,
+            _turn: self.turn.lock().await,
+        })
     }
 
     pub(super) async fn read(&self) -> Result<Run, StepError> {
@@ -108,7 +191,18 @@ impl Sync<'_> {
         change: impl FnOnce(&mut Totals),
     ) -> Result<Totals, StepError> {
         let run = self.read_in(db).await?;
-        let mut totals = totals_of(&run);
+        self.count_from(db, &run, items_done, change).await
+    }
+
+    /// As [`count`](Self::count), for who has read the run in this transaction.
+    pub(super) async fn count_from(
+        &self,
+        db: &mut MySqlConnection,
+        run: &Run,
+        items_done: u32,
+        change: impl FnOnce(&mut Totals),
+    ) -> Result<Totals, StepError> {
+        let mut totals = totals_of(run);
         change(&mut totals);
         syncs::set_counts(db, &self.job_id, &totals, run.items_done + items_done).await?;
         Ok(totals)
@@ -144,7 +238,22 @@ impl Sync<'_> {
         if self.begun.elapsed() > slice {
             return Err(StepError::snooze(Duration::ZERO, "lets other jobs have a turn"));
         }
+        if self.is_winding_down() {
+            return Err(StepError::snooze(
+                Duration::ZERO,
+                "something else has ended the slice",
+            ));
+        }
         Ok(())
+    }
+
+    /// What is under way comes to its end, and nothing else is begun.
+    pub(super) fn wind_down(&self) {
+        self.winding_down.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_winding_down(&self) -> bool {
+        self.winding_down.load(Ordering::Relaxed)
     }
 
     pub(super) fn deletion_threshold(&self) -> DeletionThreshold {
@@ -171,6 +280,22 @@ pub(super) enum StoreError {
     Transient(String),
     /// It never will.
     Permanent(String),
+}
+
+impl StoreError {
+    /// Of two errors the one that says more about what is to be done: what ends the slice by itself says the least.
+    pub(super) fn or_worse(self, other: Self) -> Self {
+        if self.rank() < other.rank() { other } else { self }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::StopsRun(StepError::Snooze { .. }) => 0,
+            Self::Permanent(_) => 1,
+            Self::Transient(_) => 2,
+            Self::StopsRun(_) => 3,
+        }
+    }
 }
 
 impl From<ProviderError> for StoreError {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use rag_db::imports::{self, Known, SeenLink};
+use rag_db::index_files::Link;
 use rag_db::indexes::{self, Index};
 use rag_db::syncs::items::{self, Item};
 use rag_db::{attachments, builds, index_files, uploads};
@@ -15,11 +16,12 @@ use rag_domain::{AttachmentId, DomainId, FileId, FindingKind, IndexId, ItemState
 use rag_jobs::index_concurrency_key;
 use rag_providers::VectorStore;
 use serde_json::json;
-use sqlx::{MySql, MySqlConnection, Transaction};
+use sqlx::MySqlConnection;
 
+use super::file::{self, Files};
 use super::plan::{StoreChanges, find};
-use super::run::{StoreError, Sync, WHOLE_RUN};
-use super::{file, settings};
+use super::run::{StoreError, Sync, Totals, WHOLE_RUN, totals_of};
+use super::settings;
 use crate::observe::is_absent;
 use crate::observe::listing::{StoreListing, files_in};
 use crate::observe::missing_files::{self, Absent};
@@ -52,6 +54,7 @@ pub(super) enum StoreOutcome {
 
 pub(super) async fn run(
     sync: &Sync<'_>,
+    files: &Files<'_>,
     item: &Item,
     store: VectorStore,
     owner: StoreOwner,
@@ -64,10 +67,11 @@ pub(super) async fn run(
         };
         drop(db);
         let begun_at = chrono::Utc::now();
-        let files = match files_in(sync.provider.as_ref(), &store).await {
-            Ok(files) => files,
+        let listed = match files_in(sync.provider.as_ref(), &store, Some(&sync.calls)).await {
+            Ok(listed) => listed,
             Err(error) if is_absent(&error) => {
-                return match sync.provider.get_vector_store(&store.id).await {
+                let asked = sync.provider.get_vector_store(&store.id);
+                return match sync.calls.make(asked).await {
                     Err(gone) if is_absent(&gone) => Ok(Ok(StoreOutcome::Vanished)),
                     _ => Ok(Ok(StoreOutcome::Unknown(format!(
                         "its files could not be listed: {error}"
@@ -78,7 +82,7 @@ pub(super) async fn run(
         };
         let listing = StoreListing {
             store,
-            files,
+            files: listed,
             begun_at,
         };
         let left = match &owner {
@@ -97,7 +101,7 @@ pub(super) async fn run(
             StoreOwner::Known { domain, .. } => domain,
             StoreOwner::Unknown => sync.default_domain(),
         };
-        if let Err(error) = file::all(sync, domain, &listing.files).await? {
+        if let Err(error) = files.all(domain, &listing.files).await {
             return Ok(Err(error));
         }
         if conclude(sync, item, &listing, &owner, &before, &left).await? {
@@ -139,28 +143,26 @@ async fn conclude(
     before: &Mark,
     left: &HashSet<AttachmentId>,
 ) -> Result<bool, StepError> {
-    let mut tx = sync.context.pool.begin().await?;
+    let mut opened = sync.open().await?;
+    let tx = &mut opened.tx;
     let index = match owner {
         StoreOwner::Known { id, domain } => {
-            let index = indexes::find_for_update(&mut tx, domain, *id).await?;
-            sync.claim.progress(&mut tx).await?;
-            let index = index.filter(|index| index.external_id.as_ref() == Some(&listing.store.id));
-            let now = mark(sync, &mut tx, owner).await?;
-            match index {
-                Some(index) if now.as_ref() == Some(before) => Some(index),
-                _ => return Ok(false),
+            let index = indexes::find_for_update(tx, domain, *id).await?;
+            match index.filter(|index| index.external_id.as_ref() == Some(&listing.store.id)) {
+                Some(index) => Some(index),
+                None => return Ok(false),
             }
         }
-        StoreOwner::Unknown => {
-            sync.claim.progress(&mut tx).await?;
-            None
-        }
+        StoreOwner::Unknown => None,
     };
-    let known = known_files(&mut tx, sync, index.as_ref(), &listing.files).await?;
+    let domain = index
+        .as_ref()
+        .map_or(sync.default_domain(), |index| &index.domain_id);
+    let known = known_files(tx, sync, domain, &listing.files).await?;
     let (rows, links) = match &index {
         Some(index) => (
-            attachments::list(&mut tx, index.id).await?,
-            index_files::list(&mut tx, index.id).await?,
+            attachments::list(tx, index.id).await?,
+            index_files::list(tx, index.id).await?,
         ),
         None => (Vec::new(), Vec::new()),
     };
@@ -174,28 +176,41 @@ async fn conclude(
         sync.job.strict,
     );
 
-    let totals = sync.totals_in(&mut tx).await?;
-    let allowance = sync.deletion_threshold().allowance(totals.files_known);
-    let removed = totals.files_removed + changes.plan.removed;
-    if changes.plan.removed > 0 && removed > allowance && !sync.job.force {
-        let reason = format!(
-            "{removed} of {} files would leave their indexes, more than the {allowance} that may at once: the sync stopped \
-             before store {}; force=true goes on",
-            totals.files_known, listing.store.id
-        );
+    // What is this index's alone, before the turn: no other transaction of the run waits for these rows.
+    found(sync, tx, listing, index.as_ref(), &changes).await?;
+    if !sync.job.dry_run {
+        write(sync, tx, listing, index.as_ref(), &known, &links, &changes).await?;
+    }
+
+    let mut tx = sync.join(opened).await?;
+    if mark(sync, &mut tx, owner).await?.as_ref() != Some(before) {
+        return Ok(false);
+    }
+    let run = sync.read_in(&mut tx).await?;
+    let totals = totals_of(&run);
+    if totals.stopped.is_some() {
+        // By another store, meanwhile.
+        return Ok(true);
+    }
+    if let Some(reason) = too_many(sync, listing, &changes, &totals) {
         if !sync.job.dry_run {
+            tx.rollback().await?;
+            let mut tx = sync.write().await?;
             sync.stop(&mut tx, &reason).await?;
             tx.commit().await?;
+            sync.wind_down();
             return Ok(true);
         }
         sync.error(&mut tx, WHOLE_RUN, &reason).await?;
     }
-    found(sync, &mut tx, listing, index.as_ref(), &changes).await?;
     if !sync.job.dry_run {
-        write(sync, &mut tx, listing, index.as_ref(), &known, &changes).await?;
+        name_copies(sync, &mut tx, listing, &changes).await?;
     }
-    sync.count(&mut tx, 1, |totals| {
+    let skipped = file::matched_before(sync, &mut tx, domain, &listing.files, &known).await?;
+    sync.count_from(&mut tx, &run, 1, |totals| {
         let counts = &mut totals.counts;
+        counts.files_kept += skipped;
+        counts.files_skipped += skipped;
         counts.indexes_created += u64::from(index.is_none());
         counts.indexes_updated += u64::from(index.is_some() && changes.settings.is_some());
         counts.index_files_created += changes.plan.links.len() as u64;
@@ -211,14 +226,45 @@ async fn conclude(
     Ok(true)
 }
 
+/// Why the run stops before this store, if it does.
+fn too_many(
+    sync: &Sync<'_>,
+    listing: &StoreListing,
+    changes: &StoreChanges<'_>,
+    totals: &Totals,
+) -> Option<String> {
+    let allowance = sync.deletion_threshold().allowance(totals.files_known);
+    let removed = totals.files_removed + changes.plan.removed;
+    (changes.plan.removed > 0 && removed > allowance && !sync.job.force).then(|| {
+        format!(
+            "{removed} of {} files would leave their indexes, more than the {allowance} that may at once: the sync stopped \
+             before store {}; force=true goes on",
+            totals.files_known, listing.store.id
+        )
+    })
+}
+
+/// R-4.10, for copies of which only the id in the Files API was known.
+async fn name_copies(
+    sync: &Sync<'_>,
+    tx: &mut MySqlConnection,
+    listing: &StoreListing,
+    changes: &StoreChanges<'_>,
+) -> Result<(), StepError> {
+    let unnamed = changes.plan.store_file_ids.iter();
+    for file in unnamed.filter_map(|at| listing.files.get(*at)) {
+        uploads::set_store_file_id(tx, &sync.job.provider_type, &file.file_id, &file.store_file_id).await?;
+    }
+    Ok(())
+}
+
 /// Which of the store's files are ours, in the index's domain.
 async fn known_files(
-    tx: &mut Transaction<'static, MySql>,
+    tx: &mut MySqlConnection,
     sync: &Sync<'_>,
-    index: Option<&Index>,
+    domain: &DomainId,
     files: &[SeenFile],
 ) -> Result<HashMap<String, Known>, StepError> {
-    let domain = index.map_or(sync.default_domain(), |index| &index.domain_id);
     let mut known = imports::find_known(tx, &sync.job.provider_type, domain, &file::ids(files)).await?;
     if sync.job.dry_run {
         // As it would be if they had been taken over.
@@ -269,14 +315,14 @@ async fn write(
     listing: &StoreListing,
     index: Option<&Index>,
     known: &HashMap<String, Known>,
+    links: &[Link],
     changes: &StoreChanges<'_>,
 ) -> Result<(), StepError> {
     let index = match index {
         Some(index) => index.clone(),
         None => import(sync, tx, listing).await?,
     };
-    let linked = index_files::list(tx, index.id).await?;
-    let linked: HashSet<FileId> = linked
+    let linked: HashSet<FileId> = links
         .iter()
         .map(|link| link.file_id)
         .filter(|id| !changes.plan.unlink.contains(id))
@@ -309,19 +355,16 @@ async fn write(
         })
         .collect();
     attachments::insert_seen(tx, &seen).await?;
-    let links: Vec<_> = changes.plan.links.iter().map(seen_link).collect();
-    imports::link(tx, index.id, &links).await?;
+    if !changes.plan.links.is_empty() {
+        let seen_link = |link: &NewLink| SeenLink {
+            file_id: link.file_id,
+            chunking_strategy: link.strategy,
+        };
+        let links: Vec<_> = changes.plan.links.iter().map(seen_link).collect();
+        imports::link(tx, index.id, &links).await?;
+    }
     for file in &changes.plan.unlink {
         index_files::delete(tx, index.id, *file).await?;
-    }
-    // R-4.10, for copies of which only the id in the Files API was known.
-    for file in changes
-        .plan
-        .store_file_ids
-        .iter()
-        .filter_map(|at| listing.files.get(*at))
-    {
-        uploads::set_store_file_id(tx, &index.provider_type, &file.file_id, &file.store_file_id).await?;
     }
     let mut index = index;
     if let Some((changes, _)) = &changes.settings {
@@ -340,13 +383,6 @@ async fn write(
     }
     apply_listing(tx, &index, listing, &changes.difference, 0).await?;
     Ok(())
-}
-
-fn seen_link(link: &NewLink) -> SeenLink {
-    SeenLink {
-        file_id: link.file_id,
-        chunking_strategy: link.strategy,
-    }
 }
 
 /// A store that nobody of ours has becomes an index (R-6.4).

@@ -8,7 +8,7 @@ use rag_files::{FilesError, SaveError, Saved};
 use rag_providers::{ErrorKind, ProviderError, ProviderFile};
 use sha2::{Digest as _, Sha256};
 
-use super::status::{FAILED, LOCAL_MISSING, MISSING, UNAVAILABLE, WOULD_BE_CREATED};
+use super::status::{DIFFERS, FAILED, LOCAL_MISSING, MATCHES, MISSING, UNAVAILABLE, WOULD_BE_CREATED};
 use crate::observe::store_file::SeenFile;
 use crate::step_error::{StepError, chain};
 use crate::sync::provider::run::{LONG_SLICE, StoreError, Sync};
@@ -26,8 +26,8 @@ pub(super) enum Task {
 }
 
 /// What came of it.
-pub(super) struct Fetched<'a> {
-    pub(super) file: &'a SeenFile,
+pub(super) struct Fetched {
+    pub(super) file: SeenFile,
     pub(super) status: &'static str,
     /// Of the provider's bytes.
     pub(super) sha256: Option<String>,
@@ -77,12 +77,12 @@ pub(super) enum Ours {
     None,
 }
 
-pub(super) async fn run<'a>(
+pub(super) async fn run(
     sync: &Sync<'_>,
     domain: &DomainId,
-    file: &'a SeenFile,
+    file: &SeenFile,
     task: Task,
-) -> Result<Fetched<'a>, StoreError> {
+) -> Result<Fetched, StoreError> {
     sync.check_running(LONG_SLICE)?;
     match task {
         Task::Compare(known) => compare(sync, file, known).await,
@@ -93,13 +93,13 @@ pub(super) async fn run<'a>(
 
 /// A file that we hold: its bytes here stay as they are, whatever the provider has. The bytes on disk are what is
 /// compared; whether they are still those of the row is said beside it.
-async fn compare<'a>(sync: &Sync<'_>, file: &'a SeenFile, known: Known) -> Result<Fetched<'a>, StoreError> {
+async fn compare(sync: &Sync<'_>, file: &SeenFile, known: Known) -> Result<Fetched, StoreError> {
     let local = on_disk(sync, &known).await?;
     let (status, sha256, error) = match hash(sync, file).await {
         Ok(sha256) => match local.sha256(&known.sha256) {
             None => (LOCAL_MISSING, Some(sha256), None),
-            Some(own) if own == sha256 => ("matches", Some(sha256), None),
-            Some(_) => ("differs", Some(sha256), None),
+            Some(own) if own == sha256 => (MATCHES, Some(sha256), None),
+            Some(_) => (DIFFERS, Some(sha256), None),
         },
         Err(error) => {
             let (status, text) = refused(error)?;
@@ -112,7 +112,7 @@ async fn compare<'a>(sync: &Sync<'_>, file: &'a SeenFile, known: Known) -> Resul
         None
     };
     Ok(Fetched {
-        file,
+        file: file.clone(),
         status,
         sha256,
         error,
@@ -124,6 +124,8 @@ async fn compare<'a>(sync: &Sync<'_>, file: &'a SeenFile, known: Known) -> Resul
 
 async fn on_disk(sync: &Sync<'_>, known: &Known) -> Result<OnDisk, StoreError> {
     let files = &sync.context.files;
+    // It is never closed.
+    let _permit = sync.disk.acquire().await.ok();
     match files.sha256(&known.local_path).await {
         Ok(found) if found == known.sha256 => Ok(OnDisk::Intact),
         Ok(found) => Ok(OnDisk::Corrupted(found)),
@@ -133,13 +135,13 @@ async fn on_disk(sync: &Sync<'_>, known: &Known) -> Result<OnDisk, StoreError> {
 }
 
 /// A file that we do not hold.
-async fn import<'a>(
+async fn import(
     sync: &Sync<'_>,
     domain: &DomainId,
-    file: &'a SeenFile,
+    file: &SeenFile,
     id: FileId,
     begun_before: bool,
-) -> Result<Fetched<'a>, StoreError> {
+) -> Result<Fetched, StoreError> {
     if begun_before {
         let removed = sync
             .context
@@ -149,11 +151,13 @@ async fn import<'a>(
         let removed = removed.map_err(|error| StoreError::StopsRun(storage(sync, &error)))?;
         tracing::debug!(file.id = %id, removed, "an earlier download was cut off");
     }
-    let described = match sync.provider.get_file(&file.file_id).await {
+    // One turn for all of it, until the bytes are on disk: the first files are through before the last ones are asked for.
+    let mut turn = sync.calls.turn().await;
+    let described = match turn.make(sync.provider.get_file(&file.file_id)).await {
         Ok(described) => described,
         Err(error) => return not_to_be_had(file, error),
     };
-    let content = match sync.provider.file_content(&file.file_id).await {
+    let content = match turn.make(sync.provider.file_content(&file.file_id)).await {
         Ok(content) => content,
         Err(error) => return not_to_be_had(file, error),
     };
@@ -186,7 +190,7 @@ async fn import<'a>(
         chunking_strategy: None,
     };
     Ok(Fetched {
-        file,
+        file: file.clone(),
         status: "created",
         sha256: Some(saved.sha256.clone()),
         error: None,
@@ -197,16 +201,16 @@ async fn import<'a>(
 }
 
 /// A report: would the file be created? The bytes themselves are not wanted.
-async fn probe<'a>(sync: &Sync<'_>, file: &'a SeenFile) -> Result<Fetched<'a>, StoreError> {
-    match sync.provider.file_content(&file.file_id).await {
+async fn probe(sync: &Sync<'_>, file: &SeenFile) -> Result<Fetched, StoreError> {
+    match sync.calls.make(sync.provider.file_content(&file.file_id)).await {
         Ok(_) => Ok(nothing(file, WOULD_BE_CREATED, None)),
         Err(error) => not_to_be_had(file, error),
     }
 }
 
-fn nothing<'a>(file: &'a SeenFile, status: &'static str, error: Option<String>) -> Fetched<'a> {
+fn nothing(file: &SeenFile, status: &'static str, error: Option<String>) -> Fetched {
     Fetched {
-        file,
+        file: file.clone(),
         status,
         sha256: None,
         error,
@@ -216,7 +220,7 @@ fn nothing<'a>(file: &'a SeenFile, status: &'static str, error: Option<String>) 
     }
 }
 
-fn not_to_be_had(file: &SeenFile, error: ProviderError) -> Result<Fetched<'_>, StoreError> {
+fn not_to_be_had(file: &SeenFile, error: ProviderError) -> Result<Fetched, StoreError> {
     let (status, text) = refused(error)?;
     Ok(nothing(file, status, Some(text)))
 }
@@ -235,7 +239,8 @@ fn refused(error: ProviderError) -> Result<(&'static str, String), StoreError> {
 
 /// Of the provider's bytes, as they come.
 async fn hash(sync: &Sync<'_>, file: &SeenFile) -> Result<String, ProviderError> {
-    let mut content = sync.provider.file_content(&file.file_id).await?;
+    let mut turn = sync.calls.turn().await;
+    let mut content = turn.make(sync.provider.file_content(&file.file_id)).await?;
     let mut hasher = Sha256::new();
     while let Some(piece) = content.stream.next().await {
         hasher.update(&piece?);
@@ -245,7 +250,7 @@ async fn hash(sync: &Sync<'_>, file: &SeenFile) -> Result<String, ProviderError>
 
 /// What the provider says of the file itself, if anything.
 async fn describe(sync: &Sync<'_>, file: &SeenFile) -> Result<Option<ProviderFile>, StoreError> {
-    match sync.provider.get_file(&file.file_id).await {
+    match sync.calls.make(sync.provider.get_file(&file.file_id)).await {
         Ok(described) => Ok(Some(described)),
         Err(error) => refused(error).map(|_| None),
     }

@@ -14,6 +14,12 @@ pub(super) const UNAVAILABLE: &str = "content_unavailable";
 pub(super) const MISSING: &str = "missing";
 /// … that we hold by its row, but of which no bytes lie on disk.
 pub(super) const LOCAL_MISSING: &str = "local_missing";
+/// … that was not compared, because it was found equal before.
+pub(super) const MATCHED_BEFORE: &str = "matched_before";
+/// … whose bytes here and there are the same.
+pub(super) const MATCHES: &str = "matches";
+/// … whose bytes are not.
+pub(super) const DIFFERS: &str = "differs";
 /// … of which something else is wrong.
 pub(super) const FAILED: &str = "failed";
 
