@@ -60,6 +60,7 @@ impl ChunkingStrategy {
     /// As it is sent to a provider: sizes in characters become tokens, four characters each, rounded up.
     ///
     /// The overlap stays within half of the size, which is what providers take.
+    #[must_use]
     pub const fn sent(self) -> Self {
         match self {
             Self::Recursive {

@@ -85,8 +85,8 @@ async fn sizes_in_characters_are_sent_in_tokens() {
 
     // The same tokens in other words change nothing; other sizes do.
     let path = format!("/files/{file}");
-    let patch = json!({"chunking_strategy": fixed(250, 50)});
-    client.patch(&path, &patch).await.expect(200);
+    let same = json!({"chunking_strategy": fixed(250, 50)});
+    client.patch(&path, &same).await.expect(200);
     client.finished(&client.build(&index).await, LIMIT).await;
     assert_eq!(effects(&stack, Effect::Attached).len(), 1);
     let other = json!({"chunking_strategy": {"type": "recursive", "chunk_size": 2000, "chunk_overlap": 0}});
